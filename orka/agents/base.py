@@ -1,0 +1,98 @@
+"""What an agent is: one method, given an `AgentInput`, giving an `AgentOutput`. No agent lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from pydantic import BaseModel
+
+from orka.embedding.base import Embedder
+from orka.graph.nodes import NO_OPTIONS, AgentNode
+from orka.results import Usage
+from orka.types import Json, NodeId, Path, RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentInput:
+    """What one attempt of one visit is given."""
+
+    run_id: RunId
+    path: Path
+    node_id: NodeId
+    attempt: int
+    """Counts from 1, over crashes too."""
+    input: Json
+    """The run's input."""
+    prompt: str | None
+    """The node's prompt, rendered; None when the file gives none."""
+    outputs: Mapping[str, Json]
+    """Earlier outputs that this visit can see, by node id. Read only."""
+    options: Mapping[str, Json] = NO_OPTIONS
+    """The node's other keys, as validated at load."""
+    variables: Mapping[str, Json] = NO_OPTIONS
+    """`item` and `index` inside a map, and the like."""
+    now_ms: int = 0
+    """The visit's time, the same on every attempt and after every resume."""
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same on every attempt and after every resume: hand it to the far side of a side effect."""
+        return f"{self.run_id}:{self.path}"
+
+    @property
+    def text(self) -> str:
+        """The rendered prompt, else the input as text (its `input` key when it is a mapping)."""
+        if self.prompt is not None:
+            return self.prompt
+        value = self.input
+        if isinstance(value, dict) and "input" in value:
+            value = value["input"]
+        return value if isinstance(value, str) else str(value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentOutput:
+    """What an agent gives. Everything in it must be JSON."""
+
+    response: Json
+    """The answer proper."""
+    fields: Mapping[str, Json] = NO_OPTIONS
+    """Further keys of the result, beside `response`."""
+    usage: Usage | None = None
+    next: tuple[NodeId, ...] | None = None
+    """Ids to run now, before the rest of the sequence: how an agent routes."""
+
+
+class Agent(Protocol):
+    """An open set: anything with this method, named in the registry."""
+
+    async def run(self, task: AgentInput, /) -> AgentOutput: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentTools:
+    """What agents may be built from. Made once per process by `orka.services`."""
+
+    embedder: Embedder
+    allow_functions: bool | frozenset[str] = False
+    """True, or the modules (and their submodules) that `function` agents may call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentType:
+    """One entry of the registry, as data: enough to check a file without building anything."""
+
+    name: str
+    event_type: str
+    """Class name shown by log entries."""
+    options: type[BaseModel]
+    """Model of the keys that files may give, beside the common ones; its field descriptions are the reference."""
+    build: Callable[[AgentNode, AgentTools], Agent]
+    pure: bool = False
+    """True when running it twice is harmless and its value depends on nothing but its input: no barrier before it."""
+    prompt_default: str | None = None
+    """Template used when the file gives no prompt."""
+    summary: str = ""
+    """One sentence for the reference."""

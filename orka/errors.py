@@ -1,0 +1,150 @@
+"""Every exception that Orka raises on purpose, one tree, by who can fix it.
+
+OrkaError
+|-- ConfigError(path, line)      the author of a file or setting can fix it, before any I/O
+|   |-- GraphError               faults of a graph file, all of them (`diagnostics`)
+|   |-- TemplateError            a template does not compile, or reads what is undefined in strict mode
+|   `-- SettingsError            an environment variable or option has a bad value
+|-- RunError(run_id, path)       a run failed
+|   |-- AgentError               an agent raised, or gave something that is not JSON
+|   |-- RouteNotFound            no route fits the decision and there is no fallback
+|   |-- BranchError              a branch failed and its join was told to fail with it
+|   |-- FailoverExhausted        every child of a failover failed
+|   |-- RunTimeout               a node or the run's deadline ran out
+|   |-- StepsExceeded            the run took more steps than `max_steps`
+|   |-- RunCancelled             the run was cancelled from outside its process
+|   |-- RunNotFound              no such run in the journal
+|   |-- RunAlive(holder)         the run is executed by a live process right now
+|   |-- LeaseLost                another process took the run over; this one writes nothing more
+|   `-- JournalMismatch          the journal holds what this graph or this version cannot have produced
+|-- StoreError                   Redis: unreachable, wrong kind, full
+|   |-- BackendMissing           the server lacks what is needed (search module, database 0)
+|   `-- JournalUnavailable       the journal could not be written for longer than the limit
+`-- ServerError(log_tail)        the private server did not start
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+
+class Diagnostic(Protocol):
+    """What `GraphError` carries for every fault: see `orka.graph.diagnostics`."""
+
+    @property
+    def message(self) -> str: ...
+    def render(self) -> str: ...
+
+
+class OrkaError(Exception):
+    """Base of everything Orka raises on purpose."""
+
+
+class ConfigError(OrkaError):
+    """The author can fix it. `path` is the file (or setting) and `line` counts from 1 where known."""
+
+    def __init__(self, message: str, *, path: str | None = None, line: int | None = None) -> None:
+        super().__init__(message)
+        self.path = path
+        self.line = line
+
+
+class GraphError(ConfigError):
+    """A graph file has faults; `diagnostics` holds all of them, errors and warnings, in file order."""
+
+    def __init__(self, message: str, *, diagnostics: Sequence[Diagnostic] = (), path: str | None = None) -> None:
+        super().__init__(message, path=path)
+        self.diagnostics = tuple(diagnostics)
+
+
+class TemplateError(ConfigError):
+    """A template does not compile, or reads something undefined in strict mode. `line` is within the template."""
+
+
+class SettingsError(ConfigError):
+    """A setting has a bad value; the message names the variable and what it accepts."""
+
+
+class RunError(OrkaError):
+    """A run failed. `run_id` and `path` (of the visit) are None where the error is not about one."""
+
+    def __init__(self, message: str, *, run_id: str | None = None, path: str | None = None) -> None:
+        super().__init__(message)
+        self.run_id = run_id
+        self.path = path
+
+
+class AgentError(RunError):
+    """An agent raised, or its value is not JSON. `kind` is the class name of the original error."""
+
+    def __init__(
+        self, message: str, *, kind: str = "AgentError", run_id: str | None = None, path: str | None = None
+    ) -> None:
+        super().__init__(message, run_id=run_id, path=path)
+        self.kind = kind
+
+
+class RouteNotFound(RunError):
+    """No route of a router fits the decision and it has no fallback."""
+
+
+class BranchError(RunError):
+    """A branch failed and its join was told to fail with it."""
+
+
+class FailoverExhausted(RunError):
+    """Every child of a failover failed."""
+
+
+class RunTimeout(RunError):
+    """A node's timeout or the run's deadline ran out."""
+
+
+class StepsExceeded(RunError):
+    """The run took more steps than its `max_steps`: most likely a routing cycle."""
+
+
+class RunCancelled(RunError):
+    """The run was cancelled by somebody else (`orka cancel`)."""
+
+
+class RunNotFound(RunError):
+    """No run of this id is in the journal (wrong id, other server, or its retention ended)."""
+
+
+class RunAlive(RunError):
+    """The run is being executed. `holder` names the process, `left_ms` how long its lease still lasts."""
+
+    def __init__(self, message: str, *, run_id: str, holder: str, left_ms: int) -> None:
+        super().__init__(message, run_id=run_id)
+        self.holder = holder
+        self.left_ms = left_ms
+
+
+class LeaseLost(RunError):
+    """Another process took the run over. Nothing more is written; never retried."""
+
+
+class JournalMismatch(RunError):
+    """The journal holds a visit that this graph or this version of the interpreter cannot have produced."""
+
+
+class StoreError(OrkaError):
+    """Redis is unreachable, refuses us, or answers what it should not."""
+
+
+class BackendMissing(StoreError):
+    """The server lacks something that is needed; the message names the ways out."""
+
+
+class JournalUnavailable(StoreError):
+    """The journal could not be written for longer than the limit; the run stops rather than run on unrecorded."""
+
+
+class ServerError(OrkaError):
+    """The private server did not start or died. `log_tail` holds the last lines of its log."""
+
+    def __init__(self, message: str, *, log_tail: str = "") -> None:
+        super().__init__(message if not log_tail else f"{message}\n--- last lines of the server's log ---\n{log_tail}")
+        self.log_tail = log_tail

@@ -1,0 +1,213 @@
+"""The closed set of node kinds, as frozen data. What a graph file means; how it runs is `orka.engine`'s business."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Literal, TypeAlias
+
+from orka.types import Json, NodeId
+
+NO_OPTIONS: Mapping[str, Json] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retry:
+    """When a failed attempt is repeated. Delay before attempt n+1: `min(max_delay, delay * factor**(n-1))`, +- jitter."""
+
+    attempts: int = 1
+    """Attempts in all, the first included."""
+    delay: float = 0.5
+    """Seconds before the second attempt."""
+    factor: float = 2.0
+    max_delay: float = 60.0
+    """Seconds."""
+    jitter: float = 0.1
+    """Fraction of the delay that is drawn at random in both directions, 0 to 1."""
+    on: tuple[str, ...] = ()
+    """Class names of the errors that are retried; empty: every error."""
+
+
+NO_RETRY = Retry()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What every kind of node may say about time and failure."""
+
+    timeout: float | None = None
+    """Seconds for one attempt."""
+    retry: Retry = NO_RETRY
+    on_error: Literal["continue", "stop"] = "continue"
+
+
+DEFAULT_POLICY = Policy()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentNode:
+    """A visit calls an agent from the registry."""
+
+    id: NodeId
+    type: str
+    """Canonical type name (aliases already resolved)."""
+    prompt: str | None = None
+    """Template, rendered just before the call."""
+    options: Mapping[str, Json] = NO_OPTIONS
+    """Every other key of the mapping, `params` flattened in (the top-level key wins), validated by the agent's model."""
+    policy: Policy = DEFAULT_POLICY
+    max_concurrency: int | None = None
+    """Calls of this node at once in one process."""
+    terminal: bool = False
+    """`is_terminal`: this node's response is the value of the run."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterNode:
+    """A visit picks a sequence by an earlier output and runs it; the rest of the frame goes on afterwards."""
+
+    id: NodeId
+    decision_key: str
+    """Id of an earlier node, optionally dotted into its output."""
+    routes: tuple[tuple[str | bool, tuple[NodeId, ...]], ...]
+    """(map key, ids) in file order. A YAML boolean key stays a bool."""
+    fallback: tuple[NodeId, ...] | None = None
+    policy: Policy = DEFAULT_POLICY
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForkNode:
+    """A visit opens one concurrent frame per branch and goes on; a join waits for them."""
+
+    id: NodeId
+    branches: tuple[tuple[NodeId, ...], ...]
+    mode: Literal["parallel", "sequential"] = "parallel"
+    """`sequential` runs the branches one after another in declared order, later ones seeing earlier ones."""
+    max_concurrency: int | None = None
+    """Branches at once."""
+    awaited: bool = False
+    """True for a nested list of `targets`: the fork is joined before the next member of its sequence."""
+    policy: Policy = DEFAULT_POLICY
+    """`timeout` bounds the whole group."""
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinNode:
+    """A visit waits for a fork and brings its branches' outputs into this frame."""
+
+    id: NodeId
+    group: NodeId
+    """Id of the fork."""
+    mode: Literal["all", "any", "quorum"] = "all"
+    min_success: int | None = None
+    """Branches that must succeed (quorum)."""
+    on_failure: Literal["continue", "fail"] = "continue"
+    """`fail`: with mode `all`, one failed branch fails the join."""
+    policy: Policy = DEFAULT_POLICY
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailoverNode:
+    """A visit tries its children in order until one gives a valid result."""
+
+    id: NodeId
+    children: tuple[Node, ...]
+    """Full nodes, each run in a frame of its own."""
+    policy: Policy = DEFAULT_POLICY
+    terminal: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoreStrategy:
+    """One way to find a round's score, tried in order."""
+
+    type: Literal["direct_key", "pattern", "agent_key"]
+    key: str | None = None
+    """direct_key: key of the inner results (dotted allowed); agent_key: field of the agent's output."""
+    patterns: tuple[str, ...] = ()
+    """Regular expressions; first group, or the whole match."""
+    agents: tuple[NodeId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cognition:
+    """`cognitive_extraction`: what is learned from the texts of a round."""
+
+    patterns: Mapping[str, tuple[str, ...]]
+    """Regular expressions per category (insights, improvements, mistakes)."""
+    max_length: int = 300
+    """Characters kept per category."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scope:
+    """A sequence and the nodes it may name; the body of a graph or of a loop."""
+
+    sequence: tuple[NodeId, ...]
+    """Stable order after `depends_on`."""
+    nodes: Mapping[NodeId, Node]
+    """Own definitions. A loop's body falls back to the definitions around it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopNode:
+    """A visit runs its body in rounds until the score reaches the threshold."""
+
+    id: NodeId
+    body: Scope
+    max_loops: int = 5
+    score_threshold: float = 0.8
+    strategies: tuple[ScoreStrategy, ...] = ()
+    """Empty: the default patterns."""
+    priority_agents: tuple[NodeId, ...] = ()
+    """`high_priority_agents`: their responses are searched first."""
+    past_loops_metadata: tuple[tuple[str, str], ...] = ()
+    """(field, template) of the past-loop object, in file order; empty: the default six fields."""
+    cognition: Cognition | None = None
+    fallback_score: float | None = None
+    """Score of a round in which none could be found."""
+    timeout_score: float | None = None
+    """Score of a round that ran out of time."""
+    options: Mapping[str, Json] = NO_OPTIONS
+    """Keys that later engines use: `scoring`, `persist_across_runs`."""
+    policy: Policy = DEFAULT_POLICY
+    """`timeout` bounds one round."""
+    terminal: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapNode:
+    """A visit runs one branch per item of a list; its output is `{results, failed}` in the list's order."""
+
+    id: NodeId
+    items: str
+    """Expression (without braces) that gives a list."""
+    name: str
+    """`as`: the variable that templates of the branch read; `index` counts from 0."""
+    sequence: tuple[NodeId, ...]
+    max_concurrency: int | None = None
+    on_failure: Literal["continue", "fail"] = "continue"
+    policy: Policy = DEFAULT_POLICY
+    line: int = 0
+
+
+Node: TypeAlias = AgentNode | RouterNode | ForkNode | JoinNode | FailoverNode | LoopNode | MapNode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Bounds of a whole run."""
+
+    max_steps: int = 10_000
+    deadline: float | None = None
+    """Seconds from the run's start; absolute once the run exists."""
+    durability: Literal["group", "strict"] = "group"
+    strict_templates: bool = False
+    """Undefined names in templates are errors."""

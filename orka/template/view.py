@@ -1,0 +1,41 @@
+"""`View`: everything one rendering can see. Plain data, made by the engine for every visit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from orka.types import Json
+
+_NOTHING: Mapping[str, Json] = MappingProxyType({})
+
+
+@dataclass(slots=True, kw_only=True)
+class View:
+    """Not frozen: `warnings` collects what the rendering read that was undefined."""
+
+    input: Json
+    """The run's input; inside a loop the mapping that workflow-format section 8.5 describes, if the input is one."""
+    outputs: Mapping[str, Json]
+    """`previous_outputs`: results by node id, own frame first, outer ones as fall-back."""
+    agent_id: str = ""
+    run_id: str = ""
+    session_id: str = ""
+    step: int = 0
+    now_ms: int = 0
+    """The visit's time: what `now()`, `timestamp` and `current_time` print."""
+    loop_number: int = 1
+    """Round of the enclosing loop, from 1."""
+    past_loops: list[Json] | None = None
+    """Past-loop objects of the enclosing loop, oldest first; None outside loops."""
+    past_loops_metadata: Mapping[str, Json] = _NOTHING
+    score_threshold: float | None = None
+    variables: Mapping[str, Json] = _NOTHING
+    """Further names: `item` and `index` of a map, `score` and `insights` of a past-loop template."""
+    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """Agent ids of every fork and join of the graph, by the fork's or join's id (for `get_fork_responses`)."""
+    strict: bool = False
+    """Undefined names raise `TemplateError` instead of becoming empty."""
+    warnings: list[str] = field(default_factory=list[str])
+    """One sentence for every expression that read something undefined or failed, with the expression's source."""
