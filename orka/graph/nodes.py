@@ -14,7 +14,7 @@ NO_OPTIONS: Mapping[str, Json] = MappingProxyType({})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retry:
-    """When a failed attempt is repeated. Delay before attempt n+1: `min(max_delay, delay * factor**(n-1))`, +- jitter."""
+    """When a failed attempt is repeated. The n-th delay is `min(max_delay, delay * factor**(n-1))`, +- jitter."""
 
     attempts: int = 1
     """Attempts in all, the first included."""
@@ -55,7 +55,7 @@ class AgentNode:
     prompt: str | None = None
     """Template, rendered just before the call."""
     options: Mapping[str, Json] = NO_OPTIONS
-    """Every other key of the mapping, `params` flattened in (the top-level key wins), validated by the agent's model."""
+    """Every other key, `params` flattened in (the top-level key wins), validated by the agent type's model."""
     policy: Policy = DEFAULT_POLICY
     max_concurrency: int | None = None
     """Calls of this node at once in one process."""
