@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from pydantic import BaseModel
@@ -29,9 +29,9 @@ class AgentInput:
     """The node's prompt, rendered; None when the file gives none."""
     outputs: Mapping[str, Json]
     """Earlier outputs that this visit can see, by node id. Read only."""
-    options: Mapping[str, Json] = NO_OPTIONS
+    options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """The node's other keys, as validated at load."""
-    variables: Mapping[str, Json] = NO_OPTIONS
+    variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
@@ -58,7 +58,7 @@ class AgentOutput:
 
     response: Json
     """The answer proper."""
-    fields: Mapping[str, Json] = NO_OPTIONS
+    fields: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Further keys of the result, beside `response`."""
     usage: Usage | None = None
     next: tuple[NodeId, ...] | None = None

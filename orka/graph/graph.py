@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orka.graph.nodes import NO_OPTIONS, FailoverNode, Limits, LoopNode, Node, Scope
 from orka.types import Digest, Json, NodeId
@@ -19,7 +19,7 @@ class Graph:
     id: str
     scope: Scope
     limits: Limits
-    options: Mapping[str, Json] = NO_OPTIONS
+    options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Keys of `orchestrator:` that the interpreter itself does not use (`memory_preset`, ...)."""
     digest: Digest
     """Of the canonical JSON; lines and the file's name do not count."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -54,7 +54,7 @@ class AgentNode:
     """Canonical type name (aliases already resolved)."""
     prompt: str | None = None
     """Template, rendered just before the call."""
-    options: Mapping[str, Json] = NO_OPTIONS
+    options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Every other key, `params` flattened in (the top-level key wins), validated by the agent type's model."""
     policy: Policy = DEFAULT_POLICY
     max_concurrency: int | None = None
@@ -174,7 +174,7 @@ class LoopNode:
     """Score of a round in which none could be found."""
     timeout_score: float | None = None
     """Score of a round that ran out of time."""
-    options: Mapping[str, Json] = NO_OPTIONS
+    options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Keys that later engines use: `scoring`, `persist_across_runs`."""
     policy: Policy = DEFAULT_POLICY
     """`timeout` bounds one round."""

@@ -29,9 +29,9 @@ class View:
     """Round of the enclosing loop, from 1."""
     past_loops: list[Json] | None = None
     """Past-loop objects of the enclosing loop, oldest first; None outside loops."""
-    past_loops_metadata: Mapping[str, Json] = _NOTHING
+    past_loops_metadata: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
     score_threshold: float | None = None
-    variables: Mapping[str, Json] = _NOTHING
+    variables: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
     """Further names: `item` and `index` of a map, `score` and `insights` of a past-loop template."""
     members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     """Agent ids of every fork and join of the graph, by the fork's or join's id (for `get_fork_responses`)."""
