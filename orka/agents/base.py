@@ -91,8 +91,13 @@ class AgentType:
     """Model of the keys that files may give, beside the common ones; its field descriptions are the reference."""
     build: Callable[[AgentNode, AgentTools], Agent]
     pure: bool = False
-    """True when running it twice is harmless and its value depends on nothing but its input: no barrier before it."""
+    """True when running it twice is harmless and its value depends on nothing but its input: no barrier before it.
+    Where the options have a boolean field `pure`, the file may say so for one node: ask `is_pure`."""
     prompt_default: str | None = None
     """Template used when the file gives no prompt."""
     summary: str = ""
     """One sentence for the reference."""
+
+    def is_pure(self, node: AgentNode) -> bool:
+        """Whether this node needs no barrier. The key `pure` of a file counts only where the options declare it."""
+        return self.pure or (node.options.get("pure") is True and "pure" in self.options.model_fields)

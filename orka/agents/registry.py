@@ -1,0 +1,226 @@
+"""The open set of agent types: built-in ones, those of installed distributions, and those registered in process.
+
+Nothing is built here before a graph needs it, and no plug-in is imported before one of its types is asked for.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
+from typing import TypeVar, cast
+
+from pydantic import BaseModel
+
+from orka.agents.adapters import AgentTarget, agent_type_of
+from orka.agents.base import AgentType
+from orka.errors import ConfigError
+
+ENTRY_POINTS = "orka.agents"
+"""Entry-point group in which a distribution names its agent types."""
+CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map"})
+"""Types that the interpreter itself runs; no agent may take their names."""
+_NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
+_MARK = "__orka_agent__"
+T = TypeVar("T", bound=AgentTarget)
+
+
+class Registry:
+    """Agent types by name and alias. Every method may be called from any thread.
+
+    A fresh registry holds the built-in types; `Registry(())` is empty.
+    """
+
+    def __init__(self, types: Iterable[AgentType] | None = None, *, plugins: bool = False) -> None:
+        """`plugins`: names that nobody registered are looked up in the entry points of installed distributions."""
+        self._lock = threading.RLock()
+        self._types: dict[str, AgentType] = {}
+        self._origins: dict[str, str] = {}
+        self._waiting: dict[str, importlib.metadata.EntryPoint] | None = None if plugins else {}
+        for entry, aliases in builtin_types() if types is None else ((entry, ()) for entry in types):
+            self.add(entry, aliases=aliases, origin="a built-in type")
+
+    def add(self, entry: AgentType, *, aliases: Iterable[str] = (), origin: str = "a registered type") -> None:
+        """Makes a type known by its name and `aliases`, all or none. `ConfigError` when a name is taken by another
+        origin (both are named); the same origin replaces its type, so that a notebook's cell can be run again."""
+        names = (entry.name, *aliases)
+        with self._lock:
+            for name in names:
+                self._refuse_bad(name)
+                taken = self._types.get(name)
+                if taken is not None and taken is not entry and self._origins[name] != origin:
+                    raise ConfigError(
+                        f"agent type {name!r} is given by {origin} and by {self._origins[name]}; rename one of them"
+                    )
+            for name in names:
+                self._types[name] = entry
+                self._origins[name] = origin
+
+    def agent(
+        self,
+        name: str,
+        *,
+        pure: bool = False,
+        options: type[BaseModel] | None = None,
+        aliases: tuple[str, ...] = (),
+        summary: str = "",
+    ) -> Callable[[T], T]:
+        """Decorator that registers a class or function here; see `orka.agents.registry.agent`."""
+
+        def register(target: T) -> T:
+            entry = agent_type_of(target, name, pure=pure, options=options, summary=summary)
+            self.add(entry, aliases=aliases, origin=_origin_of(target))
+            setattr(target, _MARK, (entry, aliases))
+            return target
+
+        return register
+
+    def specs(self) -> Mapping[str, AgentType]:
+        """Everything known, by name and alias, for the checker. Looking a name up loads its plug-in if it has one."""
+        return _Specs(self)
+
+    def find(self, name: str) -> AgentType | None:
+        """The type of this name or alias, or None. `ConfigError` when it is a plug-in that cannot be loaded."""
+        entry = self._types.get(name)
+        if entry is not None:
+            return entry
+        with self._lock:
+            point = self._plugins().get(name)
+        return None if point is None else self._load(point)
+
+    def names(self) -> tuple[str, ...]:
+        """Every name and alias, sorted; plug-ins that are not loaded yet included."""
+        with self._lock:
+            return tuple(sorted({*self._types, *self._plugins()}))
+
+    def _plugins(self) -> dict[str, importlib.metadata.EntryPoint]:
+        if self._waiting is None:
+            waiting: dict[str, importlib.metadata.EntryPoint] = {}
+            for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+                other = waiting.get(point.name)
+                if other is not None and other.value != point.value:
+                    raise ConfigError(
+                        f"agent type {point.name!r} is given by {_describe(point)} and by {_describe(other)}; "
+                        "uninstall one of them"
+                    )
+                if point.name in self._types:
+                    raise ConfigError(
+                        f"agent type {point.name!r} is given by {_describe(point)} and by {self._origins[point.name]}; "
+                        "rename one of them"
+                    )
+                waiting[point.name] = point
+            self._waiting = waiting
+        return self._waiting
+
+    def _load(self, point: importlib.metadata.EntryPoint) -> AgentType:
+        # Not under our lock: the import may wait for another thread that is registering a type right now.
+        try:
+            loaded: object = point.load()
+        except Exception as exc:  # bulkhead: a plug-in is foreign code, and any fault of it is reported as its own
+            raise ConfigError(
+                f"agent type {point.name!r} cannot be loaded from {_describe(point)}: {type(exc).__name__}: {exc}"
+            ) from exc
+        entry, aliases = _definition(loaded, point)
+        with self._lock:
+            others = tuple(name for name in (*aliases, point.name) if name != entry.name)
+            self.add(entry, aliases=others, origin=_describe(point))
+            self._plugins().pop(point.name, None)
+        return entry
+
+    def _refuse_bad(self, name: str) -> None:
+        if not _NAME.fullmatch(name):
+            raise ConfigError(
+                f"{name!r} cannot name an agent type: lower-case letters, digits, '_', '-' and '.', a letter first"
+            )
+        if name in CONTROL_TYPES:
+            raise ConfigError(f"{name!r} cannot name an agent type: it is a control node of the interpreter")
+
+
+class _Specs(Mapping[str, AgentType]):
+    """A live view of a registry."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry = registry
+
+    def __getitem__(self, name: str) -> AgentType:
+        entry = self._registry.find(name)
+        if entry is None:
+            raise KeyError(name)
+        return entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._registry.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._registry.names())
+
+    def __len__(self) -> int:
+        return len(self._registry.names())
+
+
+def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
+    """The types that come with Orka, with their aliases, in the order of the reference."""
+    from orka.agents import classify, echo, failing, function, template  # they import what registering does not need
+
+    return (
+        (template.TYPE, ()),
+        (function.TYPE, ()),
+        (classify.TYPE, ()),
+        (echo.TYPE, ()),
+        (failing.TYPE, ()),
+    )
+
+
+@cache
+def default_registry() -> Registry:
+    """The registry of this process: built-in types, `@agent`, and plug-ins found when first needed."""
+    return Registry(plugins=True)
+
+
+def agent(
+    name: str,
+    *,
+    pure: bool = False,
+    options: type[BaseModel] | None = None,
+    aliases: tuple[str, ...] = (),
+    summary: str = "",
+) -> Callable[[T], T]:
+    """Registers a class or function as the agent type `name` of this process.
+
+    A class has `async def run(self, task)` and takes nothing or `(node, tools)`; a function takes an `AgentInput`, and
+    a plain `def` runs in a worker thread. Either gives an `AgentOutput` or a JSON value: a dict with `response` is the
+    whole result, anything else is the response. `options` is the model of the keys that a file may give; without it
+    every key is accepted. `pure` promises that calling it twice is harmless and that its value follows from its input.
+    """
+    return default_registry().agent(name, pure=pure, options=options, aliases=aliases, summary=summary)
+
+
+def register_agent_type(name: str, target: AgentTarget) -> None:
+    """`agent(name)(target)`, as a call."""
+    agent(name)(target)
+
+
+def _definition(loaded: object, point: importlib.metadata.EntryPoint) -> tuple[AgentType, tuple[str, ...]]:
+    if isinstance(loaded, AgentType):
+        return loaded, ()
+    marked = vars(loaded).get(_MARK) if hasattr(loaded, "__dict__") else None  # vars: a subclass is not its parent
+    if marked is not None:
+        return cast("tuple[AgentType, tuple[str, ...]]", marked)
+    if not callable(loaded):
+        raise ConfigError(
+            f"agent type {point.name!r} of {_describe(point)} is a {type(loaded).__name__}: "
+            "name a class, a function or an AgentType"
+        )
+    return agent_type_of(cast("AgentTarget", loaded), point.name), ()
+
+
+def _describe(point: importlib.metadata.EntryPoint) -> str:
+    owner = point.dist.name if point.dist is not None else "an unknown distribution"
+    return f"{owner!r} ({point.value})"
+
+
+def _origin_of(target: AgentTarget) -> str:
+    named = target if hasattr(target, "__qualname__") else type(target)
+    return f"{named.__module__}.{named.__qualname__}"
