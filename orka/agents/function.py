@@ -95,9 +95,10 @@ def _covers(module: str, allowed: bool | frozenset[str]) -> bool:
 
 
 def _not_allowed(reference: str, module: str) -> AgentError:
+    defined = "" if reference.startswith(f"{module}:") else f" (it is defined in {module!r})"
     return AgentError(
-        f"function {reference!r} is not permitted in this process: run with `--allow-functions={module}`, or give "
-        f"`allow_functions={{{module!r}}}` to the Orchestrator, if you trust the graph file",
+        f"function {reference!r}{defined} is not permitted in this process: if you trust the graph file, run with "
+        f"`--allow-functions={module}`, or give `allow_functions={{{module!r}}}` to the Orchestrator",
         kind="FunctionNotAllowed",
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.util
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,16 @@ if TYPE_CHECKING:
 DIMENSIONS = (64, 128, 256)
 """The model was trained so that the first 64 and 128 numbers of a vector stand alone (Matryoshka)."""
 INLINE_TEXTS = 4
-INLINE_CHARACTERS = 1000
-"""Up to these a batch is embedded on the event loop: one sentence takes about 30 microseconds, going to a thread and
-back takes longer and holds the loop as long."""
+INLINE_CHARACTERS = 400
+"""Up to these a batch is embedded on the event loop: a sentence takes about 30 microseconds, and going to a thread and
+back would hold the loop for longer than that."""
+BATCH_TEXTS = 512
+BATCH_CHARACTERS = 256 * 1024
+"""Texts are tokenized in batches of at most these, so that what is in memory at once is bounded."""
+PARALLEL_TEXTS = 16
+"""From here on the tokenizer's own threads pay for being woken."""
 CHUNK_TOKENS = 16_384
-"""Tokens whose vectors are in memory at once, 16 MiB of them."""
+"""Tokens of one text whose vectors are summed at once: 16 MiB of them."""
 
 
 class LocalEmbedder:
@@ -67,19 +72,50 @@ class _Model:
         self._table = table
 
     def embed(self, texts: Sequence[str], dimension: int) -> NDArray[np.float32]:
-        """Blocking; see `LocalEmbedder.embed`."""
+        """Blocking; see `LocalEmbedder.embed`. A row depends on its own text alone, whatever the batch."""
         import numpy as np
 
-        rows = np.zeros((len(texts), dimension), dtype=np.float32)
-        for index, text in enumerate(texts):
-            ids = self._tokenizer.encode(text, add_special_tokens=False).ids if text.strip() else []
-            total = np.zeros(dimension, dtype=np.float32)
-            for start in range(0, len(ids), CHUNK_TOKENS):
-                total += self._table[ids[start : start + CHUNK_TOKENS], :dimension].sum(axis=0)
-            length = float(np.linalg.norm(total))
-            if length > 0.0:
-                rows[index] = total / length
-        return rows
+        sums = np.zeros((len(texts), self._table.shape[1]), dtype=np.float32)
+        row = 0
+        for batch in _batches(texts):
+            for ids in self._tokens(batch):
+                if len(ids) <= CHUNK_TOKENS:
+                    np.add.reduce(self._table.take(ids, axis=0), axis=0, out=sums[row])
+                else:
+                    for start in range(0, len(ids), CHUNK_TOKENS):
+                        sums[row] += self._table.take(ids[start : start + CHUNK_TOKENS], axis=0).sum(axis=0)
+                row += 1
+        rows = sums[:, :dimension]
+        lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))[:, np.newaxis]
+        return np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0)
+
+    def _tokens(self, batch: list[str]) -> Iterator[list[int]]:
+        if len(batch) < PARALLEL_TEXTS:
+            for text in batch:
+                yield self._tokenizer.encode(text, add_special_tokens=False).ids
+        else:
+            for encoding in self._tokenizer.encode_batch_fast(batch, add_special_tokens=False):
+                yield encoding.ids
+
+
+def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    characters = 0
+    for text in texts:
+        batch.append(_clean(text))
+        characters += len(text)
+        if len(batch) == BATCH_TEXTS or characters >= BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _clean(text: str) -> str:
+    # White space alone would still be a token or two; half a surrogate pair would fail the whole batch.
+    if not text or text.isspace():
+        return ""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _lock = threading.Lock()
@@ -96,7 +132,7 @@ def _model() -> _Model:
 def _load() -> _Model:
     try:
         import numpy as np
-        from safetensors import safe_open
+        from safetensors.numpy import load_file  # pyright: ignore[reportUnknownVariableType]  (its `Dict` lacks types)
         from tokenizers import Tokenizer
 
         spec = importlib.util.find_spec("wordllama")
@@ -107,12 +143,9 @@ def _load() -> _Model:
     folder = Path(spec.origin).parent
     try:
         tokenizer = Tokenizer.from_file(str(folder / "tokenizers" / "l2_supercat_tokenizer_config.json"))
-        with safe_open(folder / "weights" / "l2_supercat_256.safetensors", framework="np") as file:
-            table = file.get_tensor("embedding.weight")
+        table: NDArray[np.float16] = load_file(folder / "weights" / "l2_supercat_256.safetensors")["embedding.weight"]
     except Exception as exc:  # bulkhead: the tokenizer's own library raises bare Exception for a missing file
         raise _missing(f"its files in {folder} cannot be read: {exc}") from exc
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
     return _Model(tokenizer, np.ascontiguousarray(table, dtype=np.float32))
 
 

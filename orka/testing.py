@@ -1,0 +1,107 @@
+"""For testing graphs and agents without a model, a server or a network."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from orka.agents.base import AgentInput, AgentOutput, AgentTools
+from orka.agents.registry import Registry, default_registry
+from orka.agents.values import as_output, output_value
+from orka.errors import ConfigError
+from orka.graph.nodes import NO_OPTIONS, AgentNode
+from orka.types import Json, NodeId, Path, RunId
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["HashEmbedder", "example_task", "run_agent"]
+
+_WORD = re.compile(r"\w+")
+
+
+class HashEmbedder:
+    """An `Embedder` that knows no language: every word counts in one place of the vector, found by its hash.
+
+    The same text gives the same vector on every machine; texts that share words are near, all others are almost
+    orthogonal.
+    """
+
+    def __init__(self, dimension: int = 256) -> None:
+        if dimension < 1:
+            raise ValueError(f"dimension={dimension!r} must be at least 1")
+        self._dimension = dimension
+
+    @property
+    def name(self) -> str:
+        return f"hash-{self._dimension}"
+
+    @property
+    def dimension(self) -> int:
+        return self._dimension
+
+    async def embed(self, texts: Sequence[str], /) -> NDArray[np.float32]:
+        """Shape (len(texts), dimension), rows of length 1, zeros for a text without a word."""
+        import numpy as np
+
+        rows = np.zeros((len(texts), self._dimension), dtype=np.float32)
+        for index, text in enumerate(texts):
+            for word in _WORD.findall(text.lower()):
+                number = int.from_bytes(hashlib.blake2b(word.encode("utf-8", "replace"), digest_size=8).digest(), "big")
+                rows[index, number // 2 % self._dimension] += 1.0 if number % 2 else -1.0
+            length = float(np.linalg.norm(rows[index]))
+            if length:
+                rows[index] /= length
+        return rows
+
+
+def example_task(
+    prompt: str | None = None,
+    *,
+    input: Json = "",
+    options: Mapping[str, Json] = NO_OPTIONS,
+    outputs: Mapping[str, Json] = NO_OPTIONS,
+    variables: Mapping[str, Json] = NO_OPTIONS,
+    attempt: int = 1,
+) -> AgentInput:
+    """What an agent would be given for its first visit as node `example` of the run `test`, on 1 January 2026."""
+    return AgentInput(
+        run_id=RunId("test"),
+        path=Path("example"),
+        node_id=NodeId("example"),
+        attempt=attempt,
+        input=input,
+        prompt=prompt,
+        outputs=outputs,
+        options=options,
+        variables=variables,
+        now_ms=1_767_225_600_000,
+    )
+
+
+async def run_agent(
+    type_name: str, task: AgentInput | str, *, tools: AgentTools | None = None, registry: Registry | None = None
+) -> AgentOutput:
+    """Builds one agent of a type as a graph would and runs it once on `task` (a text is its rendered prompt).
+
+    `tools` default to a `HashEmbedder` and no permitted function. `ConfigError` for an unknown type or options that the
+    type refuses; `AgentError` when the output is not JSON; what the agent raises comes through as it is.
+    """
+    given = example_task(task) if isinstance(task, str) else task
+    entry = (registry or default_registry()).find(type_name)
+    if entry is None:
+        raise ConfigError(f"agent type {type_name!r} is not known")
+    try:
+        entry.options.model_validate(dict(given.options))
+    except ValidationError as exc:
+        raise ConfigError(f"options of agent type {type_name!r}: {exc}") from exc
+    node = AgentNode(id=given.node_id, type=entry.name, prompt=given.prompt, options=given.options)
+    output = await entry.build(node, tools or AgentTools(embedder=HashEmbedder())).run(given)
+    checked = as_output(output_value(output))
+    return replace(output, response=checked.response, fields=checked.fields)
