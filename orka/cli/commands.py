@@ -1,0 +1,58 @@
+"""Every command by name, where it lives, and its line in `orka --help`. Plain data: listing commands imports none."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command. `name` is one word, or a group and a word."""
+
+    name: str
+    target: str
+    """`module:function`, imported when the command runs."""
+    summary: str
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command("run", "orka.cli.run:run", "Run a graph on an input and print its answer."),
+    Command("resume", "orka.cli.run:resume", "Finish a run that was interrupted, without repeating what is done."),
+    Command("check", "orka.cli.check:check", "Report every fault of graph files, without running them."),
+    Command("validate", "orka.cli.check:check", "The same as check."),
+    Command("schema", "orka.cli.check:schema", "Print the JSON Schema of the graph format, for editors."),
+    Command("runs list", "orka.cli.runs:list_runs", "List runs, newest first."),
+    Command("runs show", "orka.cli.runs:show", "Show one run and its visits."),
+    Command("runs events", "orka.cli.runs:events", "Print a run's events, and follow them with --follow."),
+    Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
+    Command("system stop", "orka.cli.system:stop", "Stop the private server."),
+)
+
+GROUPS: dict[str, str] = {
+    "runs": "Look at runs: what they were given, where they stand, what happened.",
+    "system": "Look at and stop the private server.",
+}
+
+
+def root_help() -> str:
+    """What `orka --help` prints. Written here because the argument parser alone takes 100 ms to import."""
+    width = max(len(command.name) for command in COMMANDS)
+    lines = [f"  {command.name:<{width}}  {command.summary}" for command in COMMANDS]
+    return "\n".join(
+        [
+            "Usage: orka [OPTIONS] COMMAND ...",
+            "",
+            "Run YAML graphs of agents, durably, on Redis.",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "Options:",
+            "  -v, --verbose   Print what happens on standard error, and tracebacks of errors.",
+            "  --json          Print JSON instead of text (run, resume, check, runs, system status).",
+            "  --json-input    The input of run is JSON, inline or in a file.",
+            "  -V, --version   Print the version.",
+            "  -h, --help      Print this help; after a command, the help of that command.",
+            "",
+            "Exit codes and examples: docs/cli.md",
+        ]
+    )

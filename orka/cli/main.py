@@ -1,0 +1,96 @@
+"""The `orka` command: from arguments to an exit code. Imports little, so that `--help` and `--version` are instant."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+
+from orka.cli.arguments import Arguments, arrange
+from orka.cli.commands import GROUPS, root_help
+from orka.cli.exits import Exit, exit_for
+from orka.errors import GraphError, OrkaError
+
+_HELP = frozenset({"-h", "--help"})
+_VERSION = frozenset({"-V", "--version"})
+
+
+def main() -> int:
+    """The console script. Returns the exit code; never raises for what a user did."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a lone surrogate in an answer must not be a traceback
+            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    code = _guarded(sys.argv[1:])
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _without_reader()
+    if any(not t.daemon and t.is_alive() for t in threading.enumerate() if t is not threading.main_thread()):
+        # A function that ignored its cancellation still runs in a thread; the interpreter would wait for it.
+        sys.stderr.flush()
+        os._exit(code)
+    return code
+
+
+def _guarded(argv: list[str]) -> int:
+    arguments = arrange(argv, GROUPS)
+    try:
+        return _dispatch(arguments)
+    except BrokenPipeError:
+        return _without_reader()
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except OrkaError as error:
+        _report(error, arguments.verbose)
+        return exit_for(error)
+    except Exception as error:  # noqa: BLE001  (bulkhead: a defect is one line on the screen, all of it with -v)
+        from orka.cli.output import warn
+
+        if arguments.verbose:
+            _traceback(error)
+        warn(f"internal error: {type(error).__name__}: {error}\n(a defect of Orka; -v prints where it happened)")
+        return Exit.INTERNAL
+
+
+def _dispatch(arguments: Arguments) -> int:
+    tokens = arguments.tokens
+    if not tokens or tokens[0] in _HELP:
+        print(root_help())
+        return Exit.OK
+    if tokens[0] in _VERSION:
+        from importlib.metadata import version
+
+        print(f"orka {version('orka')}")
+        return Exit.OK
+    from orka.cli.app import execute
+
+    return execute(tokens, verbose=arguments.verbose)
+
+
+def _report(error: OrkaError, verbose: bool) -> None:
+    from orka.cli.output import warn
+
+    if verbose:
+        _traceback(error)
+    if isinstance(error, GraphError):
+        for diagnostic in error.diagnostics:
+            warn(diagnostic.render())
+    warn(f"error: {error}")
+
+
+def _traceback(error: Exception) -> None:
+    import traceback
+
+    from orka.cli.output import warn
+
+    warn("".join(traceback.format_exception(error)).rstrip())
+
+
+def _without_reader() -> Exit:
+    """`orka ... | head`: what is still in the buffer must not raise once more when the interpreter ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return Exit.BROKEN_PIPE
+
+
+if __name__ == "__main__":
+    sys.exit(main())

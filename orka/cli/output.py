@@ -1,0 +1,63 @@
+"""Printing: answers and JSON on standard output, everything else on standard error, control characters made visible."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Iterable
+
+from orka.types import Json
+
+_UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+"""Control characters (C0 but for tab and newline, DEL, C1), and those that reorder what is read."""
+_IN_TEXT = re.compile(rf"\r(?!\n)|(?!\r)[{_UNSAFE}]")
+_IN_LINE = re.compile(rf"[\t\n{_UNSAFE}]")
+
+
+def safe_text(text: str) -> str:
+    """`text` for a terminal: an escape sequence in run data is shown, not obeyed. Lines and tabs stay."""
+    return _IN_TEXT.sub(_visible, text)
+
+
+def safe_line(text: str, width: int = 0) -> str:
+    """`text` as one line for a tree or a table, cut to `width` characters when that is not 0."""
+    line = _IN_LINE.sub(lambda match: " " if match[0] in "\t\n" else _visible(match), text)
+    return line if not width or len(line) <= width else line[: width - 1] + "…"
+
+
+def _visible(match: re.Match[str]) -> str:
+    code = ord(match[0])
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+
+
+def render_json(value: object, *, indent: int | None = 2) -> str:
+    """JSON that people can read. On a terminal it stays JSON: what is unsafe is escaped as `\\uXXXX`."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return re.sub(f"[{_UNSAFE}]", lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def print_value(value: Json) -> None:
+    """The answer of a run: a string as it is (made safe when a person looks), any other value as JSON."""
+    if isinstance(value, str):
+        print(safe_text(value) if sys.stdout.isatty() else value)
+    else:
+        print(render_json(value))
+
+
+def print_json(value: object, *, indent: int | None = 2) -> None:
+    print(render_json(value, indent=indent))
+
+
+def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
+    """Columns as wide as their longest cell, two spaces between them, the last one as it comes."""
+    cells = [[safe_line(cell) for cell in row] for row in (titles, *rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
+    for row in cells:
+        padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        print("  ".join([*padded, row[-1]]).rstrip())
+
+
+def warn(text: str) -> None:
+    """One message on standard error."""
+    print(safe_text(text), file=sys.stderr, flush=True)

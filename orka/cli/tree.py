@@ -1,0 +1,208 @@
+"""A run as a tree of visits, folded from its events. Pure, and bounded however many branches or rounds a run has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, TypeAlias
+
+from orka.graph.graph import Graph
+from orka.graph.nodes import ForkNode, MapNode
+from orka.journal.entries import Kind
+from orka.journal.paths import frame_of, parents
+from orka.types import Json, Path, Status
+
+CROWD = 12
+"""A group of more branches shows how many are done instead of what each of them does."""
+KEPT = 40
+"""Visits kept below one parent; the oldest finished ones are only counted."""
+
+State: TypeAlias = Literal["running", "retrying", "success", "error", "skipped", "cancelled"]
+
+_MEMBER = re.compile(r"\.(\d+)$")
+_ROUND = re.compile(r"\[(\d+)\]$")
+
+
+@dataclass(slots=True)
+class Visit:
+    """One line of the tree. Changed by `RunTree` only."""
+
+    path: Path
+    label: str
+    state: State = "running"
+    since_ms: int = 0
+    duration_ms: float | None = None
+    note: str = ""
+    children: dict[Path, Visit] = field(default_factory=dict["Path", "Visit"])
+    dropped: int = 0
+    """Finished children that are no longer kept."""
+    branches: int = 0
+    """Of a fork or a map: how many it opened."""
+    done: int = 0
+    failed: int = 0
+    progress: dict[int, int] = field(default_factory=dict[int, int])
+    """Members finished in each branch that is under way."""
+
+    @property
+    def crowded(self) -> bool:
+        return self.branches > CROWD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """What one line shows, without any decoration."""
+
+    depth: int
+    state: State
+    label: str
+    note: str
+    seconds: float | None
+
+
+class RunTree:
+    """Give it every event of a run in order; ask it for at most so many rows."""
+
+    def __init__(self, graph: Graph | None = None) -> None:
+        self.root = Visit(Path(""), "")
+        self._visits: dict[Path, Visit] = {}
+        self._lengths: dict[str, tuple[int, ...]] = dict(_lengths(graph)) if graph else {}
+
+    def apply(self, kind: str, path: Path, at_ms: int, data: Mapping[str, Json]) -> None:
+        """One event. Kinds that say nothing about visits are ignored."""
+        if kind in (Kind.NODE_STARTED, Kind.NODE_RETRYING, Kind.NODE_FINISHED):
+            if kind == Kind.NODE_FINISHED:
+                self._count(path, data)
+            if (visit := self._place(path, at_ms)) is not None:
+                _change(visit, kind, data)
+        elif kind in (Kind.FORK_OPENED, Kind.MAP_OPENED):
+            if (visit := self._place(path, at_ms)) is not None:
+                visit.branches = _integer(data.get("branches"))
+        elif kind == Kind.ROUND_SCORED:
+            place = path if _ROUND.search(path) else Path(f"{path}[{_integer(data.get('round'))}]")
+            if (visit := self._place(place, at_ms)) is not None:
+                visit.state, visit.note = "success", f"score {data.get('score')}"
+
+    def rows(self, limit: int, now_ms: int) -> list[Row]:
+        """The tree from top to bottom. Over `limit` rows, finished visits lose their children, then the top is cut."""
+        rows = list(_rows(self.root, now_ms, fold=False))
+        if len(rows) > limit:
+            rows = list(_rows(self.root, now_ms, fold=True))
+        if len(rows) > limit:
+            hidden = len(rows) - limit + 1
+            above = Row(depth=0, state="skipped", label=f"{hidden:,} more above", note="", seconds=None)
+            rows = [above, *rows[hidden:]]
+        return rows
+
+    def _place(self, path: Path, at_ms: int) -> Visit | None:
+        """The visit of `path`, made with its parents if need be; None below a crowd, where visits are only counted."""
+        if (known := self._visits.get(path)) is not None:
+            return known
+        above = parents(path)
+        parent = self._place(above[0], at_ms) if above else self.root
+        if parent is None or parent.crowded:
+            return None
+        visit = Visit(path, _label(path, parent.path), since_ms=at_ms)
+        parent.children[path] = self._visits[path] = visit
+        if len(parent.children) > KEPT:
+            self._drop_oldest(parent)
+        return visit
+
+    def _drop_oldest(self, parent: Visit) -> None:
+        finished = next(
+            (child for child in parent.children.values() if child.state not in ("running", "retrying")), None
+        )
+        if finished is not None:
+            del parent.children[finished.path]
+            parent.dropped += 1
+            for visit in _below(finished):
+                self._visits.pop(visit.path, None)
+
+    def _count(self, path: Path, data: Mapping[str, Json]) -> None:
+        """Branch progress: a branch is done with its last member, or with a failure that ends it."""
+        frame = frame_of(path)
+        match = _MEMBER.search(frame)
+        group = self._visits.get(Path(frame[: match.start()])) if match else None
+        if match is None or group is None or not group.branches:
+            return
+        index = int(match[1])
+        lengths = self._lengths.get(_node_id(group.path), ())
+        length = lengths[min(index, len(lengths) - 1)] if lengths else 1
+        failed = data.get("status") == Status.ERROR and not data.get("consumed")
+        group.progress[index] = group.progress.get(index, 0) + 1
+        if failed or group.progress[index] >= length:
+            del group.progress[index]
+            group.done += 1
+            group.failed += failed
+            if group.done >= group.branches and group.state == "running":
+                group.state = "success"
+
+
+def _change(visit: Visit, kind: str, data: Mapping[str, Json]) -> None:
+    error = data.get("error")
+    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    match kind:
+        case Kind.NODE_FINISHED:
+            visit.state = Status(str(data.get("status", Status.SUCCESS))).value
+            duration = data.get("ms")
+            visit.duration_ms = float(duration) if isinstance(duration, int | float) else None
+            attempts = _integer(data.get("attempts"))
+            visit.note = message or (f"{attempts} attempts" if attempts > 1 else "")
+        case Kind.NODE_RETRYING:
+            visit.state, visit.note = "retrying", f"attempt {data.get('attempt')} failed: {message}"
+        case _:
+            visit.state = "running"
+
+
+def _rows(parent: Visit, now_ms: int, *, fold: bool, depth: int = 0) -> Iterator[Row]:
+    if parent.dropped:
+        yield Row(depth=depth, state="skipped", label=f"{parent.dropped:,} earlier", note="", seconds=None)
+    for visit in parent.children.values():
+        under_way = visit.state in ("running", "retrying")
+        seconds = visit.duration_ms / 1000 if visit.duration_ms is not None else None
+        if under_way:
+            seconds = max(0, now_ms - visit.since_ms) / 1000
+        yield Row(depth=depth, state=visit.state, label=visit.label, note=_note(visit), seconds=seconds)
+        if under_way or not fold:
+            yield from _rows(visit, now_ms, fold=fold, depth=depth + 1)
+
+
+def _note(visit: Visit) -> str:
+    if not visit.branches:
+        return visit.note
+    failed = f", {visit.failed:,} failed" if visit.failed else ""
+    return f"{visit.done:,} of {visit.branches:,} branches{failed}" + (f"; {visit.note}" if visit.note else "")
+
+
+def _below(visit: Visit) -> Iterator[Visit]:
+    yield visit
+    for child in visit.children.values():
+        yield from _below(child)
+
+
+def _label(path: Path, parent: Path) -> str:
+    """The id as the file has it, with the branch or round in front that tells it from its neighbours."""
+    if match := _ROUND.search(path):
+        return f"round {match[1]}"
+    frame = frame_of(path)
+    branch = _MEMBER.search(frame) if frame != parent else None
+    number = path.rpartition("#")[2] if "#" in path.rpartition("/")[2] else ""
+    return f"{branch[1] + ': ' if branch else ''}{_node_id(path)}{' #' + number if number else ''}"
+
+
+def _node_id(path: Path) -> str:
+    from urllib.parse import unquote
+
+    return unquote(path.rpartition("/")[2].partition("#")[0])
+
+
+def _integer(value: Json) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _lengths(graph: Graph) -> Iterator[tuple[str, tuple[int, ...]]]:
+    for node in graph.nodes():
+        if isinstance(node, ForkNode):
+            yield node.id, tuple(len(branch) for branch in node.branches)
+        elif isinstance(node, MapNode):
+            yield node.id, (len(node.sequence),)
