@@ -1,0 +1,92 @@
+"""How values are printed: text as it is, everything that is not text as compact JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
+from typing import cast
+
+import msgspec
+
+from orka.template.limits import spend, weigh
+from orka.template.missing import Missing
+
+HIDDEN = frozenset({"_metrics", "formatted_prompt"})
+"""Keys of a result that are not printed with it; naming them reads them."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class LoopInput(dict[str, object]):
+    """The input inside a loop when it is a mapping: printed bare, it is the original text under its `input` key."""
+
+    __slots__ = ()
+
+
+def text_of(value: object) -> str:
+    """`value` as it is printed: text as it is, None empty, numbers as Python has them, the rest as compact JSON.
+
+    Charges the rendering under way. Raises TypeError for what is not a value (a method, a macro).
+    """
+    if isinstance(value, str):
+        spend(len(value))
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, (int, float, Missing)):
+        return str(value)
+    if isinstance(value, LoopInput):
+        return text_of(value["input"])
+    if isinstance(value, (KeysView, ValuesView, ItemsView)):
+        value = list(cast("Iterable[object]", value))
+    spend(2 * weigh(value))
+    return json_text(plain(value))
+
+
+def json_text(value: object) -> str:
+    """Compact JSON of a value of `plain`, without `HIDDEN` keys."""
+    value = _shown(value)
+    try:
+        return _encoder.encode(value).decode()
+    except (UnicodeEncodeError, OverflowError, TypeError):
+        # Lone surrogates, integers beyond 64 bits, keys that are not text.
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+
+
+def _shown(value: object) -> object:
+    """`value` without `HIDDEN` keys; what holds none is not copied."""
+    if value.__class__ is dict:
+        entries = cast("dict[object, object]", value)
+        shown = {key: _shown(item) for key, item in entries.items() if key not in HIDDEN}
+        same = len(shown) == len(entries) and all(shown[key] is entries[key] for key in shown)
+        return entries if same else shown
+    if value.__class__ is list or value.__class__ is tuple:
+        items = cast("list[object]", value)
+        shown_items = [_shown(item) for item in items]
+        return items if all(a is b for a, b in zip(items, shown_items, strict=True)) else shown_items
+    return value
+
+
+def plain(value: object) -> object:
+    """`value` as JSON: views and tuples become lists, mappings dicts, missing None; the same object where it is JSON.
+
+    Raises TypeError for anything else.
+    """
+    if value is None or isinstance(value, (str, int, float)):
+        return value
+    if isinstance(value, Missing):
+        value.used()
+        return None
+    if value.__class__ is dict:
+        entries = cast("dict[object, object]", value)
+        made = {key if key.__class__ is str else text_of(key): plain(item) for key, item in entries.items()}
+        return entries if all(made.get(cast(str, k)) is v for k, v in entries.items()) else made
+    if value.__class__ is list:
+        items = cast("list[object]", value)
+        copies = [plain(item) for item in items]
+        return items if all(a is b for a, b in zip(items, copies, strict=True)) else copies
+    if isinstance(value, Mapping):
+        return plain(dict(cast("Mapping[object, object]", value)))
+    if isinstance(value, (tuple, KeysView, ValuesView, ItemsView, range)):
+        return [plain(item) for item in cast("Iterable[object]", value)]
+    raise TypeError(f"a {type(value).__name__} is not a value")
