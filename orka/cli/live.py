@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import sys
-from contextlib import AbstractAsyncContextManager
-from types import TracebackType
-from typing import Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol, TypeAlias, TypeVar
 
 import anyio
-import anyio.abc
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
@@ -17,7 +15,7 @@ from orka.cli.output import safe_line, warn
 from orka.cli.tree import Row, RunTree
 from orka.clock import now_ms
 from orka.graph.graph import Graph
-from orka.journal.entries import ENDED, Kind
+from orka.journal.entries import Kind
 from orka.types import Json, Path
 
 _REFRESH = 0.1
@@ -34,6 +32,9 @@ _STYLES = {
 }
 
 
+T = TypeVar("T")
+
+
 class Event(Protocol):
     """The part of a run's event that is shown."""
 
@@ -44,54 +45,43 @@ class Event(Protocol):
     @property
     def at_ms(self) -> int: ...
     @property
-    def data(self) -> dict[str, Json]: ...
+    def data(self) -> Mapping[str, Json]: ...
 
 
-class LiveTree(AbstractAsyncContextManager["LiveTree"]):
-    """Draws while it is open; the last drawing stays. `show` may be called at any rate."""
+Show: TypeAlias = Callable[[Event], None]
 
-    def __init__(self, graph: Graph | None, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
-        self._tree = RunTree(graph)
-        self._ended = ""
-        self._changed = True
-        self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)
-        self._tasks: anyio.abc.TaskGroup = anyio.create_task_group()
 
-    async def __aenter__(self) -> LiveTree:
-        self._live.start()
-        await self._tasks.__aenter__()
-        self._tasks.start_soon(self._redraw)
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        self._tasks.cancel_scope.cancel()
+async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) -> T:
+    """Awaits `work`, which shows events at any rate, and draws the tree meanwhile; the last drawing stays."""
+    console = Console(stderr=True, highlight=False)
+    tree = RunTree(graph)
+    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
         try:
-            return await self._tasks.__aexit__(kind, error, trace)
+            async with anyio.create_task_group() as group:
+                group.start_soon(_redraw, live, tree)
+                try:
+                    return await work(lambda event: tree.apply(event.kind, event.path, event.at_ms, event.data))
+                finally:
+                    group.cancel_scope.cancel()
+        except BaseExceptionGroup as errors:  # the drawing task raises nothing of its own
+            raise errors.exceptions[0] from None
         finally:
-            self._live.update(self.draw(), refresh=True)
-            self._live.stop()
+            live.update(draw(tree, console, now_ms()), refresh=True)
+    raise AssertionError("a task group lets no error disappear")
 
-    def show(self, event: Event) -> None:
-        self._tree.apply(event.kind, event.path, event.at_ms, event.data)
-        if event.kind in ENDED:
-            self._ended = event.kind
 
-    async def _redraw(self) -> None:
-        while True:
-            self._live.update(self.draw(), refresh=True)
-            await anyio.sleep(_REFRESH)
+async def _redraw(live: Live, tree: RunTree) -> None:
+    while True:
+        live.update(draw(tree, live.console, now_ms()), refresh=True)
+        await anyio.sleep(_REFRESH)
 
-    def draw(self) -> Text:
-        """As many rows as the terminal has, each cut to its width."""
-        height = max(3, self._console.height - 2)
-        rows = self._tree.rows(height, now_ms())
-        text = Text(no_wrap=True, overflow="ellipsis")
-        for index, row in enumerate(rows):
-            _append(text, row, self._console, first=index == 0)
-        return text
+
+def draw(tree: RunTree, console: Console, at_ms: int) -> Text:
+    """As many rows as the terminal has, each cut to its width."""
+    text = Text(no_wrap=True, overflow="ellipsis")
+    for index, row in enumerate(tree.rows(max(3, console.height - 2), at_ms)):
+        _append(text, row, console, first=index == 0)
+    return text
 
 
 def _append(text: Text, row: Row, console: Console, *, first: bool) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from orka.graph.graph import Graph
 from orka.graph.nodes import ForkNode, MapNode
-from orka.journal.entries import Kind
+from orka.journal.entries import ENDED, Kind
 from orka.journal.paths import frame_of, parents
 from orka.types import Json, Path, Status
 
@@ -75,6 +75,8 @@ class RunTree:
                 self._count(path, data)
             if (visit := self._place(path, at_ms)) is not None:
                 _change(visit, kind, data)
+                if kind == Kind.NODE_FINISHED:
+                    _settle(visit.children.values(), visit.state)
         elif kind in (Kind.FORK_OPENED, Kind.MAP_OPENED):
             if (visit := self._place(path, at_ms)) is not None:
                 visit.branches = _integer(data.get("branches"))
@@ -82,6 +84,8 @@ class RunTree:
             place = path if _ROUND.search(path) else Path(f"{path}[{_integer(data.get('round'))}]")
             if (visit := self._place(place, at_ms)) is not None:
                 visit.state, visit.note = "success", f"score {data.get('score')}"
+        elif kind in ENDED:
+            _settle(self._visits.values(), "success" if kind == Kind.RUN_COMPLETED else "cancelled")
 
     def rows(self, limit: int, now_ms: int) -> list[Row]:
         """The tree from top to bottom. Over `limit` rows, finished visits lose their children, then the top is cut."""
@@ -136,6 +140,13 @@ class RunTree:
             group.failed += failed
             if group.done >= group.branches and group.state == "running":
                 group.state = "success"
+
+
+def _settle(visits: Iterable[Visit], state: State) -> None:
+    """What is around them ended, so nothing of them is under way any more."""
+    for visit in visits:
+        if visit.state in ("running", "retrying"):
+            visit.state = state
 
 
 def _change(visit: Visit, kind: str, data: Mapping[str, Json]) -> None:

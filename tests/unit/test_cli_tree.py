@@ -1,0 +1,115 @@
+"""A run's events become a tree that stays small, however many branches the run has."""
+
+import io
+
+from rich.console import Console
+
+from orka.cli.live import draw
+from orka.cli.tree import KEPT, RunTree
+from orka.types import Json, Path
+
+
+def feed(tree: RunTree, *events: tuple[str, str, dict[str, Json]]) -> RunTree:
+    for kind, path, data in events:
+        tree.apply(kind, Path(path), 1_000, data)
+    return tree
+
+
+def shown(tree: RunTree, limit: int = 50) -> list[str]:
+    """Rows as `depth state label note`, times left out."""
+    return [f"{'  ' * r.depth}{r.state} {r.label} {r.note}".rstrip() for r in tree.rows(limit, 2_000)]
+
+
+def finished(path: str, **data: Json) -> tuple[str, str, dict[str, Json]]:
+    return "node.finished", path, {"status": "success", "ms": 5.0, **data}
+
+
+def test_visits_are_shown_in_order_with_their_state() -> None:
+    tree = feed(
+        RunTree(),
+        ("run.started", "", {}),
+        finished("first"),
+        finished("bad", status="error", error={"kind": "ValueError", "message": "no luck"}),
+        finished("often", attempts=3),
+        ("node.started", "slow", {}),
+        ("node.retrying", "again", {"attempt": 1, "error": {"kind": "E", "message": "busy"}}),
+    )
+    assert shown(tree) == [
+        "success first",
+        "error bad no luck",
+        "success often 3 attempts",
+        "running slow",
+        "retrying again attempt 1 failed: busy",
+    ]
+
+
+def test_a_running_visit_shows_how_long_it_runs() -> None:
+    tree = feed(RunTree(), ("node.started", "slow", {}), finished("done", ms=250.0))
+    assert [row.seconds for row in tree.rows(10, 3_500)] == [2.5, 0.25]
+
+
+def test_branches_and_rounds_stand_below_their_node() -> None:
+    tree = feed(
+        RunTree(),
+        ("fork.opened", "spread", {"branches": 2}),
+        ("node.started", "spread.0/search", {}),
+        finished("spread.1/read%2Eme"),
+        ("node.started", "debate[2]/critic#3", {}),
+        ("round.scored", "debate", {"round": 1, "score": 0.4}),
+    )
+    assert shown(tree) == [
+        "running spread 1 of 2 branches",
+        "  running 0: search",
+        "  success 1: read.me",
+        "running debate",
+        "  running round 2",
+        "    running critic #3",
+        "  success round 1 score 0.4",
+    ]
+
+
+def test_ten_thousand_branches_are_one_line_and_little_memory() -> None:
+    tree = feed(RunTree(), ("map.opened", "each", {"branches": 10_000}))
+    for index in range(4_000):
+        feed(tree, finished(f"each.{index}/work", status="error" if index % 1_000 == 0 else "success"))
+        feed(tree, finished(f"each.{index}/deep.0/leaf"))
+    assert shown(tree) == ["running each 4,000 of 10,000 branches, 4 failed"]
+    assert tree.root.children[Path("each")].children == {}
+    assert tree.root.children[Path("each")].progress == {}
+
+
+def test_a_long_routing_cycle_keeps_its_latest_visits() -> None:
+    tree = feed(RunTree(), *(finished(f"step#{number}") for number in range(2, 1_002)))
+    rows = shown(tree)
+    assert rows[0] == f"skipped {1_000 - KEPT:,} earlier"
+    assert rows[-1] == "success step #1001"
+    assert len(rows) == KEPT + 1
+
+
+def test_rows_fit_the_limit_and_the_end_is_what_stays() -> None:
+    tree = feed(RunTree(), *(finished(f"step{number}") for number in range(30)), ("node.started", "last", {}))
+    rows = shown(tree, limit=5)
+    assert rows == ["skipped 27 more above", "success step27", "success step28", "success step29", "running last"]
+
+
+def test_finished_groups_are_folded_before_anything_is_cut() -> None:
+    tree = feed(RunTree(), ("fork.opened", "spread", {"branches": 4}))
+    feed(tree, *(finished(f"spread.{index}/search") for index in range(4)), finished("spread"), finished("next"))
+    assert shown(tree, limit=3) == ["success spread 4 of 4 branches", "success next"]
+
+
+def test_what_was_under_way_when_the_run_ended_is_not_shown_as_running() -> None:
+    tree = feed(RunTree(), ("node.started", "slow", {}), ("run.cancelled", "", {}))
+    assert shown(tree) == ["cancelled slow"]
+
+
+def test_markup_and_escape_sequences_of_ids_and_errors_are_shown_as_text() -> None:
+    output = io.StringIO()
+    console = Console(file=output, force_terminal=True, width=100, color_system=None)
+    error: Json = {"kind": "E", "message": "[bold]x[/] \x1b[2J\x9b\r"}
+    console.print(draw(feed(RunTree(), finished("a%5Bred%5D", status="error", error=error)), console, 2_000))
+    printed = output.getvalue()
+    assert "a[red]" in printed
+    assert "[bold]x[/] \\x1b[2J\\x9b\\x0d" in printed
+    assert "\x1b[2J" not in printed
+    assert "\x9b" not in printed
