@@ -1,0 +1,341 @@
+"""The keys of a graph file, as pydantic models: the one source of validation, key reference and JSON Schema.
+
+Field descriptions are the reference that users read. Only files are parsed with these; the runtime uses `nodes.py`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
+"""A key that files may have and that changes nothing."""
+
+
+def _number(value: object) -> object:
+    # YAML's yes/no would become 1/0.
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_expected", "a number is expected")
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+Whole: TypeAlias = Annotated[int, BeforeValidator(_number)]
+Number: TypeAlias = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
+Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
+Label: TypeAlias = str | int | float
+
+
+class Keys(BaseModel):
+    """Base of every mapping of a file. Keys it does not know are kept, and reported by `fields.check_keys`."""
+
+    model_config = ConfigDict(extra="allow", protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class RetryKeys(Keys):
+    """When a failed attempt is repeated."""
+
+    attempts: Annotated[Whole, Field(ge=0, le=1000)] = 3
+    """Attempts in all, the first included."""
+    delay: Annotated[Number, Field(ge=0)] | None = None
+    """Seconds before the second attempt. Default 0.5."""
+    backoff: Annotated[Number, Field(ge=0)] | None = None
+    """Another name of `delay`."""
+    factor: Annotated[Number, Field(ge=1)] = 2.0
+    """Each further delay is this many times the one before."""
+    max_delay: Annotated[Number, Field(ge=0)] = 60.0
+    """Seconds; no delay is longer."""
+    jitter: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    """Fraction of the delay that is drawn at random in both directions."""
+    on: Texts = []
+    """Class names of the errors that are retried, one or a list; none: every error."""
+
+
+Attempts: TypeAlias = Annotated[Whole, Field(ge=0, le=1000)]
+
+
+class NodeKeys(Keys):
+    """Keys that every entry of `agents:` may have."""
+
+    id: str
+    """Unique name: letters, digits, `_`, `-` and spaces."""
+    type: str
+    """What the node is: `router`, `fork`, `join`, `failover`, `loop`, `map`, or an agent type."""
+    params: dict[str, Any] | None = None
+    """Further keys of the node. They count as if they stood beside it; a key given in both places is taken from the
+    node itself."""
+    depends_on: Texts = []
+    """Ids that run earlier when they are in the same list, one or several."""
+    timeout: Annotated[Number, Field(gt=0)] | None = None
+    """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
+    retry: Attempts | RetryKeys | None = None
+    """Attempts in all, or a mapping (see [retry](#retry))."""
+    on_error: Literal["continue", "stop"] | None = None
+    """`stop` ends the run when this node fails; `continue` (default) records the error and goes on."""
+    is_terminal: bool = False
+    """This node's response is the value of the run."""
+    max_concurrency: Annotated[Whole, Field(ge=1)] | None = None
+    """At once: calls of an agent in one process, branches of a fork, items of a map."""
+    description: Ignored = None
+    """For readers; ignored."""
+    name: Ignored = None
+    """For readers; ignored."""
+    queue: Ignored = None
+    """Informational; ignored."""
+    capabilities: Any = None
+    """List of tags that describe the agent to agents which choose among others."""
+    metadata: Any = None
+    """Free-form."""
+
+
+class AgentKeys(NodeKeys):
+    """Keys of every agent, beside those of its type."""
+
+    prompt: str | None = None
+    """Template of the text that the agent is given, rendered just before each call."""
+
+
+class ControlKeys(NodeKeys):
+    """Keys of every control node, beside those of its kind."""
+
+    prompt: Ignored = None
+    """Accepted and ignored: a control node asks no model."""
+    input: Ignored = None
+    """Accepted and ignored."""
+
+
+class RouterKeys(ControlKeys):
+    """Picks the agents that run next by an earlier output. The rest of the list runs afterwards."""
+
+    decision_key: str
+    """Id of the earlier node whose output decides; `id.field` reaches into it."""
+    routing_map: dict[str, Any]
+    """Value -> id or list of ids. The key `default` is used when nothing else fits."""
+    fallback_route: Texts | None = None
+    """Ids to run when no key of `routing_map` fits; wins over `default`."""
+
+
+class ForkKeys(ControlKeys):
+    """Starts branches. A `join` waits for them."""
+
+    targets: list[Any] = Field(min_length=1)
+    """One item per branch: an id, or a list of ids that run in order. A list inside such a list is a fork of its own,
+    awaited before the next member."""
+    mode: Literal["parallel", "sequential"] = "parallel"
+    """`sequential`: one branch after another in declared order, later ones seeing the outputs of earlier ones."""
+    group: Ignored = None
+    """Accepted and ignored: a join names the fork's `id`."""
+
+
+class JoinKeys(ControlKeys):
+    """Waits for a fork and collects its branches' outputs."""
+
+    group: str | list[str] | None = None
+    """Id of the fork. May be left out when there is exactly one."""
+    mode: Literal["all", "any", "quorum"] = "all"
+    """`any`: the first branch that succeeds is enough and the others are cancelled; `quorum`: `min_success` are."""
+    min_success: Annotated[Whole, Field(ge=1)] | None = None
+    """Branches that must succeed, with `mode: quorum`."""
+    on_failure: Literal["continue", "fail"] = "continue"
+    """`fail`: one failed branch fails the join (with `mode: all`)."""
+    max_retries: Ignored = None
+    """Accepted and ignored: a join waits, it does not poll."""
+
+
+class FailoverKeys(ControlKeys):
+    """Tries its children in order until one gives a valid result."""
+
+    children: list[Any] = Field(min_length=1)
+    """Agents in the form of `agents:`, or ids of agents defined there."""
+
+
+class ScoringKeys(Keys):
+    """Boolean scoring of a loop."""
+
+    preset: str | None = None
+    """Name of a set of criteria."""
+    context: str = "loop_convergence"
+    """Kind of scoring."""
+    custom_weights: dict[str, Number] | None = None
+    """`dimension.criterion` -> weight."""
+    mode: Any = None
+    """Accepted."""
+
+
+class StrategyKeys(Keys):
+    """One way to find a round's score."""
+
+    type: Literal["direct_key", "pattern", "agent_key"]
+    """`direct_key`: a key of the round's results; `pattern`: a regular expression on the agents' texts; `agent_key`:
+    the expressions on one field of named agents."""
+    key: str | None = None
+    """direct_key: the key; agent_key: the field, `response` unless given."""
+    patterns: Texts = []
+    """Regular expressions; the first group counts, else the whole match."""
+    agents: Texts = []
+    """agent_key: ids of the agents."""
+    transform: Ignored = None
+    """Accepted and ignored."""
+
+
+class ScoreExtractionKeys(Keys):
+    """Where a loop finds its score."""
+
+    strategies: list[StrategyKeys] = []
+    """Tried in order (see [score strategy](#score-strategy))."""
+    agreement_fallback: bool = False
+    """When nothing is found, use how similar the responses are."""
+
+
+class CognitionKeys(Keys):
+    """What a loop learns from the texts of a round."""
+
+    enabled: bool = True
+    """False switches it off."""
+    extract_patterns: dict[str, Texts] = {}
+    """Category (`insights`, `improvements`, `mistakes`) -> regular expressions; group 1 is kept."""
+    max_length_per_category: Annotated[Whole, Field(ge=1)] = 300
+    """Characters kept per category."""
+    agent_priorities: Ignored = None
+    """Accepted and ignored."""
+
+
+class LoopKeys(ControlKeys):
+    """Runs an inner workflow in rounds until its score reaches a threshold."""
+
+    internal_workflow: dict[str, Any]
+    """The body: `orchestrator:` with its own `agents` list, and `agents:`. Agents of the outer file may be named."""
+    max_loops: Annotated[Whole, Field(ge=1, le=100_000)] = 5
+    """Rounds at most."""
+    score_threshold: Number = 0.8
+    """Score, 0 to 1, that ends the loop."""
+    score_extraction_config: ScoreExtractionKeys | None = None
+    """Where the score is found (see [score extraction](#score-extraction)); without it, the usual wordings."""
+    score_extraction_pattern: str | None = None
+    """Short form: one regular expression."""
+    score_extraction_key: str | None = None
+    """Short form: one key of the round's results."""
+    high_priority_agents: Texts = []
+    """Ids whose responses are searched for a score first."""
+    past_loops_metadata: dict[str, Any] = {}
+    """Field -> template of what is kept of every round."""
+    cognitive_extraction: CognitionKeys | None = None
+    """What is learned from a round (see [cognitive extraction](#cognitive-extraction))."""
+    fallback_score: Number | None = None
+    """Score of a round in which none is found."""
+    timeout_score: Number | None = None
+    """Score of a round that ran out of time."""
+    scoring: ScoringKeys | str | None = None
+    """Boolean scoring (see [scoring](#scoring)), or just the preset's name."""
+    persist_across_runs: bool = False
+    """Past rounds of earlier runs are seen as well."""
+
+
+class MapKeys(ControlKeys):
+    """Runs a sequence of agents for every item of a list."""
+
+    items: str | list[Any]
+    """Expression that gives the list, with or without `{{ }}`, or the list itself."""
+    as_: str = Field(default="item", alias="as", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    """Name of the variable that holds the item in templates; `index` counts from 0."""
+    agents: Texts = Field(min_length=1)
+    """Ids that run in order for every item."""
+    on_failure: Literal["continue", "fail"] = "continue"
+    """`fail`: one failed item fails the map."""
+
+
+class ScopeKeys(Keys):
+    """Keys of `orchestrator:` in the file and in loop bodies."""
+
+    id: Label | None = None
+    """Name of the graph."""
+    agents: list[Any]
+    """Ids to run, in order; `depends_on` may move them. An agent may also stand here in full."""
+    timeout: Annotated[Number, Field(gt=0)] | None = None
+    """For agents that give no `timeout` of their own."""
+    retry: Attempts | RetryKeys | None = None
+    """For agents that give no `retry` of their own."""
+    on_error: Literal["continue", "stop"] | None = None
+    """For agents that give no `on_error` of their own."""
+    strategy: Any = None
+    """A label; every value means the order of the list."""
+    queue: Ignored = None
+    """Informational; ignored."""
+    name: Ignored = None
+    """For readers; ignored."""
+    description: Ignored = None
+    """For readers; ignored."""
+    version: Ignored = None
+    """For readers; ignored."""
+    memory_preset: Any = None
+    """Preset of memory agents that name none."""
+    memory_config: Any = None
+    """Decay and vector settings of the memory."""
+    memory: Any = None
+    """Another spelling of `memory_config`."""
+    structured_output_defaults: Any = None
+    """Structured-output settings of model agents that give none."""
+    debug: Any = None
+    """`keep_previous_outputs: true` keeps earlier outputs in every log entry."""
+
+
+class OrchestratorKeys(ScopeKeys):
+    """Keys of the file's `orchestrator:`."""
+
+    max_steps: Annotated[Whole, Field(ge=1)] = 10_000
+    """Steps of a run at most; ends routing cycles."""
+    deadline: Annotated[Number, Field(gt=0)] | None = None
+    """Seconds that a run may take in all."""
+    durability: Literal["group", "strict"] = "group"
+    """`strict`: every step is stored before the next begins."""
+    strict_templates: bool = False
+    """Undefined names in templates are errors."""
+    mode: Any = None
+    """Streaming workflows only."""
+    executor: Any = None
+    """Streaming workflows only."""
+    satellites: Any = None
+    """Streaming workflows only."""
+    executor_invariants: Any = None
+    """Streaming workflows only."""
+    prompt_budgets: Any = None
+    """Streaming workflows only."""
+    refresh: Any = None
+    """Streaming workflows only."""
+
+
+class FileKeys(Keys):
+    """Top level of a file."""
+
+    orchestrator: dict[str, Any]
+    """The graph's own keys (see [orchestrator](#orchestrator))."""
+    agents: list[Any] = []
+    """Every agent and control node, each a mapping with `id` and `type`."""
+    meta: Ignored = None
+    """Free-form (version, author, ...); ignored."""
+    test_inputs: Ignored = None
+    """Sample inputs; ignored."""
+    name: Ignored = None
+    """For readers; ignored."""
+    description: Ignored = None
+    """For readers; ignored."""
+    version: Ignored = None
+    """For readers; ignored."""
+    llm: Ignored = None
+    """Accepted and ignored."""
+
+
+KINDS: dict[str, type[ControlKeys]] = {
+    "router": RouterKeys,
+    "fork": ForkKeys,
+    "join": JoinKeys,
+    "failover": FailoverKeys,
+    "loop": LoopKeys,
+    "map": MapKeys,
+}
+"""The closed set of control nodes, by `type`."""

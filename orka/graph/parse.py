@@ -1,0 +1,340 @@
+"""A file's tree -> `Area`s of definitions. Structure, types and values are judged here; names are looked up later."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from orka.errors import ConfigError
+from orka.graph.control import READERS
+from orka.graph.diagnostics import Findings, Mark, suggest
+from orka.graph.entry import Entry, policy_of, read_names
+from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
+from orka.graph.kinds import TypeName, known_types, resolve_type
+from orka.graph.models import KINDS, AgentKeys, FileKeys, OrchestratorKeys, ScopeKeys
+from orka.graph.nodes import DEFAULT_POLICY, AgentNode, Limits, Policy
+from orka.graph.outline import Area, Definition, Mention, Text
+from orka.graph.spec import AgentSpecs
+from orka.graph.tree import Entry as TreeEntry
+from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
+from orka.types import Json, NodeId
+
+_BAD_ID = re.compile(r"[^\w \-:@+]")
+"""What an id may not hold. Points, slashes and brackets separate the steps of a path, commas the ids of a list."""
+_CONSUMED = frozenset(keys_of(AgentKeys)) - {"capabilities", "metadata", "description", "name"}
+"""Common keys that have a field of `AgentNode`; the others become its options."""
+_LABELS = frozenset({"description", "name"})
+"""Common keys that are options only of types that declare them."""
+_OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
+_NOT_OPTIONS = frozenset(
+    {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
+    | {"name", "description", "version"}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parsed:
+    """What a file says, before its names are looked up."""
+
+    id: str
+    limits: Limits
+    options: Mapping[str, Json]
+    top: Area
+
+
+def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings) -> Parsed | None:
+    """The whole file; None when there is no `orchestrator` to speak of. Faults go to `findings`."""
+    if not isinstance(tree, MapTree):
+        findings.error(f"a graph is a mapping with 'orchestrator' and 'agents', not {kind_of(tree)}", tree.at)
+        return None
+    check_keys(tree, (FileKeys,), findings, owner="the file")
+    settled = settle(tree, FileKeys, findings, owner="the file")
+    head = tree.value("orchestrator")
+    if not isinstance(head, MapTree):
+        return None
+    check_keys(head, (OrchestratorKeys,), findings, owner="'orchestrator'")
+    keys = settle(head, OrchestratorKeys, findings, owner="'orchestrator'")
+    top = _Parser(specs, findings).area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
+    if keys is None or settled is None:
+        keys = OrchestratorKeys(agents=[])
+    limits = Limits(
+        max_steps=keys.max_steps,
+        deadline=keys.deadline,
+        durability=keys.durability,
+        strict_templates=keys.strict_templates,
+    )
+    graph_id = "graph" if keys.id is None else str(keys.id)
+    return Parsed(id=graph_id, limits=limits, options=as_options(without(head, _NOT_OPTIONS)), top=top)
+
+
+class _Parser:
+    """Reads areas and their entries; recursion goes down one level per loop or failover of the file."""
+
+    def __init__(self, specs: AgentSpecs, findings: Findings) -> None:
+        self._specs = specs
+        self._findings = findings
+
+    def area(
+        self,
+        table: MapTree,
+        head: MapTree,
+        keys: ScopeKeys | None,
+        *,
+        owner: NodeId | None,
+        parent: Area | None,
+        defaults: Policy,
+    ) -> Area:
+        """`table` has `agents`, `head` is its `orchestrator`, whose keys are settled (None: they have faults)."""
+        area = Area(owner=owner, parent=parent, at=head.at)
+        if keys is not None:
+            defaults = policy_of(keys, defaults)
+        agents = table.value("agents")
+        for item in agents.items if isinstance(agents, ListTree) else ():
+            self._define(self.node(item, area, defaults), area)
+        listed: list[Mention] = []
+        names = head.value("agents")
+        for item in names.items if isinstance(names, ListTree) else ():
+            listed += self._listed(item, area, defaults)
+        area.listed = tuple(listed)
+        return area
+
+    def _listed(self, item: Tree, area: Area, defaults: Policy) -> tuple[Mention, ...]:
+        """One item of `orchestrator.agents`: an id, or an agent written out on the spot."""
+        if not isinstance(item, MapTree):
+            owner = "'orchestrator'" if area.owner is None else f"loop {area.owner!r}"
+            return read_names(item, "agents", area.owner, owner, self._findings)
+        definition = self.node(item, area, defaults)
+        self._define(definition, area)
+        if definition is None:
+            return ()
+        return (Mention(owner=None, key="agents", name=definition.id, at=definition.at),)
+
+    def _define(self, definition: Definition | None, area: Area) -> None:
+        if definition is None:
+            return
+        first = area.definitions.setdefault(definition.id, definition)
+        if first is not definition:
+            self._findings.error(
+                f"id {definition.id!r} is defined twice (first on line {first.at.line})",
+                definition.at,
+                agent=definition.id,
+                key="id",
+            )
+
+    def body(self, tree: MapTree, parent: Area, owner: NodeId, defaults: Policy) -> Area:
+        """The `internal_workflow` of a loop."""
+        label = f"the body of loop {owner!r}"
+        check_keys(tree, (FileKeys,), self._findings, owner=label, agent=owner)
+        head = tree.value("orchestrator")
+        agents = tree.value("agents")
+        if agents is not None and not isinstance(agents, ListTree):
+            self._findings.error(f"'agents' of {label} must be a list, not {kind_of(agents)}", agents.at, agent=owner)
+        if not isinstance(head, MapTree):
+            problem = f"{label} has no 'orchestrator'"
+            if head is not None:
+                problem = f"'orchestrator' of {label} must be a mapping, not {kind_of(head)}"
+            self._findings.error(problem, tree.at if head is None else head.at, agent=owner, key="orchestrator")
+            head = MapTree((), tree.at)
+            return self.area(tree, head, None, owner=owner, parent=parent, defaults=defaults)
+        label = f"'orchestrator' of loop {owner!r}"
+        for entry in head.entries:
+            if entry.key.text in _OF_WHOLE_RUN:
+                self._findings.warning(
+                    f"{entry.key.text!r} has no effect inside a loop",
+                    entry.key.at,
+                    hint="it belongs to the file's own 'orchestrator'",
+                    agent=owner,
+                    key=entry.key.text,
+                )
+        check_keys(head, (OrchestratorKeys,), self._findings, owner=label, agent=owner)
+        keys = settle(head, ScopeKeys, self._findings, owner=label, agent=owner)
+        if keys is not None and not keys.agents:
+            self._findings.error(f"{label} lists no agents", head.at, agent=owner, key="agents")
+        return self.area(tree, head, keys, owner=owner, parent=parent, defaults=defaults)
+
+    def node(self, tree: Tree, area: Area, defaults: Policy) -> Definition | None:
+        """One entry of `agents:`; None when it has not even a usable id."""
+        if not isinstance(tree, MapTree):
+            self._findings.error(
+                f"an entry of 'agents' is a mapping with 'id' and 'type', not {kind_of(tree)}", tree.at, key="agents"
+            )
+            return None
+        node_id = self._id(tree)
+        if node_id is None:
+            return None
+        at = entry_at(tree, "id")
+        table = self._flattened(tree, node_id)
+        found = self._type(table, node_id, at)
+        if found is None:
+            return Definition(id=node_id, type="", at=at, node=None)
+        if found.kind == "control":
+            return self._control(found, table, node_id, at, area, defaults)
+        return self._agent(found, table, node_id, at, defaults)
+
+    def _id(self, tree: MapTree) -> NodeId | None:
+        value = tree.value("id")
+        if value is None:
+            self._findings.error("an entry of 'agents' has no 'id'", tree.at, key="id")
+        elif not isinstance(value, Scalar) or not isinstance(value.value, str):
+            hint = quote_hint(value) if isinstance(value, Scalar) else None
+            self._findings.error(f"'id' must be text, not {kind_of(value)}", value.at, hint=hint, key="id")
+        elif not (name := value.value.strip()):
+            self._findings.error("'id' is empty", value.at, key="id")
+        elif len(name) > 200:
+            self._findings.error("'id' is longer than 200 characters", value.at, key="id")
+        elif (bad := _BAD_ID.search(name)) is not None:
+            self._findings.error(
+                f"id {name!r} holds {bad[0]!r}", value.at, hint="use letters, digits, '_', '-' and blanks", key="id"
+            )
+        else:
+            return NodeId(name)
+        return None
+
+    def _flattened(self, tree: MapTree, node_id: NodeId) -> MapTree:
+        """The mapping with its `params` beside its own keys, which win."""
+        params = tree.value("params")
+        if isinstance(params, MapTree):
+            return merged(without(tree, ("params",)), params)
+        if params is not None and not (isinstance(params, Scalar) and params.value is None):
+            self._findings.error(
+                f"'params' of {node_id!r} must be a mapping, not {kind_of(params)}",
+                params.at,
+                agent=node_id,
+                key="params",
+            )
+        return without(tree, ("params",))
+
+    def _type(self, table: MapTree, node_id: NodeId, at: Mark) -> TypeName | None:
+        value = table.value("type")
+        if value is None:
+            self._findings.error(f"agent {node_id!r} has no 'type'", at, agent=node_id, key="type")
+            return None
+        if not isinstance(value, Scalar) or not isinstance(value.value, str):
+            self._findings.error(
+                f"'type' of {node_id!r} must be text, not {kind_of(value)}", value.at, agent=node_id, key="type"
+            )
+            return None
+        try:
+            found = resolve_type(value.value, self._specs)
+        except ConfigError as exc:  # a plug-in that cannot be loaded
+            self._findings.error(str(exc), value.at, agent=node_id, key="type")
+            return None
+        if found.kind == "unknown":
+            self._findings.error(
+                f"type {found.name[:60]!r} of agent {node_id!r} is not known",
+                value.at,
+                hint=suggest(found.name, known_types(self._specs))
+                or f"known are: {', '.join(known_types(self._specs))}",
+                agent=node_id,
+                key="type",
+            )
+            return None
+        if found.kind == "planned":
+            self._findings.error(
+                f"type {found.name!r} is known but this version has no agent for it yet",
+                value.at,
+                agent=node_id,
+                key="type",
+            )
+        return found
+
+    def _control(
+        self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark, area: Area, defaults: Policy
+    ) -> Definition:
+        owner = f"{found.name} {node_id!r}"
+        models = (KINDS[found.name],)
+        nested = table.value("map") if found.name == "map" else None
+        if isinstance(nested, MapTree):
+            check_keys(nested, models, self._findings, owner=f"'map' of {owner}", agent=node_id)
+            check_keys(without(table, ("map",)), models, self._findings, owner=owner, agent=node_id)
+        else:
+            check_keys(table, models, self._findings, owner=owner, agent=node_id)
+        entry = Entry(
+            id=node_id,
+            type=found.name,
+            table=table,
+            at=at,
+            area=area,
+            defaults=defaults,
+            findings=self._findings,
+            parse_node=self.node,
+            parse_area=self.body,
+        )
+        definition = READERS[found.name](entry)
+        return definition or Definition(id=node_id, type=found.name, at=at, node=None)
+
+    def _agent(self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark, defaults: Policy) -> Definition:
+        owner = f"agent {node_id!r}"
+        common = settle(table, AgentKeys, self._findings, owner=owner, agent=node_id, at=at)
+        prompt = table.value("prompt")
+        named = read_names(table.value("depends_on"), "depends_on", node_id, owner, self._findings) if common else ()
+        options = self._options(found, table, node_id, at)
+        texts = _texts(node_id, prompt, without(table, _CONSUMED))
+        node = None
+        if common is not None and options is not None:
+            node = AgentNode(
+                id=node_id,
+                type=found.name,
+                prompt=common.prompt,
+                options=options,
+                policy=policy_of(common, defaults),
+                max_concurrency=common.max_concurrency,
+                terminal=common.is_terminal,
+                line=at.line,
+            )
+        return Definition(id=node_id, type=found.name, at=at, node=node, depends_on=named, texts=texts)
+
+    def _options(self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark) -> dict[str, Json] | None:
+        """Every key that is not common to all agents, the type's own ones validated and with their defaults."""
+        if found.spec is None:
+            return {}
+        model = found.spec.options
+        owner = f"agent {node_id!r}"
+        check_keys(table, (AgentKeys, model), self._findings, owner=owner, agent=node_id)
+        table = _with_implied(table, found.implied, at)
+        declared = frozenset(keys_of(model))
+        labels = frozenset[str]() if model.model_config.get("extra") == "allow" else _LABELS
+        kept = as_options(without(table, (_CONSUMED | labels | declared)))
+        settled = settle(table, model, self._findings, owner=f"{owner} ({found.name})", agent=node_id, at=at)
+        if settled is None:
+            return None
+        return kept | settled.model_dump(mode="json", by_alias=True)
+
+
+def _with_implied(table: MapTree, implied: Mapping[str, Json], at: Mark) -> MapTree:
+    """Options that an alias of the type stands for, put in where the file says nothing."""
+    for name, value in implied.items():
+        tree = _tree_of(value, at)
+        own = table.value(name)
+        if isinstance(own, MapTree) and isinstance(tree, MapTree):
+            tree = merged(own, tree)
+            table = without(table, (name,))
+        table = merged(table, MapTree((TreeEntry(Scalar(name, name, at), tree),), at))
+    return table
+
+
+def _tree_of(value: Json, at: Mark) -> Tree:
+    if isinstance(value, dict):
+        entries = (TreeEntry(Scalar(key, key, at), _tree_of(item, at)) for key, item in value.items())
+        return MapTree(tuple(entries), at)
+    if isinstance(value, list):
+        return ListTree(tuple(_tree_of(item, at) for item in value), at)
+    return Scalar(value, str(value), at)
+
+
+def _texts(node_id: NodeId, prompt: Tree | None, options: MapTree) -> tuple[Text, ...]:
+    """The prompt, and the options that look like templates."""
+    found: list[Text] = []
+    if isinstance(prompt, Scalar) and isinstance(prompt.value, str):
+        found.append(Text(owner=node_id, key="prompt", scalar=prompt))
+    waiting: list[tuple[str, Tree]] = [(entry.key.text, entry.value) for entry in options.entries]
+    while waiting:
+        key, tree = waiting.pop()
+        if isinstance(tree, MapTree):
+            waiting += ((key, entry.value) for entry in tree.entries)
+        elif isinstance(tree, ListTree):
+            waiting += ((key, item) for item in tree.items)
+        elif isinstance(tree.value, str) and ("{{" in tree.text or "{%" in tree.text):
+            found.append(Text(owner=node_id, key=key, scalar=tree, certain=False))
+    return tuple(found)
