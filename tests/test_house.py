@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "orka"
 
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("ground", frozenset({"errors", "types", "ids", "clock", "results"})),
+    ("ground", frozenset({"errors", "types", "ids", "clock", "results", "version"})),
     ("setting", frozenset({"settings", "logs"})),
     ("tools", frozenset({"graph", "template", "redis"})),
     ("services", frozenset({"embedding", "llm", "journal"})),

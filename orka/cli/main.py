@@ -10,6 +10,7 @@ from orka.cli.arguments import Arguments, arrange
 from orka.cli.commands import GROUPS, root_help
 from orka.cli.exits import Exit, exit_for
 from orka.errors import GraphError, OrkaError
+from orka.version import VERSION
 
 _HELP = frozenset({"-h", "--help"})
 _VERSION = frozenset({"-V", "--version"})
@@ -58,9 +59,7 @@ def _dispatch(arguments: Arguments) -> int:
         print(root_help())
         return Exit.OK
     if tokens[0] in _VERSION:
-        from importlib.metadata import version
-
-        print(f"orka {version('orka')}")
+        print(f"orka {VERSION}")
         return Exit.OK
     from orka.cli.app import execute
 

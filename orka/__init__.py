@@ -1,0 +1,108 @@
+"""Orka: an asyncio-native orchestration runtime. Public names load on first use, so that `import orka` stays fast."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from orka.version import VERSION
+
+if TYPE_CHECKING:
+    from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+    from orka.agents.registry import agent, register_agent_type
+    from orka.errors import (
+        AgentError,
+        BackendMissing,
+        BranchError,
+        ConfigError,
+        FailoverExhausted,
+        GraphError,
+        JournalMismatch,
+        JournalUnavailable,
+        LeaseLost,
+        OrkaError,
+        RouteNotFound,
+        RunAlive,
+        RunCancelled,
+        RunError,
+        RunNotFound,
+        RunTimeout,
+        ServerError,
+        SettingsError,
+        StepsExceeded,
+        StoreError,
+        TemplateError,
+    )
+    from orka.orchestrator import Orchestrator, RunResult
+    from orka.results import NodeResult, Usage
+    from orka.runs import RunEvent, RunInfo, open_runs
+    from orka.settings import Settings
+    from orka.types import Json, RunStatus, Status
+
+__version__ = VERSION
+
+__all__ = [
+    "Agent",
+    "AgentError",
+    "AgentInput",
+    "AgentOutput",
+    "AgentTools",
+    "AgentType",
+    "BackendMissing",
+    "BranchError",
+    "ConfigError",
+    "FailoverExhausted",
+    "GraphError",
+    "JournalMismatch",
+    "JournalUnavailable",
+    "Json",
+    "LeaseLost",
+    "NodeResult",
+    "Orchestrator",
+    "OrkaError",
+    "RouteNotFound",
+    "RunAlive",
+    "RunCancelled",
+    "RunError",
+    "RunEvent",
+    "RunInfo",
+    "RunNotFound",
+    "RunResult",
+    "RunStatus",
+    "RunTimeout",
+    "ServerError",
+    "Settings",
+    "SettingsError",
+    "Status",
+    "StepsExceeded",
+    "StoreError",
+    "TemplateError",
+    "Usage",
+    "agent",
+    "open_runs",
+    "register_agent_type",
+]
+
+_HOMES = {
+    "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
+    "orka.agents.registry": ("agent", "register_agent_type"),
+    "orka.orchestrator": ("Orchestrator", "RunResult"),
+    "orka.results": ("NodeResult", "Usage"),
+    "orka.runs": ("RunEvent", "RunInfo", "open_runs"),
+    "orka.settings": ("Settings",),
+    "orka.types": ("Json", "RunStatus", "Status"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""Every other name of `__all__` is an error."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(import_module(_HOME_OF.get(name, "orka.errors")), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
