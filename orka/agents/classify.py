@@ -87,7 +87,7 @@ def _descriptions(labels: list[str] | dict[str, str | list[str]]) -> Mapping[str
 
 
 def _build(node: AgentNode, tools: AgentTools) -> Agent:
-    return ClassifyAgent(ClassifyOptions.model_validate(node.options), tools.embedder)
+    return ClassifyAgent(ClassifyOptions.model_validate(dict(node.options)), tools.embedder)
 
 
 TYPE = AgentType(

@@ -35,7 +35,7 @@ class EchoAgent:
 
 
 def _build(node: AgentNode, _tools: AgentTools) -> Agent:
-    return EchoAgent(EchoOptions.model_validate(node.options))
+    return EchoAgent(EchoOptions.model_validate(dict(node.options)))
 
 
 TYPE = AgentType(

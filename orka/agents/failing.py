@@ -39,7 +39,7 @@ class FailingAgent:
 
 
 def _build(node: AgentNode, _tools: AgentTools) -> Agent:
-    return FailingAgent(FailingOptions.model_validate(node.options))
+    return FailingAgent(FailingOptions.model_validate(dict(node.options)))
 
 
 TYPE = AgentType(

@@ -109,7 +109,7 @@ def _label(holder: object) -> str:
 
 
 def _build(node: AgentNode, tools: AgentTools) -> Agent:
-    return FunctionAgent(FunctionOptions.model_validate(node.options).function, tools.allow_functions)
+    return FunctionAgent(FunctionOptions.model_validate(dict(node.options)).function, tools.allow_functions)
 
 
 TYPE = AgentType(

@@ -38,6 +38,7 @@ class Registry:
         self._lock = threading.RLock()
         self._types: dict[str, AgentType] = {}
         self._origins: dict[str, str] = {}
+        self._loading: set[str] = set()
         self._waiting: dict[str, importlib.metadata.EntryPoint] | None = None if plugins else {}
         for entry, aliases in builtin_types() if types is None else ((entry, ()) for entry in types):
             self.add(entry, aliases=aliases, origin="a built-in type")
@@ -48,12 +49,13 @@ class Registry:
         names = (entry.name, *aliases)
         with self._lock:
             for name in names:
-                self._refuse_bad(name)
+                _refuse_bad(name)
                 taken = self._types.get(name)
                 if taken is not None and taken is not entry and self._origins[name] != origin:
-                    raise ConfigError(
-                        f"agent type {name!r} is given by {origin} and by {self._origins[name]}; rename one of them"
-                    )
+                    raise _clash(name, origin, self._origins[name])
+                point = (self._waiting or {}).get(name)
+                if point is not None and name not in self._loading and not _is_part_of(origin, point):
+                    raise _clash(name, origin, _describe(point))
             for name in names:
                 self._types[name] = entry
                 self._origins[name] = origin
@@ -101,21 +103,18 @@ class Registry:
             for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
                 other = waiting.get(point.name)
                 if other is not None and other.value != point.value:
-                    raise ConfigError(
-                        f"agent type {point.name!r} is given by {_describe(point)} and by {_describe(other)}; "
-                        "uninstall one of them"
-                    )
-                if point.name in self._types:
-                    raise ConfigError(
-                        f"agent type {point.name!r} is given by {_describe(point)} and by {self._origins[point.name]}; "
-                        "rename one of them"
-                    )
-                waiting[point.name] = point
+                    raise _clash(point.name, _describe(point), _describe(other))
+                origin = self._origins.get(point.name)
+                if origin is None:
+                    waiting[point.name] = point
+                elif not _is_part_of(origin, point):  # else its module was imported already and registered it
+                    raise _clash(point.name, _describe(point), origin)
             self._waiting = waiting
         return self._waiting
 
     def _load(self, point: importlib.metadata.EntryPoint) -> AgentType:
         # Not under our lock: the import may wait for another thread that is registering a type right now.
+        self._loading.add(point.name)
         try:
             loaded: object = point.load()
         except Exception as exc:  # bulkhead: a plug-in is foreign code, and any fault of it is reported as its own
@@ -128,14 +127,6 @@ class Registry:
             self.add(entry, aliases=others, origin=_describe(point))
             self._plugins().pop(point.name, None)
         return entry
-
-    def _refuse_bad(self, name: str) -> None:
-        if not _NAME.fullmatch(name):
-            raise ConfigError(
-                f"{name!r} cannot name an agent type: lower-case letters, digits, '_', '-' and '.', a letter first"
-            )
-        if name in CONTROL_TYPES:
-            raise ConfigError(f"{name!r} cannot name an agent type: it is a control node of the interpreter")
 
 
 class _Specs(Mapping[str, AgentType]):
@@ -214,6 +205,24 @@ def _definition(loaded: object, point: importlib.metadata.EntryPoint) -> tuple[A
             "name a class, a function or an AgentType"
         )
     return agent_type_of(cast("AgentTarget", loaded), point.name), ()
+
+
+def _refuse_bad(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"{name!r} cannot name an agent type: lower-case letters, digits, '_', '-' and '.', a letter first"
+        )
+    if name in CONTROL_TYPES:
+        raise ConfigError(f"{name!r} cannot name an agent type: it is a control node of the interpreter")
+
+
+def _clash(name: str, one: str, other: str) -> ConfigError:
+    return ConfigError(f"agent type {name!r} is given by {one} and by {other}; rename one of them")
+
+
+def _is_part_of(origin: str, point: importlib.metadata.EntryPoint) -> bool:
+    """Whether the code that registered a type belongs to the plug-in's own package."""
+    return origin.partition(".")[0] == point.module.partition(".")[0]
 
 
 def _describe(point: importlib.metadata.EntryPoint) -> str:
