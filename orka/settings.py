@@ -26,6 +26,10 @@ class Settings:
     """`ORKA_HOME`: data folder of the private server."""
     server_linger: float = 300.0
     """`ORKA_SERVER_LINGER`: seconds the private server stays after its last user left."""
+    server_patience: float = 20.0
+    """`ORKA_SERVER_PATIENCE`: seconds without a word or progress after which the private server counts as hung."""
+    redis_timeout: float = 10.0
+    """`ORKA_REDIS_TIMEOUT`: seconds to wait for a connection to Redis and for one answer (blocking reads excepted)."""
     fsync: str = "everysec"
     """`ORKA_FSYNC`: the private server's `appendfsync`, `everysec` or `always`."""
     lease: float = 10.0
@@ -55,6 +59,8 @@ class Settings:
             redis_url=env.get("REDIS_URL") or None,
             home=Path(env.get("ORKA_HOME") or ".orka"),
             server_linger=_number(env, "ORKA_SERVER_LINGER", 300.0, least=0),
+            server_patience=_number(env, "ORKA_SERVER_PATIENCE", 20.0, least=0.1),
+            redis_timeout=_number(env, "ORKA_REDIS_TIMEOUT", 10.0, least=0.1),
             fsync=_choice(env, "ORKA_FSYNC", "everysec", ("everysec", "always")),
             lease=_number(env, "ORKA_LEASE", 10.0, least=0.2),
             retention=_number(env, "ORKA_RETENTION_DAYS", 7.0, least=0) * 86400,

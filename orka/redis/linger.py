@@ -1,0 +1,125 @@
+"""Stops the private server some seconds after its last user left. The last user starts this file as a program.
+
+The program runs in a session of its own, with the standard library alone, and holds the `linger` lock for as long as it
+lives, so that there is at most one per folder. It sleeps until the deadline in its lock file, which a later last user
+moves on, takes the gate, and stops the server if there is still no user. All locks are opened at the start: also when
+the folder has been removed meanwhile, they are those of the server that was left.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from orka.redis.folder import ServerFolder
+
+_STOP_LIMIT = 120
+"""Seconds after which a server that does not stop is given up."""
+
+
+def leave_lingerer(folder: ServerFolder, seconds: float) -> int | None:
+    """Under the gate and without users: makes sure that the server is stopped in `seconds`, unless it has users then.
+
+    Gives the pid of a program that was started for it; None when one is there already and only its deadline was moved.
+    Raises OSError when no program can be started.
+    """
+    deadline = time.monotonic() + seconds
+    fd = os.open(folder.linger, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid, sooner = _read(fd)
+            if sooner <= deadline:
+                _write(fd, pid, deadline)
+                return None
+            os.kill(pid, signal.SIGTERM)
+            fcntl.flock(fd, fcntl.LOCK_EX)  # it sleeps, or waits for the gate that we hold: it dies at once
+        child = subprocess.Popen(
+            [sys.executable, "-I", "-S", __file__, str(folder.path), str(fd)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            pass_fds=(fd,),
+            start_new_session=True,
+        )
+        child.returncode = 0  # it is meant to outlive this object, which would warn about that
+        _write(fd, child.pid, deadline)
+        return child.pid
+    finally:
+        os.close(fd)
+
+
+def _write(fd: int, pid: int, deadline: float) -> None:
+    text = f"{pid} {deadline}\n".encode()
+    os.pwrite(fd, text, 0)
+    os.ftruncate(fd, len(text))
+
+
+def _read(fd: int) -> tuple[int, float]:
+    """Pid and deadline (seconds of the monotonic clock, which the processes of a machine share)."""
+    pid, deadline = os.pread(fd, 100, 0).split()
+    return int(pid), float(deadline)
+
+
+def _file(folder: int, name: str) -> bytes:
+    try:
+        fd = os.open(name, os.O_RDONLY, dir_fd=folder)
+    except FileNotFoundError:
+        return b""
+    with os.fdopen(fd, "rb") as file:
+        return file.read().strip()
+
+
+def _shut_down(address: bytes, pid: bytes) -> None:
+    """SHUTDOWN over the socket, SIGTERM where nobody answers there: both stop cleanly, all data on disk."""
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(10)
+            client.connect(address)
+            client.sendall(b"SHUTDOWN\r\n")
+            client.recv(100)
+    except OSError:
+        if pid.isdigit():
+            os.kill(int(pid), signal.SIGTERM)
+
+
+def main(path: str, linger: int) -> None:
+    folder = os.open(path, os.O_RDONLY)
+    gate, users, alive = (
+        os.open(name, os.O_RDWR, dir_fd=folder) for name in ("gate.lock", "users.lock", "server.lock")
+    )
+    address, pid = _file(folder, "socket"), _file(folder, "server.pid")
+    while True:
+        while (left := _read(linger)[1] - time.monotonic()) > 0:
+            threading.Event().wait(left)
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        if _read(linger)[1] <= time.monotonic():
+            break
+        fcntl.flock(gate, fcntl.LOCK_UN)
+    if _free(users) and not _free(alive):
+        signal.alarm(_STOP_LIMIT)
+        _shut_down(_file(folder, "socket") or address, _file(folder, "server.pid") or pid)
+        fcntl.flock(alive, fcntl.LOCK_EX)
+    os.close(linger)  # before the gate: who comes next sees at once that nobody lingers
+
+
+def _free(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))

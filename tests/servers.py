@@ -1,0 +1,134 @@
+"""Servers for tests: the session's private server, and plain ones on 127.0.0.1 with any options."""
+
+import asyncio
+import contextlib
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from orka.redis.server import private_server
+from orka.redis.wheels import find_wheels
+from orka.settings import Settings
+
+
+@contextlib.contextmanager
+def open_session_server(settings: Settings) -> Iterator[None]:
+    """Holds a private server open in a thread with an event loop of its own: each test has another loop."""
+    ready, leave = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    async def hold() -> None:
+        async with private_server(settings):
+            ready.set()
+            await asyncio.to_thread(leave.wait)
+
+    def run() -> None:
+        try:
+            asyncio.run(hold())
+        except BaseException as exc:
+            failures.append(exc)
+        finally:
+            ready.set()
+
+    thread = threading.Thread(target=run, name="session-server")
+    thread.start()
+    ready.wait()
+    if failures:
+        raise failures[0]
+    try:
+        yield
+    finally:
+        leave.set()
+        thread.join()
+
+
+@dataclass(frozen=True)
+class Started:
+    """A plain server under way."""
+
+    port: int
+    socket: Path
+    process: subprocess.Popen[bytes]
+    password: str | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://{f':{self.password}@' if self.password else ''}127.0.0.1:{self.port}/0"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+class Servers:
+    """A context manager; `start` gives a server that answers, the end kills them all."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._started: list[Started] = []
+
+    def __enter__(self) -> "Servers":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._started:
+            server.kill()
+
+    def start(self, *options: str, password: str | None = None, search: bool = False) -> Started:
+        """Valkey on 127.0.0.1 and on a unix socket, nothing kept on disk. `options` as on its command line."""
+        wheels = find_wheels()
+        port = free_port()
+        folder = self._folder / f"redis-{port}"
+        folder.mkdir()
+        path = folder / "redis.sock"
+        command = [str(wheels.server), "--bind", "127.0.0.1", "--port", str(port), "--unixsocket", str(path)]
+        command += ["--dir", str(folder), "--save", "", "--logfile", str(folder / "server.log")]
+        command += ["--loadmodule", str(wheels.search)] if search else []
+        command += ["--requirepass", password] if password else []
+        process = subprocess.Popen([*command, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        started = Started(port=port, socket=path, process=process, password=password)
+        self._started.append(started)
+        wait_until(lambda: process.poll() is not None or _answers(port))
+        if process.returncode is not None:
+            raise AssertionError((folder / "server.log").read_text())
+        return started
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that was free a moment ago, with its +10000 neighbour for a cluster's bus."""
+    while True:
+        with socket.socket() as probe, socket.socket() as bus:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+            if port < 55000:
+                with contextlib.suppress(OSError):
+                    bus.bind(("127.0.0.1", port + 10000))
+                    return port
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1) as client:
+        client.sendall(b"PING\r\n")
+        return client.recv(5)[:1] in (b"+", b"-")
+    return False
+
+
+def wait_until(condition: object, seconds: float = 10.0, pause: float = 0.01) -> None:
+    """Waits for `condition()` to be true; fails after the deadline."""
+    assert callable(condition)
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not true within {seconds} s"
+        threading.Event().wait(pause)
+
+
+async def until(condition: object, seconds: float = 10.0, pause: float = 0.01) -> None:
+    """`wait_until` that leaves the event loop free."""
+    assert callable(condition)
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(pause)
