@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from orka.types import Json, NodeId, Path, Status
+from orka.types import Json, NodeId, Path, RunId, RunStatus, Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +50,33 @@ class NodeResult:
     usage: Usage | None = None
     prompt: str | None = None
     """The rendered prompt. Not journaled: replay renders it again from the same outputs."""
-    group: str | None = None
-    """Path of the fork or map that this visit is a branch member of."""
+    group: Path | None = None
+    """Path of the fork that this visit is a branch member of."""
+    inner: bool = False
+    """Inside a loop, a map or a failover: part of that node's entry in the log, not an entry of its own."""
+    terminal: bool = False
+    """The file marks the node with `is_terminal`."""
     warnings: tuple[str, ...] = field(default=())
     """What a template read that was undefined, one sentence each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunResult:
+    """The outcome of one run."""
+
+    run_id: RunId
+    status: RunStatus
+    output: Json
+    """The run's answer: what `run()` returns."""
+    results: tuple[NodeResult, ...]
+    """Every visit, in declared order, those inside loops, maps and failovers included."""
+    usage: Usage
+    duration_ms: float
+    error: Failure | None = None
+    error_path: Path | None = None
+    """The visit whose failure ended the run."""
+
+    @property
+    def failed(self) -> tuple[NodeResult, ...]:
+        """Visits that ended in an error, those that the run went on after included."""
+        return tuple(result for result in self.results if result.status is Status.ERROR)

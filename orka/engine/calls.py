@@ -1,0 +1,89 @@
+"""`Calls`: where the interpreter leaves its own code and calls an agent.
+
+An agent that touches the world runs in a task of its own, because it may ignore its cancellation: five seconds after it
+was cancelled it is abandoned, and the run goes on without it. That is the one place where a task may outlive its scope,
+so it is made with asyncio directly, kept in `_abandoned` and counted. Pure agents are awaited in place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import NamedTuple
+
+import anyio
+
+from orka.agents.base import Agent, AgentInput, AgentOutput
+from orka.clock import monotonic
+from orka.errors import RunTimeout
+from orka.logs import get_logger
+
+GRACE = 5.0
+"""Seconds that a cancelled agent has to end."""
+
+_log = get_logger()
+
+
+class CallStatistics(NamedTuple):
+    """Of agents in tasks of their own."""
+
+    running: int
+    abandoned: int
+    """Cancelled, and still running after the grace period."""
+
+
+class Calls:
+    """Owned by the services of one process."""
+
+    def __init__(self, grace: float = GRACE) -> None:
+        self._grace = grace
+        self._running: set[asyncio.Task[AgentOutput]] = set()
+        self._abandoned: set[asyncio.Task[AgentOutput]] = set()
+
+    def statistics(self) -> CallStatistics:
+        return CallStatistics(running=len(self._running), abandoned=len(self._abandoned))
+
+    async def call(self, agent: Agent, task: AgentInput, *, timeout: float | None, pure: bool) -> AgentOutput:
+        """One attempt. `RunTimeout` after `timeout` seconds; whatever the agent raises. Cancelling cancels the agent and
+        returns when it has ended or was abandoned."""
+        if pure:
+            return await _in_place(agent, task, timeout)
+        job = asyncio.ensure_future(agent.run(task))
+        self._running.add(job)
+        job.add_done_callback(self._ended)
+        try:
+            done, _ = await asyncio.wait({job}, timeout=timeout)
+        except BaseException:
+            await self._cancel(job, task)
+            raise
+        if not done:
+            await self._cancel(job, task)
+            raise _timed_out(task, timeout)
+        return job.result()
+
+    def _ended(self, job: asyncio.Task[AgentOutput]) -> None:
+        self._running.discard(job)
+        self._abandoned.discard(job)
+        if not job.cancelled():
+            job.exception()  # seen; the caller has raised it, or has gone
+
+    async def _cancel(self, job: asyncio.Task[AgentOutput], task: AgentInput) -> None:
+        end = monotonic() + self._grace
+        with anyio.CancelScope(shield=True):
+            while not job.done() and (left := end - monotonic()) > 0:
+                job.cancel()
+                await asyncio.wait({job}, timeout=min(1.0, left))
+        if not job.done():
+            self._abandoned.add(job)
+            _log.error("agent.abandoned", run_id=task.run_id, path=task.path, after=self._grace)
+
+
+async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> AgentOutput:
+    if timeout is None:
+        return await agent.run(task)
+    with anyio.move_on_after(timeout):
+        return await agent.run(task)
+    raise _timed_out(task, timeout)
+
+
+def _timed_out(task: AgentInput, timeout: float | None) -> RunTimeout:
+    return RunTimeout(f"no answer within {timeout:g} s", run_id=task.run_id, path=task.path)

@@ -1,0 +1,350 @@
+"""The state of a run while it is interpreted: `Run` (shared), `Context` (what a branch or round sees), `Frame` (where it is)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import anyio.abc
+import anyio.lowlevel
+import msgspec
+
+from orka.clock import monotonic, now_ms
+from orka.engine.calls import Calls
+from orka.engine.joining import failed_output
+from orka.engine.program import Body, Program, Step
+from orka.errors import StepsExceeded
+from orka.graph.nodes import NO_OPTIONS
+from orka.journal.entries import NO_VALUE, Kind, NodeFinished, Value, ValueCodec, make_entry
+from orka.journal.entries import Body as EntryBody
+from orka.journal.log import RunLog
+from orka.journal.paths import visit
+from orka.journal.replay import Replay, Visit
+from orka.journal.runs import Runs
+from orka.results import Failure, NodeResult, Usage
+from orka.template.view import View
+from orka.types import Json, NodeId, Path, Status
+
+if TYPE_CHECKING:
+    from orka.engine.forking import OpenFork
+
+_SLICE = 0.002
+"""Seconds that one run computes before others get their turn."""
+_MOST_PENDING = 2048
+"""Journal entries that a run may be ahead of the store."""
+
+
+class SequenceStopped(Exception):
+    """A visit failed whose node says `on_error: stop`: ends the frame. Caught where a branch, round or run begins."""
+
+    def __init__(self, result: NodeResult) -> None:
+        super().__init__(result.path)
+        self.result = result
+
+
+class BranchClosed(Exception):
+    """The branch's join has decided without it: what it still does is refused."""
+
+
+class Layered(Mapping[str, Json]):
+    """Own outputs over those of the surrounding context, without copying either."""
+
+    __slots__ = ("_base", "_own")
+
+    def __init__(self, own: Mapping[str, Json], base: Mapping[str, Json]) -> None:
+        self._own = own
+        self._base = base
+
+    def __getitem__(self, key: str) -> Json:
+        own = self._own
+        return own[key] if key in own else self._base[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._own or key in self._base
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        for key in self._base:
+            if key not in self._own:
+                yield key
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoopView:
+    """What templates inside a loop see of it."""
+
+    number: int
+    past: list[Json]
+    metadata: Mapping[str, Json]
+    threshold: float
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """Outputs that a sequence can see, and the results it has made. One owner task."""
+
+    outputs: dict[str, Json] = field(default_factory=dict[str, Json])
+    """By node id, of this context alone."""
+    base: Mapping[str, Json] | None = None
+    """What was visible where this context began."""
+    results: list[NodeResult] = field(default_factory=list[NodeResult])
+    """In declared order; branches enter at their join."""
+    failed: dict[NodeId, Failure] = field(default_factory=dict[NodeId, Failure])
+    """Nodes whose latest visit here failed."""
+    forks: dict[NodeId, OpenFork] = field(default_factory=dict[NodeId, "OpenFork"])
+    """The latest fork of each id."""
+    loop: LoopView | None = None
+    variables: Mapping[str, Json] = NO_OPTIONS
+    inner: bool = False
+    """Inside a loop, a map or a failover."""
+    group: Path | None = None
+    """The fork that this is a branch of."""
+
+    def visible(self) -> Mapping[str, Json]:
+        return self.outputs if self.base is None else Layered(self.outputs, self.base)
+
+    def snapshot(self) -> dict[str, Json]:
+        """What a branch that begins now will see, whatever this context does meanwhile."""
+        return dict(self.outputs) if self.base is None else {**self.base, **self.outputs}
+
+    def child(self, **changes: object) -> Context:
+        """A context whose results shadow this one's, which must not change while the child lives."""
+        values: dict[str, object] = {
+            "base": self.visible(),
+            "loop": self.loop,
+            "variables": self.variables,
+            "inner": self.inner,
+            "group": self.group,
+            **changes,
+        }
+        return Context(**values)  # pyright: ignore[reportArgumentType]
+
+
+@dataclass(slots=True, kw_only=True)
+class Frame:
+    """A sequence under way: names its visits."""
+
+    run: Run
+    path: Path
+    body: Body
+    context: Context
+    replaying: bool
+    """The journal may still answer for this frame."""
+    fences: tuple[OpenFork, ...] = ()
+    """Forks that this frame is inside of, as far as this process runs them."""
+    consumes: bool = False
+    """Failures are taken in by the frame's owner at once (a failover's child)."""
+    opened: list[OpenFork] = field(default_factory=list["OpenFork"])
+    counts: dict[NodeId, int] = field(default_factory=dict[NodeId, int])
+
+    def inside(self, path: Path, *, context: Context | None = None, body: Body | None = None) -> Frame:
+        """A frame below this one."""
+        return Frame(
+            run=self.run,
+            path=path,
+            body=body or self.body,
+            context=context or self.context,
+            replaying=self.run.replay is not None,
+            fences=self.fences,
+            consumes=self.consumes,
+        )
+
+    def next_path(self, step: Step) -> Path:
+        node_id = step.node.id
+        number = self.counts.get(node_id, 0) + 1
+        self.counts[node_id] = number
+        return visit(self.path, step.escaped, number)
+
+    def seen(self, path: Path, step: Step) -> Visit | None:
+        """What the journal knows of a visit. `JournalMismatch` if it belongs to another node."""
+        if not self.replaying or self.run.replay is None:
+            return None
+        return self.run.replay.answer(path, step.digest)
+
+    def write(self, kind: str, path: Path, body: EntryBody, values: tuple[tuple[str, bytes], ...] = ()) -> None:
+        """Appends an entry. `BranchClosed` once a join has decided without this frame; `JournalMismatch` when the
+        journal holds visits of this frame that nobody asked for."""
+        for fork in self.fences:
+            if fork.closed:
+                fork.refused += 1
+                raise BranchClosed(path)
+        if self.replaying and self.run.replay is not None:
+            self.run.replay.at_frontier(self.path)
+            self.replaying = False
+        self.run.log.append(make_entry(kind, path, body, values))
+
+    def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
+        run, context, loop = self.run, self.context, self.context.loop
+        view = View(
+            input=run.input,
+            outputs=context.visible(),
+            agent_id=node_id,
+            run_id=run.run_id,
+            session_id=run.session_id,
+            step=run.steps,
+            now_ms=at_ms,
+            members=run.program.members,
+            variables=context.variables if variables is None else variables,
+            strict=run.program.graph.limits.strict_templates,
+        )
+        if loop is not None:
+            view.loop_number = loop.number
+            view.past_loops = loop.past
+            view.past_loops_metadata = loop.metadata
+            view.score_threshold = loop.threshold
+        return view
+
+    def record(self, result: NodeResult, shown: Json = None) -> None:
+        """The result enters the context, where templates see its output (or `shown`)."""
+        context, output = self.context, result.output
+        context.results.append(result)
+        if result.error is not None:
+            context.failed[result.node_id] = result.error
+            own = output if isinstance(output, dict) else {}
+            context.outputs[result.node_id] = {**own, **failed_output(result.error)}
+            return
+        if context.failed:
+            context.failed.pop(result.node_id, None)
+        if shown is not None:
+            output = shown
+        elif result.prompt is not None and isinstance(output, dict):
+            output = {**output, "formatted_prompt": result.prompt}
+        context.outputs[result.node_id] = output
+
+    def stop_if_failed(self, step: Step, result: NodeResult) -> None:
+        if result.status is Status.ERROR and step.node.policy.on_error == "stop":
+            raise SequenceStopped(result)
+
+    async def settle(
+        self, step: Step, path: Path, outcome: Outcome, *, seen: Visit | None, at_ms: int, began: float
+    ) -> NodeResult:
+        """Commits a visit: result into the context, entry into the journal unless it is there already."""
+        finished = seen.finished if seen is not None else None
+        status = Status.SUCCESS if outcome.error is None else Status.ERROR
+        result = NodeResult(
+            path=path,
+            node_id=step.node.id,
+            event_type=step.event_type,
+            status=outcome.status or status,
+            output=outcome.output,
+            error=outcome.error,
+            attempts=outcome.attempts,
+            started_ms=at_ms,
+            duration_ms=finished.ms if finished is not None else round((monotonic() - began) * 1000, 3),
+            usage=outcome.usage,
+            prompt=outcome.prompt,
+            group=self.context.group,
+            inner=self.context.inner,
+            terminal=bool(getattr(step.node, "terminal", False)),
+            warnings=outcome.warnings,
+        )
+        if finished is None:
+            self.write(
+                Kind.NODE_FINISHED,
+                path,
+                NodeFinished(
+                    id=result.node_id,
+                    node=step.digest,
+                    at_ms=at_ms,
+                    ms=result.duration_ms,
+                    status=result.status,
+                    output=outcome.stored,
+                    error=outcome.error,
+                    attempts=outcome.attempts,
+                    usage=outcome.usage,
+                    next=outcome.next,
+                    fork=outcome.fork,
+                    settled=outcome.settled,
+                    late=outcome.late,
+                    child=outcome.child,
+                    consumed=result.status is Status.ERROR
+                    and (self.consumes or step.node.policy.on_error == "continue"),
+                    warnings=outcome.warnings,
+                ),
+                outcome.values,
+            )
+            if self.run.strict:
+                await self.run.log.barrier()
+        self.record(result, outcome.shown)
+        self.stop_if_failed(step, result)
+        return result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What a visit came to, before it is committed."""
+
+    output: Json = None
+    stored: Value = NO_VALUE
+    """`output` for the journal, where it cannot be computed again."""
+    values: tuple[tuple[str, bytes], ...] = ()
+    status: Status | None = None
+    """None: success, or error when `error` is given."""
+    error: Failure | None = None
+    attempts: int = 1
+    usage: Usage | None = None
+    prompt: str | None = None
+    next: tuple[str, ...] | None = None
+    fork: str = ""
+    settled: tuple[int, ...] = ()
+    late: tuple[int, ...] = ()
+    child: int | None = None
+    shown: Json = None
+    """What templates see, where that is more than `output`."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, kw_only=True)
+class Run:
+    """What all frames of one run share."""
+
+    run_id: str
+    program: Program
+    input: Json
+    log: RunLog
+    codec: ValueCodec
+    runs: Runs
+    calls: Calls
+    tasks: anyio.abc.TaskGroup
+    """Open forks live here; it ends with the run."""
+    replay: Replay | None = None
+    session_id: str = ""
+    steps: int = 0
+    sliced: float = field(default_factory=monotonic)
+
+    @property
+    def strict(self) -> bool:
+        """Every step waits until it is stored."""
+        return self.program.graph.limits.durability == "strict"
+
+    async def take_step(self) -> None:
+        """Counts a visit, lets other tasks run now and then, and keeps the journal's buffer bounded."""
+        self.steps += 1
+        limit = self.program.graph.limits.max_steps
+        if self.steps > limit:
+            raise StepsExceeded(
+                f"run {self.run_id} took more than {limit:,} steps; if that is not a routing cycle,"
+                " raise `max_steps` under `orchestrator:`",
+                run_id=self.run_id,
+            )
+        if len(self.log.pending) >= _MOST_PENDING:
+            await self.log.barrier()
+        elif monotonic() - self.sliced > _SLICE:
+            await anyio.lowlevel.checkpoint()
+            self.sliced = monotonic()
+
+    async def load(self, value: Value) -> Json:
+        """A journaled value, fetched when it is stored beside its entry."""
+        if not value.ref:
+            return msgspec.json.decode(value.json)
+        found = await self.runs.values(self.log.run_id, [value.ref])
+        return msgspec.json.decode(found[value.ref])
+
+
+def began_at(seen: Visit | None) -> int:
+    """The visit's time: as journaled, else now (milliseconds since the epoch)."""
+    return seen.at_ms if seen is not None and seen.at_ms else now_ms()

@@ -1,0 +1,243 @@
+"""The interpreter. One `match` over the closed set of nodes; sequences, agents and routers are here, what opens frames
+of its own is in `forking` and `rounds`. It has no state: `Frame` knows where it is."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from typing import assert_never
+
+import anyio
+
+from orka.agents.base import AgentInput, AgentOutput
+from orka.agents.values import ensure_json
+from orka.clock import monotonic
+from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.forking import abandon_forks, close_forks, visit_fork, visit_join, visit_map
+from orka.engine.program import Step
+from orka.engine.retry import delay_after, failure_of, wants_retry
+from orka.engine.rounds import visit_failover, visit_loop
+from orka.engine.routing import choose_route, decision_value
+from orka.errors import RouteNotFound, TemplateError
+from orka.graph.nodes import (
+    AgentNode,
+    FailoverNode,
+    ForkNode,
+    JoinNode,
+    LoopNode,
+    MapNode,
+    RouterNode,
+)
+from orka.journal.entries import Kind, NodeRetrying, NodeStarted
+from orka.journal.replay import Visit
+from orka.results import Failure, NodeResult
+from orka.types import NodeId, Path, RunId, Status
+
+
+async def run_frame(frame: Frame, ids: Sequence[NodeId]) -> None:
+    """Runs a frame to its end: its sequence, then the forks that it left open are joined. `SequenceStopped` when a
+    visit fails whose node says so. Cancelling cancels the open forks."""
+    try:
+        await _run_ids(frame, ids)
+        if frame.opened:
+            await close_forks(frame)
+    except BaseException:
+        await abandon_forks(frame)
+        raise
+
+
+async def _run_ids(frame: Frame, ids: Sequence[NodeId]) -> None:
+    for node_id in ids:
+        step = frame.body.steps.get(node_id)
+        await frame.run.take_step()
+        if step is None:
+            _skip_undefined(frame, node_id)
+        else:
+            await visit_step(frame, step)
+
+
+async def visit_step(frame: Frame, step: Step) -> None:
+    """One visit: answered by the journal, or executed and committed."""
+    path = frame.next_path(step)
+    seen = frame.seen(path, step)
+    node = step.node
+    match node:
+        case AgentNode():
+            await _visit_agent(frame, step, node, path, seen)
+        case RouterNode():
+            await _visit_router(frame, step, node, path, seen)
+        case ForkNode():
+            await visit_fork(run_frame, frame, step, node, path, seen)
+        case JoinNode():
+            await visit_join(frame, step, node, path, seen)
+        case FailoverNode():
+            await visit_failover(visit_step, frame, step, node, path, seen)
+        case LoopNode():
+            await visit_loop(run_frame, frame, step, node, path, seen)
+        case MapNode():
+            await visit_map(run_frame, frame, step, node, path, seen)
+        case _:
+            assert_never(node)
+
+
+async def _visit_agent(frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None) -> None:
+    at_ms, began = began_at(seen), monotonic()
+    if seen is not None and seen.finished is not None:
+        outcome = await _recall_agent(frame, step, node, seen, at_ms)
+    else:
+        outcome = await _attempt_agent(frame, step, node, path, seen, at_ms)
+    result = await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+    if outcome.next:
+        await run_frame(frame.inside(result.path), [NodeId(chosen) for chosen in outcome.next])
+
+
+async def _recall_agent(frame: Frame, step: Step, node: AgentNode, seen: Visit, at_ms: int) -> Outcome:
+    """A finished visit, from the journal. Its prompt is rendered again: prompts are not journaled."""
+    finished = seen.finished
+    assert finished is not None
+    prompt = None
+    if step.prompt is not None and finished.error is None:
+        prompt = step.prompt.render(frame.view(node.id, at_ms))
+    return Outcome(
+        output=await frame.run.load(finished.output),
+        status=finished.status,
+        error=finished.error,
+        attempts=finished.attempts,
+        usage=finished.usage,
+        prompt=prompt,
+        next=finished.next,
+        warnings=finished.warnings,
+    )
+
+
+async def _attempt_agent(
+    frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None, at_ms: int
+) -> Outcome:
+    """Attempts until one succeeds or the retry policy is exhausted. Failed attempts are journaled: a crash does not
+    give a node more of them."""
+    attempt = seen.attempts + 1 if seen is not None else 1
+    while True:
+        view = frame.view(node.id, at_ms)
+        try:
+            prompt = step.prompt.render(view) if step.prompt is not None else None
+        except TemplateError as exc:
+            return Outcome(error=failure_of(exc), attempts=attempt, warnings=tuple(view.warnings))
+        task = AgentInput(
+            run_id=RunId(frame.run.run_id),
+            path=path,
+            node_id=node.id,
+            attempt=attempt,
+            input=frame.run.input,
+            prompt=prompt,
+            outputs=view.outputs,
+            options=node.options,
+            variables=view.variables,
+            now_ms=at_ms,
+        )
+        if not step.pure:
+            await _announce(frame, step, path, at_ms, attempt)
+        try:
+            given = await _call(frame, step, node, task)
+            return _success(frame, given, prompt, attempt, tuple(view.warnings))
+        # Bulkhead: whatever an agent raises becomes the visit's error.
+        except Exception as exc:
+            failure = failure_of(exc)
+            if not wants_retry(node.policy.retry, attempt, exc):
+                return Outcome(error=failure, attempts=attempt, warnings=tuple(view.warnings))
+        await _pause(frame, step, path, at_ms, attempt, failure)
+        attempt += 1
+
+
+async def _announce(frame: Frame, step: Step, path: Path, at_ms: int, attempt: int) -> None:
+    """Before an agent that touches the world: what it follows from is stored, and so is the fact that it begins."""
+    frame.write(Kind.NODE_STARTED, path, NodeStarted(id=step.node.id, node=step.digest, at_ms=at_ms, attempt=attempt))
+    await frame.run.log.barrier()
+
+
+async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> AgentOutput:
+    assert step.agent is not None
+    calls, timeout = frame.run.calls, node.policy.timeout
+    if step.limiter is None:
+        return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
+    async with step.limiter:
+        return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
+
+
+def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]) -> Outcome:
+    output = {"response": ensure_json(given.response, "response")}
+    for name, value in given.fields.items():
+        output[name] = ensure_json(value, name)
+    stored, values = frame.run.codec.store(output)
+    return Outcome(
+        output=output,
+        stored=stored,
+        values=values,
+        attempts=attempt,
+        usage=given.usage,
+        prompt=prompt,
+        next=given.next,
+        warnings=warnings,
+    )
+
+
+async def _pause(frame: Frame, step: Step, path: Path, at_ms: int, attempt: int, failure: Failure) -> None:
+    delay = delay_after(step.node.policy.retry, attempt, random.random())
+    frame.write(
+        Kind.NODE_RETRYING,
+        path,
+        NodeRetrying(
+            id=step.node.id,
+            node=step.digest,
+            at_ms=at_ms,
+            attempt=attempt,
+            error=failure,
+            delay_ms=round(delay * 1000),
+        ),
+    )
+    await frame.run.log.barrier()
+    await anyio.sleep(delay)
+
+
+async def _visit_router(frame: Frame, step: Step, node: RouterNode, path: Path, seen: Visit | None) -> None:
+    at_ms, began = began_at(seen), monotonic()
+    finished = seen.finished if seen is not None else None
+    if finished is not None:
+        outcome = Outcome(
+            output=list(finished.next or ()),
+            status=finished.status,
+            error=finished.error,
+            next=finished.next,
+            warnings=finished.warnings,
+        )
+    else:
+        outcome = _route(frame, node, path)
+    result = await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+    if outcome.next:
+        await run_frame(frame.inside(result.path), [NodeId(chosen) for chosen in outcome.next])
+
+
+def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:
+    value = decision_value(frame.context.visible(), node.decision_key)
+    route = choose_route(node, value)
+    if route is not None:
+        return Outcome(output=list(route), next=route)
+    keys = ", ".join(repr(str(key)) for key, _ in node.routes)
+    message = f"no route of {node.id!r} fits {node.decision_key} = {str(value)[:80]!r} (routes: {keys})"
+    if frame.run.program.graph.limits.strict_templates:
+        return Outcome(error=failure_of(RouteNotFound(message, run_id=frame.run.run_id, path=path)))
+    return Outcome(output=[], next=(), warnings=(f"{message}; going on without one",))
+
+
+def _skip_undefined(frame: Frame, node_id: NodeId) -> None:
+    """An id in a loop's list that nobody defines: skipped, the same on every replay, so nothing is journaled."""
+    frame.record(
+        NodeResult(
+            path=Path(f"{frame.path}/{node_id}" if frame.path else node_id),
+            node_id=node_id,
+            event_type="Unknown",
+            status=Status.SKIPPED,
+            inner=frame.context.inner,
+            group=frame.context.group,
+            warnings=(f"{node_id!r} is not defined",),
+        )
+    )

@@ -1,0 +1,201 @@
+"""The score of a round and what is remembered of it. Pure. Rules of workflow-format 8.5."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final, cast
+
+from orka.engine.routing import read_path
+from orka.graph.nodes import Cognition, LoopNode, ScoreStrategy
+from orka.types import Json
+
+PAST_KEPT: Final = 20
+"""Past-loop objects kept, the newest."""
+RECENT: Final = 5
+"""Past loops that `insights`, `improvements` and `mistakes` are joined from."""
+JOINED: Final = ("insights", "improvements", "mistakes")
+DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
+    ("loop_number", "{{ loop_number }}"),
+    ("score", "{{ score }}"),
+    ("timestamp", "{{ timestamp }}"),
+    ("insights", "{{ insights }}"),
+    ("improvements", "{{ improvements }}"),
+    ("mistakes", "{{ mistakes }}"),
+)
+"""The past-loop object when the file defines none."""
+
+_NUMBER: Final = r"(\d+(?:\.\d+)?)"
+_LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
+DEFAULT_PATTERNS: Final = (
+    rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
+    rf"{_NUMBER}\s*/\s*10\b",
+    rf"{_NUMBER}\s*%",
+    rf"(?i){_NUMBER}\s+out\s+of\s+10\b",
+    rf"(?i){_NUMBER}\s+points?\b",
+    r"(?<![\d.])(0\.[6-9]\d?)(?!\d)",
+    r"(?<![\d.])(\d+\.\d+)(?!\d)",
+)
+"""Tried in this order when the file configures no pattern."""
+_TEXT_KEYS: Final = ("response", "result", "output", "data")
+_MOST_TEXT: Final = 20_000
+"""Characters searched per text: keeps a careless pattern from holding the loop up."""
+
+
+def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
+    """The score, 0 to 1, of a round whose members gave `results` (by id, in order); None when none can be found."""
+    patterns = _patterns(node)
+    for agent in node.priority_agents:
+        for text in _texts(results.get(agent)):
+            if (score := _first_match(text, patterns)) is not None:
+                return score
+    strategies = node.strategies or (ScoreStrategy(type="pattern", patterns=DEFAULT_PATTERNS),)
+    for strategy in strategies:
+        if (score := _by_strategy(strategy, results, patterns)) is not None:
+            return score
+    return None
+
+
+def normalise(text: str, right: str, whole: str) -> float | None:
+    """A matched number to 0..1. `right` is what follows it, `whole` the entire match (where `/10` may stand)."""
+    try:
+        value = float(text.strip().rstrip("%"))
+    except ValueError:
+        return None
+    after = (whole.partition(text)[2] + right).lstrip()
+    if text.strip().endswith("%") or after.startswith("%") or re.match(r"/\s*100\b", after):
+        value /= 100
+    elif re.match(r"(?:/\s*10\b|out\s+of\s+10\b)", after, re.IGNORECASE):
+        value /= 10
+    if 1 < value <= 100:
+        value /= 100
+    return min(1.0, max(0.0, value))
+
+
+def join_recent(past: Sequence[Mapping[str, Json]], name: str) -> str:
+    """`insights` and its like: the non-empty values of the last five loops, newest first; other fields: the last value."""
+    if name in JOINED:
+        values = [str(loop.get(name) or "") for loop in reversed(past[-RECENT:])]
+        joined = " | ".join(value for value in values if value.strip())
+        return joined or f"No {name} available"
+    value = past[-1].get(name) if past else None
+    return str(value) if value not in (None, "") else f"No {name} available"
+
+
+def extract_insights(cognition: Cognition | None, results: Mapping[str, Json]) -> dict[str, str]:
+    """What `cognitive_extraction` finds in the texts of a round, by category."""
+    found: dict[str, str] = dict.fromkeys(JOINED, "")
+    if cognition is None:
+        return found
+    for category, patterns in cognition.patterns.items():
+        kept: dict[str, str] = {}
+        for output in results.values():
+            for text in _texts(output):
+                if len(text) >= 20:
+                    for match in _matches(text, patterns, re.IGNORECASE | re.DOTALL):
+                        value = " ".join(match.split())
+                        if 10 < len(value) <= 200:
+                            kept.setdefault(value.lower(), value)
+        joined = " | ".join(kept.values())
+        if len(joined) > cognition.max_length:
+            joined = joined[: cognition.max_length] + "..."
+        found[category] = joined
+    return found
+
+
+def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
+    """The first value of `key` in any member's result, or in the JSON of its text."""
+    for output in results.values():
+        if isinstance(output, dict) and key in output:
+            return output[key]
+        for text in _texts(output):
+            if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|[-\d.]+)', text[:_MOST_TEXT])) is not None:
+                return match.group(2) if match.group(2) is not None else float(match.group(1))
+    return default
+
+
+def best_response(results: Mapping[str, Json]) -> Json:
+    """The response of the last member of a round that gave one."""
+    for output in reversed(list(results.values())):
+        if isinstance(output, dict) and output.get("response") not in (None, ""):
+            return output["response"]
+    return None
+
+
+def _patterns(node: LoopNode) -> tuple[str, ...]:
+    configured = tuple(pattern for strategy in node.strategies for pattern in strategy.patterns)
+    return configured or DEFAULT_PATTERNS
+
+
+def _by_strategy(strategy: ScoreStrategy, results: Mapping[str, Json], patterns: tuple[str, ...]) -> float | None:
+    match strategy.type:
+        case "direct_key":
+            return _direct(results, strategy.key or "score")
+        case "pattern":
+            outputs: list[Json] = list(results.values())
+            wanted = strategy.patterns or patterns
+        case "agent_key":
+            outputs = [_field(results.get(agent), strategy.key or "response") for agent in strategy.agents]
+            for value in outputs:
+                if isinstance(value, int | float) and not isinstance(value, bool):
+                    return normalise(str(value), "", str(value))
+            wanted = strategy.patterns or patterns
+    for output in outputs:
+        for text in _texts(output):
+            if (score := _first_match(text, wanted)) is not None:
+                return score
+    return None
+
+
+def _direct(results: Mapping[str, Json], key: str) -> float | None:
+    """`key` of the inner results: a dotted path, or a key that any member's output has."""
+    candidates: list[object] = [read_path(results, key)]
+    candidates += [output[key] for output in results.values() if isinstance(output, dict) and key in output]
+    for value in candidates:
+        if isinstance(value, dict):
+            value = cast("dict[str, object]", value).get("response")
+        if isinstance(value, bool) or value is None:
+            continue
+        if isinstance(value, int | float):
+            return normalise(str(value), "", str(value))
+        if isinstance(value, str) and (score := normalise(value, "", value)) is not None:
+            return score
+    return None
+
+
+def _field(output: Json, key: str) -> Json:
+    return output.get(key) if isinstance(output, dict) else output
+
+
+def _texts(output: Json) -> Iterator[str]:
+    if isinstance(output, str):
+        yield output
+    elif isinstance(output, dict):
+        for key in _TEXT_KEYS:
+            value = output.get(key)
+            if isinstance(value, str):
+                yield value
+            elif isinstance(value, dict):
+                yield from _texts(value)
+            elif isinstance(value, int | float) and not isinstance(value, bool) and key in {"result", "response"}:
+                yield str(value)
+
+
+def _matches(text: str, patterns: Sequence[str], flags: int) -> Iterator[str]:
+    for pattern in patterns:
+        for match in re.finditer(pattern, text[:_MOST_TEXT], flags):
+            yield (match.group(1) if match.re.groups else match.group(0)) or ""
+
+
+def _first_match(text: str, patterns: Sequence[str]) -> float | None:
+    text = text[:_MOST_TEXT]
+    for pattern in patterns:
+        match = re.search(pattern, text)
+        if match is None:
+            continue
+        group = 1 if match.re.groups and match.group(1) is not None else 0
+        number = match.group(group)
+        score = normalise(number, text[match.end() : match.end() + 12], text[match.start(group) : match.end()])
+        if score is not None:
+            return score
+    return None

@@ -1,0 +1,169 @@
+"""`Program`: a graph made ready to run. Templates compiled, agents built, digests taken; once per process and graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import anyio
+
+from orka.agents.base import Agent, AgentTools, AgentType
+from orka.engine.looping import DEFAULT_FIELDS
+from orka.errors import ConfigError
+from orka.graph.codec import encode_graph, node_digest
+from orka.graph.graph import Graph
+from orka.graph.nodes import (
+    AgentNode,
+    FailoverNode,
+    ForkNode,
+    JoinNode,
+    LoopNode,
+    MapNode,
+    Node,
+    RouterNode,
+    Scope,
+)
+from orka.journal.paths import escape
+from orka.template.environment import Environment, Expression, Template
+from orka.types import Digest, NodeId
+
+_EVENT_TYPES: dict[type[Node], str] = {
+    RouterNode: "RouterNode",
+    ForkNode: "ForkNode",
+    JoinNode: "JoinNode",
+    FailoverNode: "FailoverNode",
+    LoopNode: "LoopNode",
+    MapNode: "MapNode",
+}
+
+
+@dataclass(slots=True, kw_only=True)
+class Step:
+    """One node, ready. Shared by all runs of the process."""
+
+    node: Node
+    digest: str
+    """First 16 hex digits of the node's digest."""
+    escaped: str
+    """The id as paths write it."""
+    event_type: str
+    agent: Agent | None = None
+    pure: bool = True
+    prompt: Template | None = None
+    body: Body | None = None
+    """Of a loop."""
+    children: tuple[Step, ...] = ()
+    """Of a failover."""
+    items: Expression | None = None
+    """Of a map."""
+    past: tuple[tuple[str, Template], ...] = ()
+    """Of a loop: (field, template) of the past-loop object."""
+    limiter: anyio.CapacityLimiter | None = None
+    """Of an agent with `max_concurrency`."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Body:
+    """A sequence and every step that it may name, outer ones included."""
+
+    sequence: tuple[NodeId, ...]
+    steps: Mapping[NodeId, Step]
+
+
+@dataclass(slots=True, kw_only=True)
+class Program:
+    """What the executor walks."""
+
+    graph: Graph
+    encoded: bytes
+    """The graph's canonical JSON, as stored for resuming."""
+    body: Body
+    members: Mapping[str, tuple[str, ...]]
+    """Agent ids of every fork and join, for templates."""
+    digests: frozenset[tuple[str, str]] = field(default=frozenset())
+    """(id, digest) of every node, to tell whether a journal fits this graph."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workshop:
+    """What a program is built with."""
+
+    types: Mapping[str, AgentType]
+    tools: AgentTools
+    environment: Environment
+
+
+def build_program(graph: Graph, workshop: Workshop) -> Program:
+    """Compiles and builds everything in `graph`. `ConfigError` for an agent type that this process does not have."""
+    body = _build_body(graph.scope, {}, workshop)
+    return Program(
+        graph=graph,
+        encoded=encode_graph(graph),
+        body=body,
+        members=_members(graph),
+        digests=frozenset((str(node.id), _short(node_digest(node))) for node in graph.nodes()),
+    )
+
+
+def _short(digest: Digest) -> str:
+    return digest[:16]
+
+
+def _build_body(scope: Scope, outer: Mapping[NodeId, Step], workshop: Workshop) -> Body:
+    own = {node_id: _build_step(node, workshop) for node_id, node in scope.nodes.items()}
+    steps = {**outer, **own}
+    # Bodies come last: an inner sequence may name any node around it, later ones too.
+    for step in own.values():
+        _finish(step, steps, workshop)
+    return Body(sequence=scope.sequence, steps=steps)
+
+
+def _finish(step: Step, steps: Mapping[NodeId, Step], workshop: Workshop) -> None:
+    node = step.node
+    if isinstance(node, LoopNode):
+        step.body = _build_body(node.body, steps, workshop)
+        fields = node.past_loops_metadata or DEFAULT_FIELDS
+        step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
+    elif isinstance(node, FailoverNode):
+        step.children = tuple(_build_step(child, workshop) for child in node.children)
+        for child in step.children:
+            _finish(child, steps, workshop)
+
+
+def _build_step(node: Node, workshop: Workshop) -> Step:
+    step = Step(
+        node=node,
+        digest=_short(node_digest(node)),
+        escaped=escape(node.id),
+        event_type=_EVENT_TYPES.get(type(node), ""),
+    )
+    if isinstance(node, AgentNode):
+        agent_type = workshop.types.get(node.type)
+        if agent_type is None:
+            raise ConfigError(
+                f"agent {node.id!r} is of type {node.type!r}, which this process does not have:"
+                " import the module that registers it, or install the package that provides it"
+            )
+        step.event_type = agent_type.event_type
+        step.agent = agent_type.build(node, workshop.tools)
+        step.pure = agent_type.pure or node.options.get("pure") is True
+        source = node.prompt if node.prompt is not None else agent_type.prompt_default
+        step.prompt = workshop.environment.compile(source) if source is not None else None
+        if node.max_concurrency is not None:
+            step.limiter = anyio.CapacityLimiter(node.max_concurrency)
+    elif isinstance(node, MapNode):
+        step.items = workshop.environment.compile_expression(node.items)
+    return step
+
+
+def _members(graph: Graph) -> dict[str, tuple[str, ...]]:
+    members: dict[str, tuple[str, ...]] = {}
+    joins: list[JoinNode] = []
+    for node in graph.nodes():
+        if isinstance(node, ForkNode):
+            members[node.id] = tuple(member for branch in node.branches for member in branch)
+        elif isinstance(node, JoinNode):
+            joins.append(node)
+    for join in joins:
+        members.setdefault(join.id, members.get(join.group, ()))
+    return members

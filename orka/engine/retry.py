@@ -1,0 +1,36 @@
+"""Whether a failed attempt is repeated, and after how long. Pure."""
+
+from __future__ import annotations
+
+from orka.errors import AgentError, RunTimeout
+from orka.graph.nodes import Retry
+from orka.results import Failure
+
+
+def failure_of(error: Exception) -> Failure:
+    """An exception as data. An `AgentError` speaks for the error it stands for."""
+    kind = error.kind if isinstance(error, AgentError) else type(error).__name__
+    return Failure(kind=kind, message=str(error) or kind)
+
+
+def names_of(error: Exception) -> frozenset[str]:
+    """What a retry policy's `on` may call this error: its class, the classes above it, and its kind."""
+    names = {cls.__name__ for cls in type(error).__mro__ if issubclass(cls, Exception)}
+    if isinstance(error, AgentError):
+        names.add(error.kind)
+    if isinstance(error, RunTimeout):
+        names |= {"TimeoutError", "timeout"}
+    return frozenset(names)
+
+
+def wants_retry(retry: Retry, attempt: int, error: Exception) -> bool:
+    """`attempt` is the one that failed, from 1."""
+    if attempt >= retry.attempts:
+        return False
+    return not retry.on or not names_of(error).isdisjoint(retry.on)
+
+
+def delay_after(retry: Retry, attempt: int, draw: float) -> float:
+    """Seconds to wait after the failed `attempt`. `draw` is uniform in 0..1 and chooses within the jitter."""
+    delay = min(retry.max_delay, retry.delay * retry.factor ** (attempt - 1))
+    return max(0.0, delay * (1 + retry.jitter * (2 * draw - 1)))

@@ -1,0 +1,193 @@
+"""Nodes that run something repeatedly: the loop in rounds, the failover through its children."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+import anyio
+
+from orka.clock import iso, monotonic, now_ms
+from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
+from orka.engine.fallback import is_valid, merge_failover
+from orka.engine.forking import abandon_forks, close_forks
+from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round
+from orka.engine.program import Step
+from orka.errors import FailoverExhausted, RunTimeout
+from orka.graph.nodes import FailoverNode, LoopNode
+from orka.journal.entries import Kind, RoundScored
+from orka.journal.paths import member, round_of
+from orka.journal.replay import Visit
+from orka.results import Failure
+from orka.types import Json, NodeId, Path, Status
+
+RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
+VisitStep = Callable[[Frame, Step], Awaitable[None]]
+
+
+async def visit_loop(
+    run_frame: RunFrame, frame: Frame, step: Step, node: LoopNode, path: Path, seen: Visit | None
+) -> None:
+    """Rounds until the score reaches the threshold or `max_loops` is done."""
+    at_ms, began = began_at(seen), monotonic()
+    past: list[Json] = []
+    results: dict[str, Json] = {}
+    score, met, number = 0.0, False, 0
+    while number < node.max_loops and not met:
+        number += 1
+        scored, results = await _run_round(run_frame, frame, step, node, path, number, past)
+        score, met = scored.score, scored.met
+        past.append(_remember(frame, step, node, scored, results))
+        del past[:-PAST_KEPT]
+    loop: dict[str, Json] = {
+        "input": frame.run.input,
+        "result": results,
+        "loops_completed": number,
+        "final_score": score,
+        "threshold_met": met,
+        "past_loops": past,
+    }
+    outcome = Outcome(output=loop, shown={**loop, "response": loop, "confidence": 1.0, "status": "success"})
+    await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+
+
+async def _run_round(
+    run_frame: RunFrame,
+    frame: Frame,
+    step: Step,
+    node: LoopNode,
+    path: Path,
+    number: int,
+    past: list[Json],
+) -> tuple[RoundScored, dict[str, Json]]:
+    """One round and its verdict, as journaled when it was scored before."""
+    round_path = round_of(path, number)
+    seen = frame.seen(round_path, step)
+    scored = seen.scored if seen is not None else None
+    if scored is not None and scored.timed_out:
+        return scored, {}
+    context = frame.context.child(loop=_loop_view(step, node, number, past), inner=True)
+    inside = frame.inside(round_path, context=context, body=step.body)
+    late = False
+    with anyio.move_on_after(node.policy.timeout if scored is None else None) as limit:
+        try:
+            await run_frame(inside, inside.body.sequence)
+        except SequenceStopped:
+            pass  # the round's score tells how far it came
+    if limit.cancelled_caught:
+        late = True
+        context = Context()
+    results = dict(context.outputs)
+    frame.context.results.extend(context.results)
+    if scored is None:
+        score = _verdict(node, context, results, late)
+        scored = RoundScored(
+            id=node.id,
+            node=step.digest,
+            at_ms=now_ms(),
+            round=number,
+            score=score,
+            met=score >= node.score_threshold,
+            timed_out=late,
+        )
+        frame.write(Kind.ROUND_SCORED, round_path, scored)
+    return scored, results
+
+
+def _verdict(node: LoopNode, context: Context, results: Mapping[str, Json], late: bool) -> float:
+    if late:
+        return node.timeout_score or 0.0
+    if not any(result.status is Status.SUCCESS for result in context.results):
+        return 0.0
+    score = score_round(node, results)
+    if score is None:
+        return node.fallback_score or 0.0
+    return score
+
+
+def _loop_view(step: Step, node: LoopNode, number: int, past: list[Json]) -> LoopView:
+    loops = [loop for loop in past if isinstance(loop, dict)]
+    names = dict.fromkeys([*(name for name, _ in step.past), *JOINED])
+    return LoopView(
+        number=number,
+        past=list(past),
+        metadata={name: join_recent(loops, name) for name in names},
+        threshold=node.score_threshold,
+    )
+
+
+def _remember(
+    frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json]
+) -> dict[str, Json]:
+    """The past-loop object: every template rendered, and the three fields that are always there."""
+    text = frame.run.input if isinstance(frame.run.input, str) else str(frame.run.input)
+    timestamp = iso(scored.at_ms)
+    variables: dict[str, Json] = {
+        **frame.context.variables,
+        "loop_number": scored.round,
+        "score": scored.score,
+        "timestamp": timestamp,
+        "input": text[:200],
+        **extract_insights(node.cognition, results),
+        "reasoning_quality": find_key(results, "REASONING_QUALITY", 0.0),
+        "convergence_trend": find_key(results, "CONVERGENCE_TREND", "STABLE"),
+    }
+    view = frame.view(node.id, scored.at_ms, variables)
+    view.outputs = results
+    view.loop_number = scored.round
+    view.strict = False  # a field that reads what this round did not produce is empty, by the format
+    loop: dict[str, Json] = {name: template.render(view) for name, template in step.past}
+    for name, value in (("loop_number", scored.round), ("score", scored.score), ("timestamp", timestamp)):
+        loop.setdefault(name, value)
+    return loop
+
+
+async def visit_failover(
+    visit_step: VisitStep, frame: Frame, step: Step, node: FailoverNode, path: Path, seen: Visit | None
+) -> None:
+    """Children in turn until one gives a valid result."""
+    at_ms, began = began_at(seen), monotonic()
+    finished = seen.finished if seen is not None else None
+    if finished is not None and finished.status is Status.ERROR:
+        outcome = Outcome(output=_exhausted(finished.error), error=finished.error)
+    else:
+        outcome = await _try_children(visit_step, frame, step, path, node.policy.timeout)
+    await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+
+
+async def _try_children(visit_step: VisitStep, frame: Frame, step: Step, path: Path, timeout: float | None) -> Outcome:
+    reasons: list[str] = []
+    with anyio.move_on_after(timeout):
+        for index, child in enumerate(step.children):
+            context = frame.context.child(inner=True)
+            inside = frame.inside(member(path, index), context=context)
+            inside.consumes = True
+            await _visit_child(visit_step, inside, child)
+            frame.context.results.extend(context.results)
+            result = next(r for r in reversed(context.results) if r.node_id == child.node.id)
+            if is_valid(result):
+                return Outcome(output=merge_failover(result), child=index)
+            reason = result.error.message if result.error is not None else "gave no usable result"
+            reasons.append(f"{child.node.id}: {reason}")
+        error = Failure(kind=FailoverExhausted.__name__, message=f"every child failed: {'; '.join(reasons)}")
+        return Outcome(output=_exhausted(error), error=error)
+    error = Failure(kind=RunTimeout.__name__, message=f"no child answered within {timeout:g} s")
+    return Outcome(output=_exhausted(error), error=error)
+
+
+async def _visit_child(visit_step: VisitStep, inside: Frame, child: Step) -> None:
+    """A child is a frame of one visit. A failure that would stop a sequence is the failover's to handle."""
+    await inside.run.take_step()
+    try:
+        await visit_step(inside, child)
+        await close_forks(inside)
+    except SequenceStopped:
+        await abandon_forks(inside)
+    except BaseException:
+        await abandon_forks(inside)
+        raise
+
+
+def _exhausted(error: Failure | None) -> dict[str, Json]:
+    """The output of a failover none of whose children answered."""
+    message = error.message if error is not None else ""
+    return {"result": f"All children failed: {message}", "status": "failed", "successful_child": None, "error": message}

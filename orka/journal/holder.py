@@ -1,0 +1,60 @@
+"""Who holds a lease, so that a dead owner on the same host is recognised at once.
+
+A holder is `<host>/<boot>/<pid namespace>/<pid>/<start>`: only a process that shares the first three can tell from
+`/proc` that the pid is gone or belongs to a later process (proc(5), field 22 of `stat`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from functools import cache
+from pathlib import Path
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="ascii", errors="replace").strip()
+    except OSError:
+        return ""
+
+
+def _start_of(pid: int) -> str:
+    """Start time of a process in clock ticks since boot; empty when there is no such process or no /proc."""
+    stat = _read(f"/proc/{pid}/stat")
+    # The command's name is in parentheses and may hold spaces and parentheses itself.
+    fields = stat.rpartition(")")[2].split()
+    if len(fields) <= 19 or fields[0] in {"Z", "X"}:  # a zombie waits for its parent, but does nothing more
+        return ""
+    return fields[19]
+
+
+@cache
+def _host() -> str:
+    try:
+        namespace = os.readlink("/proc/self/ns/pid")
+    except OSError:
+        namespace = "-"
+    boot = _read("/proc/sys/kernel/random/boot_id") or "-"
+    return f"{socket.gethostname()}/{boot}/{namespace}"
+
+
+def current_holder() -> str:
+    """This process."""
+    pid = os.getpid()
+    return f"{_host()}/{pid}/{_start_of(pid) or '-'}"
+
+
+def is_dead(holder: str) -> bool:
+    """True only when it is certain: same host, boot and pid namespace, and the process is gone."""
+    host, _, rest = holder.rpartition("/")[0].rpartition("/")
+    start = holder.rpartition("/")[2]
+    if host != _host() or not rest.isdigit() or start == "-":
+        return False
+    return _start_of(int(rest)) != start
+
+
+def describe(holder: str) -> str:
+    """For people: `pid 4711 on build-3`."""
+    parts = holder.split("/")
+    return f"pid {parts[-2]} on {parts[0]}" if len(parts) >= 5 else holder

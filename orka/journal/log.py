@@ -1,0 +1,210 @@
+"""`RunLog`: the writing end of one run's journal, as its owner sees it. No I/O here; `orka.journal.writer` sends.
+
+Entries get their sequence number when they are appended. They leave in order, and stay in `retained` until they are
+surely on disk: a server that comes back without its last second asks for them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orka.clock import monotonic
+from orka.errors import OrkaError
+from orka.redis.keys import RunKeys
+from orka.redis.scripts import Command, Entry, append, create, finish
+from orka.types import Digest, RunId
+
+SETTLED_AFTER = 3.0
+"""Seconds after which an entry seen on the server has been fsynced under `everysec` (which may lag two seconds)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Creation:
+    """What the create script needs, kept until the run is surely on disk."""
+
+    graph: bytes
+    deadline_ms: int
+    entry: Entry
+    fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How the run ends; sent with its last entries."""
+
+    status: str
+    retention_ms: int
+
+
+Listener = Callable[[str, Entry], None]
+"""Called with (entry id, entry) once the entry is stored."""
+
+
+class RunLog:
+    """One owned run. Made by `Journal.create` or `Journal.take`; used by the run's own tasks only."""
+
+    def __init__(
+        self,
+        *,
+        run_id: RunId,
+        keys: RunKeys,
+        digest: Digest,
+        lease: str,
+        seq: int,
+        wake: Callable[[RunLog], None],
+        creation: Creation | None = None,
+        listener: Listener | None = None,
+    ) -> None:
+        self.run_id = run_id
+        self.keys = keys
+        self.digest = digest
+        self.lease = lease
+        self.creation = creation
+        """Present while the run's own creation may have to be sent (again)."""
+        self.created = creation is None
+        self.graph_known = False
+        """The graph need not be sent along with the creation."""
+        self.listener = listener
+        self.ending: Ending | None = None
+        self.failure: OrkaError | None = None
+        self.on_failure: Callable[[], None] | None = None
+        """Called once when the log can write no more: cancels the run's scope."""
+        self.renewing = False
+        self.pending: deque[Entry] = deque()
+        self.retained: deque[tuple[int, float, Entry]] = deque()
+        """(sequence number, when it was stored, entry), oldest first."""
+        self.stored = seq
+        """Last sequence number known to be on the server; pending entries follow it."""
+        self.waiting_since: float | None = None
+        self._wake = wake
+        self._waiters: list[tuple[int, asyncio.Future[None]]] = []
+
+    @property
+    def seq(self) -> int:
+        """Sequence number of the last entry appended."""
+        return self.stored + len(self.pending)
+
+    def append(self, entry: Entry) -> None:
+        """Queues an entry. Raises what stopped the log (`LeaseLost`, `JournalUnavailable`) once something did."""
+        if self.failure is not None:
+            raise self.failure
+        self.pending.append(entry)
+        if self.waiting_since is None:
+            self.waiting_since = monotonic()
+        self._wake(self)
+
+    async def barrier(self) -> None:
+        """Returns when every entry appended so far is stored."""
+        if self.failure is not None:
+            raise self.failure
+        if self.created and not self.pending:
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append((self.seq, future))
+        self._wake(self)
+        await future
+
+    async def end(self, entry: Entry, ending: Ending) -> None:
+        """Appends the last entry, ends the run in the registry and waits until that is stored."""
+        self.ending = ending
+        self.append(entry)
+        await self.barrier()
+
+    def commands(self, lease_ms: int, retention_ms: int, most: int) -> Command:
+        """The next command to send: creation first, then up to `most` pending entries, the ending with the last."""
+        if not self.created and self.creation is not None:
+            made = self.creation
+            return create(
+                self.keys,
+                self.digest,
+                lease=self.lease,
+                lease_ms=lease_ms,
+                run_id=self.run_id,
+                graph=b"" if self.graph_known else made.graph,
+                retention_ms=retention_ms,
+                deadline_ms=made.deadline_ms,
+                entry=made.entry,
+                fields=made.fields,
+            )
+        entries = [self.pending[i] for i in range(min(most, len(self.pending)))]
+        if self.ending is not None and len(entries) == len(self.pending):
+            return finish(
+                self.keys,
+                self.digest,
+                lease=self.lease,
+                lease_ms=lease_ms,
+                first=self.stored + 1,
+                entries=entries,
+                run_id=self.run_id,
+                status=self.ending.status,
+                retention_ms=self.ending.retention_ms,
+            )
+        return append(self.keys, lease=self.lease, lease_ms=lease_ms, first=self.stored + 1, entries=entries)
+
+    def acknowledge(self, count: int, ids: list[bytes | None]) -> None:
+        """`count` pending entries are stored under `ids` (None: they were there already)."""
+        now = monotonic()
+        for index in range(count):
+            entry = self.pending.popleft()
+            self.stored += 1
+            self.retained.append((self.stored, now, entry))
+            if self.listener is not None and (entry_id := ids[index] if index < len(ids) else None):
+                self.listener(entry_id.decode(), entry)
+        if not self.pending:
+            self.waiting_since = None
+        self.release()
+
+    def acknowledge_creation(self, ids: list[bytes | None]) -> None:
+        self.created = True
+        if self.creation is not None and self.listener is not None and ids and ids[0]:
+            self.listener(ids[0].decode(), self.creation.entry)
+        self.release()
+
+    def release(self) -> None:
+        """Wakes the barriers whose entries are stored."""
+        if not self._waiters or not self.created:
+            return
+        stored = self.stored
+        left: list[tuple[int, asyncio.Future[None]]] = []
+        for waiter in self._waiters:
+            if waiter[0] > stored:
+                left.append(waiter)
+            elif not waiter[1].done():
+                waiter[1].set_result(None)
+        self._waiters = left
+
+    def settle(self, seen: int) -> None:
+        """The server showed sequence number `seen`: what is old enough is on disk and need not be kept."""
+        before = monotonic() - SETTLED_AFTER
+        while self.retained and self.retained[0][0] <= seen and self.retained[0][1] < before:
+            self.retained.popleft()
+            self.creation = None
+
+    def rewind(self, last: int) -> bool:
+        """The server's journal ends at `last`, before what it acknowledged. Queues the lost tail again.
+
+        False when the tail is not kept any more.
+        """
+        if last < self.stored and (not self.retained or self.retained[0][0] > last + 1):
+            return False
+        while self.retained and self.stored > last:
+            seq, _, entry = self.retained.pop()
+            self.pending.appendleft(entry)
+            self.stored = seq - 1
+        return self.stored == last
+
+    def fail(self, error: OrkaError) -> None:
+        """Nothing more is written: barriers raise, the run is told."""
+        if self.failure is not None:
+            return
+        self.failure = error
+        self.pending.clear()
+        waiters, self._waiters = self._waiters, []
+        for _, future in waiters:
+            if not future.done():
+                future.set_exception(error)
+        if self.on_failure is not None:
+            self.on_failure()

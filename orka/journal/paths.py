@@ -1,0 +1,69 @@
+"""How visits are named. Pure.
+
+The path of a visit is the path of its frame, `/`, the escaped id, and `#n` for the n-th visit of that id in that frame.
+Frames: the run (empty path); a branch or map item `<visit>.<index>`, from 0; a failover's child `<visit>.<index>`;
+a round of a loop `<visit>[<round>]`, from 1; a routed sequence, whose frame is the router's visit itself.
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote
+
+from orka.types import NodeId, Path
+
+ROOT = Path("")
+"""The frame of the run itself."""
+
+_FRAME_SUFFIX = re.compile(r"(?:\.\d+|\[\d+\])$")
+
+
+def escape(node_id: NodeId) -> str:
+    """The id with everything that has a meaning in a path (`/ . [ ] # %`) percent-encoded; other letters stay."""
+    if node_id.isidentifier():
+        return node_id
+    return "".join(c if c.isalnum() or c in "_- :@" else quote(c, safe="") if c != "." else "%2E" for c in node_id)
+
+
+def visit(frame: Path, escaped: str, number: int) -> Path:
+    """`number` counts from 1 within the frame."""
+    name = escaped if number == 1 else f"{escaped}#{number}"
+    return Path(f"{frame}/{name}" if frame else name)
+
+
+def member(parent: Path, index: int) -> Path:
+    """The frame of a branch, map item or failover child; `index` counts from 0."""
+    return Path(f"{parent}.{index}")
+
+
+def round_of(loop: Path, number: int) -> Path:
+    """The frame, and the name, of a round; `number` counts from 1."""
+    return Path(f"{loop}[{number}]")
+
+
+def parents(path: Path) -> list[Path]:
+    """Visits and rounds that `path` lies under, innermost first, without `path` itself.
+
+    `debate[2]/spread.1/critic` -> `debate[2]/spread`, `debate[2]`, `debate`.
+    """
+    found: list[Path] = []
+    whole = path
+    while True:
+        if (match := _FRAME_SUFFIX.search(whole)) is not None:
+            visit_path = whole[: match.start()]
+            if whole.endswith("]") and whole != path:
+                found.append(Path(whole))
+            found.append(Path(visit_path))
+            whole = visit_path
+            continue
+        frame, slash, _ = whole.rpartition("/")
+        if not slash:
+            return found
+        if _FRAME_SUFFIX.search(frame) is None:
+            found.append(Path(frame))
+        whole = frame
+
+
+def frame_of(path: Path) -> Path:
+    """The frame that a visit belongs to."""
+    return Path(path.rpartition("/")[0])

@@ -1,0 +1,168 @@
+"""`Replay`: what a journal answers when the interpreter runs over it again. Pure, built from decoded entries.
+
+What is believed: successes and skips; failures that the sequence went on after (`consumed`), and failures below a parent
+whose own commit took them in (a join, a map, a scored round, a failover). A visit whose own failure ended the run is
+tried again, and with it every failure below it; its finished successes are reused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from orka.errors import JournalMismatch
+from orka.journal.entries import (
+    Body,
+    NodeFinished,
+    NodeRetrying,
+    NodeStarted,
+    Opened,
+    RoundScored,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+)
+from orka.journal.paths import frame_of, parents
+from orka.types import Path, Status
+
+
+@dataclass(slots=True)
+class Visit:
+    """Everything the journal says about one path."""
+
+    finished: NodeFinished | None = None
+    opened: Opened | None = None
+    scored: RoundScored | None = None
+    at_ms: int = 0
+    """The visit's time; 0 when it has not begun."""
+    attempts: int = 0
+    """Attempts that failed and were followed, or were to be followed, by another one."""
+    node: str = ""
+    """Digest of the node, as far as entries name it."""
+    asked: bool = False
+
+
+@dataclass(slots=True)
+class Replay:
+    """Ask with `answer`; `None` means that the visit has to be executed."""
+
+    run_id: str
+    visits: dict[Path, Visit] = field(default_factory=dict[Path, Visit])
+    joins: dict[Path, NodeFinished] = field(default_factory=dict[Path, NodeFinished])
+    """Committed joins by the path of their fork."""
+    started: RunStarted | None = None
+    ended: RunEnded | None = None
+    entries: int = 0
+    _frames: dict[Path, list[Path]] = field(default_factory=dict[Path, list[Path]])
+    _reopened: frozenset[Path] = frozenset()
+
+    def answer(self, path: Path, node: str) -> Visit | None:
+        """What is known of `path`. `JournalMismatch` if it was written for another node."""
+        visit = self.visits.get(path)
+        if visit is None:
+            return None
+        if visit.node and visit.node != node:
+            raise JournalMismatch(
+                f"run {self.run_id}: the journal has {path!r} for a node that is defined differently in this graph",
+                run_id=self.run_id,
+                path=path,
+            )
+        visit.asked = True
+        return visit
+
+    def at_frontier(self, frame: Path) -> None:
+        """The frame goes on where the journal ends: nothing in it may be left over. Raises `JournalMismatch`."""
+        for path in self._frames.get(frame, ()):
+            visit = self.visits[path]
+            if not visit.asked and not self._optional(path):
+                raise JournalMismatch(
+                    f"run {self.run_id}: the journal has {path!r}, which this graph does not lead to",
+                    run_id=self.run_id,
+                    path=path,
+                )
+
+    def at_end(self) -> None:
+        """The run is complete: every visit must have been asked for. Raises `JournalMismatch`."""
+        for frame in self._frames:
+            self.at_frontier(frame)
+
+    def _optional(self, path: Path) -> bool:
+        """Below a visit that is tried again or whose failure stands, or where a join or a round did not wait for it."""
+        return any(p in self._reopened or p in self.joins or self._given_up(p) for p in parents(path))
+
+    def _given_up(self, path: Path) -> bool:
+        visit = self.visits.get(path)
+        if visit is None:
+            return False
+        if visit.scored is not None and visit.scored.timed_out:
+            return True
+        return visit.finished is not None and visit.finished.status is Status.ERROR
+
+
+_DONE = (Status.SUCCESS, Status.SKIPPED)
+
+
+def build_replay(run_id: str, entries: Iterable[tuple[str, Path, Body]]) -> Replay:
+    """From the entries of a run (kind, path, body) in stream order. A later entry of a path replaces an earlier one."""
+    replay = Replay(run_id)
+    for _, path, body in entries:
+        replay.entries += 1
+        match body:
+            case RunStarted():
+                replay.started = body
+            case RunEnded():
+                replay.ended = body
+            case RunResumed():
+                replay.ended = None
+            case NodeStarted(node=node, at_ms=at_ms) | NodeRetrying(node=node, at_ms=at_ms):
+                visit = replay.visits.setdefault(path, Visit())
+                visit.node, visit.at_ms, visit.finished = node, at_ms, None
+                visit.attempts = body.attempt if isinstance(body, NodeRetrying) else body.attempt - 1
+            case Opened():
+                visit = replay.visits.setdefault(path, Visit())
+                visit.node, visit.at_ms, visit.opened, visit.finished = body.node, body.at_ms, body, None
+            case RoundScored():
+                visit = replay.visits.setdefault(path, Visit())
+                visit.node, visit.at_ms, visit.scored = body.node, body.at_ms, body
+            case NodeFinished():
+                visit = replay.visits.setdefault(path, Visit())
+                visit.node, visit.at_ms, visit.finished = body.node, body.at_ms, body
+    _believe(replay)
+    for path in replay.visits:
+        replay._frames.setdefault(frame_of(path), []).append(path)  # pyright: ignore[reportPrivateUsage]
+    return replay
+
+
+def _believe(replay: Replay) -> None:
+    """Drops the failures that have to be tried again."""
+    failed = {p: v.finished for p, v in replay.visits.items() if v.finished and v.finished.status not in _DONE}
+    for visit in replay.visits.values():
+        finished = visit.finished
+        if finished is not None and finished.fork and (finished.status in _DONE or finished.consumed):
+            replay.joins[Path(finished.fork)] = finished
+    reopened: set[Path] = set()
+    for path, finished in sorted(failed.items(), key=lambda item: len(item[0])):
+        above = parents(path)
+        if any(p in reopened for p in above):
+            believed = False
+        else:
+            believed = finished.consumed or any(_takes_in(replay, p) for p in above)
+        if not believed:
+            reopened.add(path)
+            visit = replay.visits[path]
+            visit.finished, visit.attempts = None, 0
+            if visit.opened is None:
+                visit.at_ms = 0
+    replay._reopened = frozenset(reopened)  # pyright: ignore[reportPrivateUsage]
+
+
+def _takes_in(replay: Replay, parent: Path) -> bool:
+    """The parent's own commit is believed and has taken in what failed below it."""
+    if parent in replay.joins:
+        return True
+    visit = replay.visits.get(parent)
+    if visit is None:
+        return False
+    if visit.scored is not None:
+        return True
+    return visit.opened is None and visit.finished is not None and visit.finished.status in _DONE

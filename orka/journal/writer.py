@@ -1,0 +1,246 @@
+"""`Journal`: group commit. All runs of a process share one pipeline; entries leave as soon as the previous round trip
+is back, in order per run. The same round trips renew the leases.
+
+A command whose reply was lost is sent again: sequence numbers and lease nonces make that harmless. While Redis cannot
+be reached the writer goes on trying; a run whose oldest entry waits longer than `patience` is stopped.
+This file uses asyncio's futures and events directly: anyio's cost several microseconds for each step here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.abc
+from redis.exceptions import ResponseError
+
+from orka.clock import monotonic
+from orka.errors import JournalUnavailable, LeaseLost, OrkaError, StoreError
+from orka.journal.log import RunLog
+from orka.logs import get_logger
+from orka.redis.pipeline import Keyed, Pipe
+from orka.redis.scripts import renew
+from orka.types import Digest
+
+_MOST_ENTRIES = 256
+"""Entries of one run in one command: keeps a script call well under a millisecond."""
+_RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
+"""Seconds between attempts while Redis cannot be reached."""
+_TRANSIENT = ("LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
+"""Error replies that pass by themselves (Redis error prefixes)."""
+
+_log = get_logger()
+
+
+class JournalStatistics(NamedTuple):
+    """Counters since the journal was opened, and what waits now."""
+
+    accepted: int
+    written: int
+    retried: int
+    """Batches that were sent again."""
+    lost: int
+    """Runs stopped because their journal could not be written or their lease was taken."""
+    waiting: int
+    oldest_ms: int
+    round_trips: int
+
+
+class Journal:
+    """The writing end for every run of this process. `run` is its background task."""
+
+    def __init__(self, pipe: Pipe, *, lease: float, retention: float, patience: float) -> None:
+        self._pipe = pipe
+        self.lease_ms = int(lease * 1000)
+        self.retention_ms = int(retention * 1000)
+        self._patience = patience
+        self._logs: set[RunLog] = set()
+        self._dirty: dict[RunLog, None] = {}
+        self._wanted = asyncio.Event()
+        self._graphs: set[tuple[str, Digest]] = set()
+        self._written = self._retried = self._lost = 0
+        self._failing_since: float | None = None
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Sends until cancelled."""
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._beat)
+            task_status.started()
+            pause = _RETRY_FIRST
+            while True:
+                await self._wanted.wait()
+                self._wanted.clear()
+                try:
+                    await self._flush()
+                    pause = _RETRY_FIRST
+                    self._failing_since = None
+                except StoreError as exc:
+                    self._give_up(exc)
+                    self._retried += 1
+                    _log.warning("journal.unreachable", error=str(exc), retry_in=pause)
+                    await anyio.sleep(pause)
+                    pause = min(_RETRY_MOST, pause * 2)
+                    self._wanted.set()
+
+    def add(self, log: RunLog) -> None:
+        """From now on `log` is sent and its lease renewed, until `remove`."""
+        log.graph_known = (log.keys.tag, log.digest) in self._graphs
+        self._logs.add(log)
+
+    def remove(self, log: RunLog) -> None:
+        self._logs.discard(log)
+        self._dirty.pop(log, None)
+
+    def wake(self, log: RunLog) -> None:
+        """Something of `log` is to be sent."""
+        self._dirty[log] = None
+        self._wanted.set()
+
+    def statistics(self) -> JournalStatistics:
+        waiting = sum(len(log.pending) for log in self._logs)
+        since = [log.waiting_since for log in self._logs if log.waiting_since is not None]
+        return JournalStatistics(
+            accepted=self._written + waiting,
+            written=self._written,
+            retried=self._retried,
+            lost=self._lost,
+            waiting=waiting,
+            oldest_ms=int((monotonic() - min(since)) * 1000) if since else 0,
+            round_trips=self._pipe.round_trips,
+        )
+
+    async def _flush(self) -> None:
+        while self._dirty:
+            logs = [log for log in self._dirty if log.failure is None]
+            self._dirty.clear()
+            sent: list[tuple[RunLog, int | None]] = []
+            """(log, number of entries; -1 for a creation, None for a renewal)"""
+            commands: list[Keyed] = []
+            for log in logs:
+                if log.pending or not log.created:
+                    count = min(_MOST_ENTRIES, len(log.pending)) if log.created else -1
+                    commands.append((log.keys.run, log.commands(self.lease_ms, self.retention_ms, _MOST_ENTRIES)))
+                    sent.append((log, count))
+                    if not log.created:
+                        log.renewing = False
+                        continue
+                if log.renewing:
+                    log.renewing = False
+                    commands.append((log.keys.run, renew(log.keys, lease=log.lease, lease_ms=self.lease_ms)))
+                    sent.append((log, None))
+            if not commands:
+                return
+            try:
+                replies = await self._round_trip(commands)
+            except StoreError:
+                self._dirty = {log: None for log in logs} | self._dirty
+                raise
+            trouble: ResponseError | None = None
+            for (log, count), reply in zip(sent, replies, strict=True):
+                if isinstance(reply, ResponseError) and str(reply).startswith(_TRANSIENT):
+                    trouble = reply
+                    self._dirty[log] = None
+                elif log.failure is None:
+                    self._settle(log, count, reply)
+            if trouble is not None:
+                raise StoreError(f"Redis refuses writes for now: {trouble}")
+
+    async def _round_trip(self, commands: list[Keyed]) -> list[Any]:
+        # A server that is stopped or unreachable without closing its connections never answers.
+        with anyio.move_on_after(max(1.0, self._patience)):
+            return await self._pipe.roundtrip(commands)
+        raise StoreError(f"Redis has not answered for {max(1.0, self._patience):g} s")
+
+    def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
+        if isinstance(reply, ResponseError):
+            self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply}"))
+            return
+        match reply[0]:
+            case b"ok" if count is None:
+                log.settle(reply[1])
+                if reply[1] < log.stored:
+                    self._recover(log, reply[1])
+            case b"ok" if count == -1:
+                self._graphs.add((log.keys.tag, log.digest))
+                self._written += 1
+                log.acknowledge_creation(reply[2])
+                if log.pending:
+                    self._dirty[log] = None
+            case b"ok":
+                assert count is not None
+                self._written += count
+                log.acknowledge(count, reply[2])
+                if log.pending:
+                    self._dirty[log] = None
+            case b"gap":
+                self._recover(log, reply[1])
+            case b"graph":
+                self._graphs.discard((log.keys.tag, log.digest))
+                log.graph_known = False
+                self._dirty[log] = None
+            case b"missing":
+                self._recreate(log)
+            case b"stale":
+                self._fail(
+                    log,
+                    LeaseLost(
+                        f"run {log.run_id} was taken over by another process; nothing more is written here",
+                        run_id=log.run_id,
+                    ),
+                )
+            case other:
+                self._fail(log, StoreError(f"unexpected answer of the journal script: {other!r}"))
+
+    def _recover(self, log: RunLog, last: int) -> None:
+        """The server lost its tail: what is kept is sent again under its old sequence numbers."""
+        known = log.stored
+        if log.rewind(last):
+            _log.warning("journal.rewound", run_id=log.run_id, known=known, found=last)
+            self._dirty[log] = None
+        else:
+            self._fail(
+                log,
+                StoreError(
+                    f"Redis lost entries {last + 1} to {known} of run {log.run_id}, more than this process keeps;"
+                    f" resume it with `orka resume {log.run_id}`"
+                ),
+            )
+
+    def _recreate(self, log: RunLog) -> None:
+        """The run itself is gone. Right after its creation a crash of Redis can do that, and it is made again."""
+        if log.creation is not None and log.rewind(1):
+            log.created = log.graph_known = False
+            self._dirty[log] = None
+            return
+        self._fail(log, StoreError(f"run {log.run_id} is gone from Redis (flushed, or lost in a crash)"))
+
+    def _give_up(self, error: StoreError) -> None:
+        now = monotonic()
+        if self._failing_since is None:
+            self._failing_since = now
+        for log in list(self._logs):
+            since = log.waiting_since if log.created else self._failing_since
+            if since is not None and now - max(since, self._failing_since) >= self._patience:
+                self._fail(
+                    log,
+                    JournalUnavailable(
+                        f"the journal of run {log.run_id} could not be written for {self._patience:g} s"
+                        f" (ORKA_JOURNAL_PATIENCE): {error}. Resume it with `orka resume {log.run_id}`"
+                    ),
+                )
+
+    def _fail(self, log: RunLog, error: OrkaError) -> None:
+        self._lost += 1
+        self._dirty.pop(log, None)
+        _log.error("journal.stopped", run_id=log.run_id, error=str(error))
+        log.fail(error)
+
+    async def _beat(self) -> None:
+        """Renews every lease three times per lease."""
+        while True:
+            await anyio.sleep(self.lease_ms / 3000)
+            for log in self._logs:
+                if log.created and log.failure is None:
+                    log.renewing = True
+                    self.wake(log)

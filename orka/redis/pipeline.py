@@ -1,0 +1,171 @@
+"""`Pipe`: many callers' commands in one round trip, over connections of its own.
+
+One connection per Redis node, used by one round trip at a time, so that commands of one key arrive in the order in which
+they were given. Replies are raw; an error reply is returned in place, not raised. A lost connection raises
+`StoreError`: whoever sent the commands decides whether sending them again is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeAlias, cast
+
+import anyio
+from redis.crc import key_slot
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError, TimeoutError as RedisTimeoutError
+
+from orka.errors import StoreError
+from orka.redis.scripts import SCRIPTS, Command
+
+Keyed: TypeAlias = tuple[str, Command]
+"""A command and one of its keys, which says where it goes in a cluster."""
+
+
+class Connection(Protocol):
+    """The part of redis-py's connection that a `Pipe` uses."""
+
+    async def connect(self) -> None: ...
+    async def disconnect(self, nowait: bool = False) -> None: ...
+    def pack_commands(self, commands: Any) -> list[bytes]: ...
+    async def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
+    async def read_response(self) -> Any: ...
+
+
+class Router(Protocol):
+    """Where the commands of a slot go; `orka.redis.client` makes one."""
+
+    def node_of(self, slot: int) -> str:
+        """Name of the primary that holds `slot` (0 to 16383; always the same name on a single server)."""
+        ...
+
+    def connection(self, node: str) -> Connection:
+        """A new connection, not yet connected, without a socket timeout."""
+        ...
+
+    async def refresh(self) -> None:
+        """Asks the cluster again who holds what."""
+        ...
+
+
+class Pipe:
+    """Owned by one task group; `aclose` when done. Safe to use from several tasks: round trips take turns."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+        self._connections: dict[str, Connection] = {}
+        self._lock = anyio.Lock()
+        self.round_trips = 0
+        """Round trips since the start, all nodes together."""
+
+    async def roundtrip(self, commands: Sequence[Keyed]) -> list[Any]:
+        """Sends all commands, each node's in one write, and gives the replies in the order of the commands.
+
+        Error replies are `ResponseError` values. Raises `StoreError` when a connection is lost: some commands may have
+        been executed. Cancelling closes the connections in use, because their replies are still on the way.
+        """
+        async with self._lock:
+            replies = await self._send(commands)
+            again = [i for i, reply in enumerate(replies) if _moved(reply)]
+            if again:
+                await self._router.refresh()
+                for i, reply in zip(again, await self._send([commands[i] for i in again]), strict=True):
+                    replies[i] = reply
+            return replies
+
+    async def aclose(self) -> None:
+        connections, self._connections = self._connections, {}
+        with anyio.CancelScope(shield=True):
+            for connection in connections.values():
+                await connection.disconnect()
+
+    async def _send(self, commands: Sequence[Keyed]) -> list[Any]:
+        places: dict[str, list[int]] = {}
+        for i, (key, _) in enumerate(commands):
+            places.setdefault(self._router.node_of(key_slot(key.encode())), []).append(i)
+        replies: list[Any] = [None] * len(commands)
+
+        async def one(node: str, indexes: list[int]) -> None:
+            answers = await self._exchange(node, [commands[i][1] for i in indexes])
+            for i, answer in zip(indexes, answers, strict=True):
+                replies[i] = answer
+
+        if len(places) == 1:
+            await one(*places.popitem())
+            return replies
+        failures: list[StoreError] = []
+
+        async def guarded(node: str, indexes: list[int]) -> None:
+            try:
+                await one(node, indexes)
+            except StoreError as exc:
+                failures.append(exc)
+
+        async with anyio.create_task_group() as group:
+            for node, indexes in places.items():
+                group.start_soon(guarded, node, indexes)
+        if failures:
+            raise failures[0]
+        return replies
+
+    async def _exchange(self, node: str, commands: list[Command]) -> list[Any]:
+        connection = self._connections.get(node)
+        try:
+            if connection is None:
+                connection = self._connections[node] = await self._connect(node)
+            replies = await _converse(connection, commands)
+            self.round_trips += 1
+            missing = [i for i, reply in enumerate(replies) if isinstance(reply, ResponseError) and _no_script(reply)]
+            if missing:  # the server was flushed or failed over since the scripts were loaded; nothing was executed
+                await _load_scripts(connection)
+                for i, reply in zip(missing, await _converse(connection, [commands[i] for i in missing]), strict=True):
+                    replies[i] = reply
+            return replies
+        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+            await self._drop(node)
+            raise StoreError(f"lost the connection to Redis ({node}): {exc}") from exc
+        except BaseException:
+            await self._drop(node)
+            raise
+
+    async def _connect(self, node: str) -> Connection:
+        connection = self._router.connection(node)
+        try:
+            await connection.connect()
+            await _load_scripts(connection)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await connection.disconnect(nowait=True)
+            raise
+        return connection
+
+    async def _drop(self, node: str) -> None:
+        if (connection := self._connections.pop(node, None)) is not None:
+            with anyio.CancelScope(shield=True):
+                await connection.disconnect(nowait=True)
+
+
+async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    await connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+    read = cast("Callable[[], Awaitable[Any]]", connection.read_response)
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await read())
+        except ResponseError as exc:
+            replies.append(exc)
+    return replies
+
+
+async def _load_scripts(connection: Connection) -> None:
+    for reply in await _converse(connection, [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]):
+        if isinstance(reply, ResponseError):
+            raise StoreError(f"Redis refuses Orka's scripts: {reply}") from reply
+
+
+def _no_script(error: ResponseError) -> bool:
+    return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
+
+
+def _moved(reply: object) -> bool:
+    return isinstance(reply, ResponseError) and type(reply).__name__ in {"MovedError", "AskError", "TryAgainError"}

@@ -1,0 +1,323 @@
+"""The Lua scripts, each behind a function whose signature is its contract. A change that must not tear is one script.
+
+Every script works in one slot. Times come from the server's clock. A lease is `<epoch>-<nonce>`: the epoch rises at every
+take-over, the nonce tells two holders of one epoch apart (which a failover of Redis can produce).
+
+Replies begin with a word: `ok`, or why nothing was written:
+
+* `stale`    the lease belongs to somebody else
+* `gap`      the journal is shorter than the writer believes (the server lost its tail); the last sequence number follows
+* `missing`  the run's keys are gone
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key
+from orka.types import Digest
+
+Argument: TypeAlias = str | bytes | int
+Command: TypeAlias = tuple[Argument, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua script and the SHA-1 that EVALSHA names it by."""
+
+    text: str
+    sha: str
+
+    @classmethod
+    def of(cls, text: str) -> Script:
+        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One journal entry as it goes into the stream."""
+
+    kind: str
+    path: str
+    data: bytes
+    """JSON object."""
+    values: tuple[tuple[str, bytes], ...] = ()
+    """(digest, JSON) of values that are stored beside the stream."""
+
+
+_NOW = """
+local t = redis.call('TIME')
+local now = t[1] * 1000 + math.floor(t[2] / 1000)
+"""
+
+# KEYS: run, journal, values.  ARGV: lease, lease_ms, first sequence number, number of entries, then per entry
+# kind, path, data, number of values, and digest, JSON per value.  `at` is left behind the last argument read.
+_APPEND = (
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
+if not held[2] then return {'missing'} end
+if held[1] ~= ARGV[1] then
+  local theirs = tonumber(string.match(held[1] or '0', '^%d+'))
+  local ours = tonumber(string.match(ARGV[1], '^%d+'))
+  if theirs >= ours then return {'stale'} end
+end
+local last = tonumber(held[2])
+local seq = tonumber(ARGV[3])
+if seq > last + 1 then return {'gap', last} end
+local ids = {}
+local at = 5
+for i = 1, tonumber(ARGV[4]) do
+  local values = tonumber(ARGV[at + 3])
+  if seq > last then
+    for v = 1, values do
+      redis.call('HSET', KEYS[3], ARGV[at + 2 + 2 * v], ARGV[at + 3 + 2 * v])
+    end
+    ids[i] = redis.call('XADD', KEYS[2], '*', 'kind', ARGV[at], 'path', ARGV[at + 1], 'data', ARGV[at + 2])
+    last = seq
+  else
+    ids[i] = false
+  end
+  seq = seq + 1
+  at = at + 4 + 2 * values
+end
+"""
+)
+
+_KEEP = "redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2])\n"
+
+APPEND = Script.of(_APPEND + _KEEP + "return {'ok', last, ids}")
+
+# KEYS as above, then graph, open runs, ended runs.  ARGV after the entries: run id, status, retention_ms.
+FINISH = Script.of(
+    _APPEND
+    + """
+local run_id, status, retention = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+if redis.call('HGET', KEYS[1], 'status') == 'running' then
+  if redis.call('HINCRBY', KEYS[4], 'runs', -1) <= 0 then redis.call('PEXPIRE', KEYS[4], retention + 60000) end
+end
+redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', 0, 'status', status, 'ended_ms', now)
+redis.call('ZREM', KEYS[5], run_id)
+redis.call('ZADD', KEYS[6], now, run_id)
+for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], retention) end
+return {'ok', last, ids}
+"""
+)
+
+# KEYS: run, journal, values, graph, open runs, ended runs.
+# ARGV: lease, lease_ms, run id, graph JSON ('' when the server should have it), retention_ms, deadline (ms from now, 0: none),
+# entry data, number of values, digest, JSON per value, then field, value pairs of the run's hash.
+CREATE = Script.of(
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
+if held[2] then
+  if held[1] == ARGV[1] then return {'ok', tonumber(held[2]), {false}} end
+  return {'stale'}
+end
+if ARGV[4] == '' then
+  if redis.call('EXISTS', KEYS[4]) == 0 then return {'graph'} end
+else
+  redis.call('HSET', KEYS[4], 'json', ARGV[4])
+end
+redis.call('HINCRBY', KEYS[4], 'runs', 1)
+redis.call('PERSIST', KEYS[4])
+local deadline = tonumber(ARGV[6])
+if deadline > 0 then deadline = now + deadline end
+redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2], 'seq', 1,
+  'created_ms', now, 'generation', 1, 'deadline_ms', deadline, unpack(ARGV, 9 + 2 * ARGV[8]))
+for v = 1, tonumber(ARGV[8]) do
+  redis.call('HSET', KEYS[3], ARGV[7 + 2 * v], ARGV[8 + 2 * v])
+end
+redis.call('ZADD', KEYS[5], now, ARGV[3])
+redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now - ARGV[5])
+return {'ok', 1, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.started', 'path', '', 'data', ARGV[7])}}
+"""
+)
+
+# KEYS: run.  ARGV: lease, lease_ms.
+RENEW = Script.of(
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status')
+if not held[2] then return {'missing'} end
+if held[1] ~= ARGV[1] then
+  if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
+end
+if held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2]) end
+return {'ok', tonumber(held[2])}
+"""
+)
+
+# KEYS: run, journal, values.  ARGV: nonce, holder, lease_ms, holder known to be dead ('' : none), take over anyway (0 or 1),
+# lease the caller already holds ('' : none).
+TAKE = Script.of(
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'status', 'lease', 'lease_until', 'holder', 'seq', 'generation')
+if not held[1] then return {'missing'} end
+if held[1] == 'completed' then return {'completed'} end
+local left = tonumber(held[3] or 0) - now
+if left > 0 and held[4] ~= ARGV[4] and ARGV[5] ~= '1' then return {'alive', held[4], left} end
+local epoch = tonumber(string.match(held[2] or '0', '^%d+')) + 1
+local lease = epoch .. '-' .. ARGV[1]
+redis.call('HSET', KEYS[1], 'lease', lease, 'lease_until', now + ARGV[3], 'holder', ARGV[2])
+for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
+"""
+)
+
+# KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
+# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms.
+REOPEN = Script.of(
+    _NOW
+    + """
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'created_ms')
+if not held[2] then return {'missing'} end
+if held[1] ~= ARGV[1] then return {'stale'} end
+local seq = tonumber(ARGV[3])
+if seq <= tonumber(held[2]) then return {'ok', tonumber(held[2]), {false}} end
+if held[3] == 'running' then
+  if redis.call('HINCRBY', KEYS[7], 'runs', -1) <= 0 then redis.call('PEXPIRE', KEYS[7], ARGV[8]) end
+end
+redis.call('ZREM', KEYS[6], ARGV[5])
+redis.call('HSET', KEYS[4], 'json', ARGV[7])
+redis.call('HINCRBY', KEYS[4], 'runs', 1)
+redis.call('PERSIST', KEYS[4])
+redis.call('ZADD', KEYS[5], held[4], ARGV[5])
+redis.call('HDEL', KEYS[1], 'ended_ms')
+redis.call('HINCRBY', KEYS[1], 'generation', 1)
+redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease_until', now + ARGV[2])
+return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
+"""
+)
+
+# KEYS: run, journal, values.  ARGV: lease, retention_ms.  Gives a lease back without having written anything.
+RELEASE = Script.of(
+    """
+local held = redis.call('HMGET', KEYS[1], 'lease', 'status')
+if held[1] ~= ARGV[1] then return {'stale'} end
+redis.call('HSET', KEYS[1], 'lease_until', 0)
+if held[2] ~= 'running' then
+  for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+end
+return {'ok'}
+"""
+)
+
+SCRIPTS = (APPEND, FINISH, CREATE, RENEW, TAKE, REOPEN, RELEASE)
+"""Loaded on every new connection that sends EVALSHA."""
+
+
+def _entries(entries: Sequence[Entry]) -> list[Argument]:
+    arguments: list[Argument] = []
+    for entry in entries:
+        arguments += (entry.kind, entry.path, entry.data, len(entry.values))
+        for pair in entry.values:
+            arguments += pair
+    return arguments
+
+
+def append(keys: RunKeys, *, lease: str, lease_ms: int, first: int, entries: Sequence[Entry]) -> Command:
+    """Appends `entries` under sequence numbers from `first` on; those already there are dropped.
+
+    Reply: `ok`, last sequence number, entry ids (None where it was there already); or `stale`, `gap`, `missing`.
+    """
+    return (
+        *("EVALSHA", APPEND.sha, 3, keys.run, keys.journal, keys.values),
+        *(lease, lease_ms, first, len(entries), *_entries(entries)),
+    )
+
+
+def finish(
+    keys: RunKeys,
+    digest: Digest,
+    *,
+    lease: str,
+    lease_ms: int,
+    first: int,
+    entries: Sequence[Entry],
+    run_id: str,
+    status: str,
+    retention_ms: int,
+) -> Command:
+    """`append`, and the run ends with `status`: the lease is given back and the run's keys get their lifetime."""
+    return (
+        *("EVALSHA", FINISH.sha, 6, keys.run, keys.journal, keys.values, *_shared(keys, digest)),
+        *(lease, lease_ms, first, len(entries), *_entries(entries), run_id, status, retention_ms),
+    )
+
+
+def create(
+    keys: RunKeys,
+    digest: Digest,
+    *,
+    lease: str,
+    lease_ms: int,
+    run_id: str,
+    graph: bytes,
+    retention_ms: int,
+    deadline_ms: int,
+    entry: Entry,
+    fields: Sequence[str],
+) -> Command:
+    """Creates run, lease and `run.started` as one. `graph` may be empty when the server should have it already.
+
+    Reply as `append`, or `graph` when the graph has to be sent along.
+    """
+    return (
+        *("EVALSHA", CREATE.sha, 6, keys.run, keys.journal, keys.values, *_shared(keys, digest)),
+        *(lease, lease_ms, run_id, graph, retention_ms, deadline_ms, entry.data, len(entry.values)),
+        *(part for pair in entry.values for part in pair),
+        *fields,
+    )
+
+
+def renew(keys: RunKeys, *, lease: str, lease_ms: int) -> Command:
+    """Reply: `ok` and the last sequence number; or `stale`, `missing`."""
+    return ("EVALSHA", RENEW.sha, 1, keys.run, lease, lease_ms)
+
+
+def take(keys: RunKeys, *, nonce: str, holder: str, lease_ms: int, dead: str, force: bool) -> Command:
+    """Takes the lease of a run that nobody executes. `dead` is a holder known to be gone.
+
+    Reply: `ok`, lease, last sequence number, generation, status; or `completed`; `alive`, holder, ms left; `missing`.
+    """
+    keys3 = (keys.run, keys.journal, keys.values)
+    return ("EVALSHA", TAKE.sha, 3, *keys3, nonce, holder, lease_ms, dead, int(force))
+
+
+def reopen(
+    keys: RunKeys,
+    digest: Digest,
+    *,
+    lease: str,
+    lease_ms: int,
+    seq: int,
+    data: bytes,
+    run_id: str,
+    graph: bytes,
+    before: Digest,
+    retention_ms: int,
+) -> Command:
+    """Marks a taken run as running again, in its next generation, with a `run.resumed` entry. Reply as `append`.
+
+    `digest` and `graph` are what it runs from now on, `before` is the digest that it ran with until now.
+    """
+    shared = (*_shared(keys, digest), graph_key(keys.tag, before))
+    return (
+        *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
+        *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms),
+    )
+
+
+def release(keys: RunKeys, *, lease: str, retention_ms: int) -> Command:
+    """Gives back a lease that was taken and not used. Reply: `ok` or `stale`."""
+    return ("EVALSHA", RELEASE.sha, 3, keys.run, keys.journal, keys.values, lease, retention_ms)
+
+
+def _shared(keys: RunKeys, digest: Digest) -> tuple[str, str, str]:
+    return graph_key(keys.tag, digest), open_runs_key(keys.tag), ended_runs_key(keys.tag)
