@@ -1,4 +1,4 @@
-"""`Environment`: compiles the templates and expressions of a graph, once each, and `Template`: renders one against a `View`."""
+"""`Environment` compiles the templates and expressions of a graph, once each; `Template` renders against a `View`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,12 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from orka.errors import TemplateError
-from orka.template import compiler
+from orka.template import compiler, syntax
 from orka.template.filters import FILTERS
 from orka.template.limits import OPERATORS, SIZE_LIMIT, breach, current
 from orka.template.missing import Missing, nothing
 from orka.template.reads import reads_of
 from orka.template.rendering import Rendering, Tag
-from orka.template.text import plain
 from orka.template.values import attribute, element
 from orka.template.view import View
 from orka.types import Json
@@ -61,7 +60,7 @@ class _Compiled:
     def __init__(self, environment: Sandbox, tree: nodes.Template, tags: list[Tag]) -> None:
         self.environment = environment
         self.tags = tuple(tags)
-        self.notes = tuple(compiler.check(tree, tags, environment))
+        self.notes = tuple(syntax.check(tree, tags, environment))
         self.reads, self.reads_all = reads_of(tree)
         self.root: Callable[[Rendering], Iterator[str]] = compiler.generate(environment, tree)
 
@@ -120,14 +119,17 @@ class Expression:
         self.notes = code.notes
 
     def evaluate(self, view: View) -> Json:
-        """The value, as JSON. Undefined or failed: None, noted in `view.warnings`, or `TemplateError` in strict mode."""
+        """The value, as JSON. What is undefined or failed is None and noted, or raises in strict mode.
+
+        Raises `TemplateError` as `Template.render` does.
+        """
         code = self._code
         rendering = Rendering(code.environment, code.tags, view)
         current.meter = rendering
         try:
             for _ in code.root(rendering):
                 pass
-            value = rendering.vars.get(compiler.RESULT)
+            value = rendering.vars.get(syntax.RESULT)
             rendering.weigh(value)
             return cast(Json, rendering.plain(value))
         except RecursionError:
@@ -153,14 +155,14 @@ class Environment:
         return self._expression(source) if len(source) <= _CACHED_SOURCE else self._compile_expression(source)
 
     def _compile(self, source: str) -> Template:
-        tree, tags = compiler.parse(self._sandbox, source)
-        text = compiler.constant_text(tree)
+        tree, tags = syntax.parse(self._sandbox, source)
+        text = syntax.constant_text(tree)
         return Template(source, _Compiled(self._sandbox, tree, tags) if text is None else None, text or "")
 
     def _compile_expression(self, source: str) -> Expression:
         bare = source.strip()
-        tree, tags = compiler.parse(self._sandbox, bare if bare.startswith("{{") else f"{{{{ {bare} }}}}")
-        return Expression(source, _Compiled(self._sandbox, compiler.assigned(tree, source), tags))
+        tree, tags = syntax.parse(self._sandbox, bare if bare.startswith("{{") else f"{{{{ {bare} }}}}")
+        return Expression(source, _Compiled(self._sandbox, syntax.assigned(tree, source), tags))
 
 
 _attribute = attribute

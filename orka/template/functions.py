@@ -1,4 +1,4 @@
-"""The functions and names that templates can use. Each function is given the `View`, then the template's own arguments."""
+"""The functions and names that templates can use. A function is given the `View`, then the template's arguments."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import cast
 from orka import clock
 from orka.template import history, outputs
 from orka.template.missing import Missing
-from orka.template.text import LoopInput, text_of
+from orka.template.text import LoopInput, text_of, to_json, truncate
 from orka.template.view import View
 
 
@@ -41,6 +41,14 @@ def pick(source: object, key: object, default: object) -> object:
 def safe_str(_view: View, value: object = None) -> str:
     """The text of `value`; empty for None and what is undefined."""
     return "" if isinstance(value, Missing) else text_of(value)
+
+
+def to_json_string(_view: View, value: object) -> str:
+    return to_json(value)
+
+
+def truncate_text(_view: View, text: object, length: int = 100, suffix: str = "...") -> str:
+    return truncate(text, length, suffix)
 
 
 def now(view: View) -> str:
@@ -78,6 +86,8 @@ FUNCTIONS: Mapping[str, Callable[..., object]] = {
     "now": now,
     "safe_get": safe_get,
     "safe_str": safe_str,
+    "to_json_string": to_json_string,
+    "truncate_text": truncate_text,
     **outputs.FUNCTIONS,
     **history.FUNCTIONS,
 }

@@ -117,7 +117,26 @@ def get_agent_memory_context(view: View, agent_type: object, agent: object) -> s
     return "\n\n".join(f"{label}:\n{text}" for label, text in parts if text)
 
 
+def format_loop_metadata(past_loops: object = None, max_loops: int = 5) -> str:
+    """The last `max_loops` rounds as lines: number, score, then their other values."""
+    rounds = cast("list[object]", past_loops) if isinstance(past_loops, list) else []
+    lines: list[str] = []
+    for number, item in list(enumerate(rounds, 1))[-max(max_loops, 1) :]:
+        entries = table(item) or {}
+        label = text_of(entries.get("loop_number") or number)
+        others = (f"{key}: {text_of(value)}" for key, value in entries.items() if key not in _LABELS and value)
+        lines.append("; ".join((f"Loop {label} (score {text_of(entries.get('score', 'unknown'))})", *others)))
+    return "\n".join(lines) or "No past loops"
+
+
+def _format_loop_metadata(_view: View, past_loops: object = None, max_loops: int = 5) -> str:
+    return format_loop_metadata(past_loops, max_loops)
+
+
+_LABELS = frozenset({"loop_number", "score", "timestamp"})
+
 FUNCTIONS: Mapping[str, Callable[..., object]] = {
+    "format_loop_metadata": _format_loop_metadata,
     "get_agent_memory_context": get_agent_memory_context,
     "get_debate_evolution": get_debate_evolution,
     "get_final_score": get_final_score,

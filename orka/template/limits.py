@@ -6,11 +6,10 @@ rendering that is repeated on replay ends the same way on a slow machine and on 
 
 from __future__ import annotations
 
-import operator
 import re
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from orka.errors import TemplateError
 
@@ -94,6 +93,10 @@ def weigh(value: object) -> int:
             elements = cast("list[object]", item)
             units += len(elements)
             stack.extend(elements)
+        elif isinstance(item, (tuple, str)):  # Named tuples of `groupby`.
+            elements = cast("tuple[object, ...]", item)
+            units += len(elements)
+            stack.extend(() if isinstance(item, str) else elements)
         else:
             units += 1
         if units > WORK_LIMIT:
@@ -105,31 +108,31 @@ def _bits(value: object) -> int:
     return value.bit_length() if isinstance(value, int) else 0
 
 
-def add(left: object, right: object) -> object:
+def add(left: Any, right: Any) -> object:
     if isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
         claim(len(cast("Sequence[object]", left)) + len(cast("Sequence[object]", right)))
-    return _small(operator.add(left, right))
+    return _small(cast(Any, left) + cast(Any, right))
 
 
-def multiply(left: object, right: object) -> object:
+def multiply(left: Any, right: Any) -> object:
     for many, count in ((left, right), (right, left)):
         if isinstance(many, (str, list, tuple)) and isinstance(count, int):
             claim(len(cast("Sequence[object]", many)) * max(count, 0))
     if _bits(left) + _bits(right) > BITS_LIMIT:
         raise breach(f"{BITS_LIMIT} bits in an integer")
-    return operator.mul(left, right)
+    return left * right
 
 
-def power(left: object, right: object) -> object:
+def power(left: Any, right: Any) -> object:
     if isinstance(left, int) and isinstance(right, int) and _bits(left) * abs(right) > BITS_LIMIT:
         raise breach(f"{BITS_LIMIT} bits in an integer")
-    return operator.pow(left, right)
+    return left**right
 
 
-def modulo(left: object, right: object) -> object:
+def modulo(left: Any, right: Any) -> object:
     if isinstance(left, str):
         return percent(left, right)
-    return operator.mod(left, right)
+    return left % right
 
 
 def percent(pattern: str, values: object) -> str:
@@ -164,7 +167,7 @@ def bounded_range(*bounds: int) -> range:
     return made
 
 
-OPERATORS: Mapping[str, Callable[[object, object], object]] = {
+OPERATORS: Mapping[str, Callable[[Any, Any], object]] = {
     "+": add,
     "*": multiply,
     "**": power,

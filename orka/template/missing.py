@@ -1,10 +1,10 @@
-"""`Missing`: what a template gets for something that is not there. It is empty in every use, and remembers being used."""
+"""`Missing`: what a template gets for something that is not there. It is empty in every use, and its use is noted."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterator
-from typing import SupportsIndex, cast
+from typing import Any, SupportsIndex, cast
 
 from jinja2 import Undefined
 
@@ -18,7 +18,7 @@ def _neutral(other: object) -> object:
     return 0
 
 
-def _left(operate: Callable[[object, object], object]) -> Callable[[Missing, object], object]:
+def _left(operate: Callable[[Any, Any], Any]) -> Callable[[Missing, object], object]:
     """`missing <op> other`: missing beside missing, zero or empty beside a value."""
 
     def operation(self: Missing, other: object) -> object:
@@ -28,7 +28,7 @@ def _left(operate: Callable[[object, object], object]) -> Callable[[Missing, obj
     return operation
 
 
-def _right(operate: Callable[[object, object], object]) -> Callable[[Missing, object], object]:
+def _right(operate: Callable[[Any, Any], Any]) -> Callable[[Missing, object], object]:
     """`other <op> missing`."""
 
     def operation(self: Missing, other: object) -> object:
@@ -36,6 +36,11 @@ def _right(operate: Callable[[object, object], object]) -> Callable[[Missing, ob
         return operate(other, 0 if operate is operator.mul else _neutral(other))
 
     return operation
+
+
+_truediv = cast("Callable[[Any, Any], Any]", operator.truediv)
+_floordiv = cast("Callable[[Any, Any], Any]", operator.floordiv)
+_pow = cast("Callable[[Any, Any], Any]", operator.pow)
 
 
 class Missing(Undefined):
@@ -117,10 +122,10 @@ class Missing(Undefined):
     __add__, __radd__ = _left(operator.add), _right(operator.add)
     __sub__, __rsub__ = _left(operator.sub), _right(operator.sub)
     __mul__, __rmul__ = _left(operator.mul), _right(operator.mul)
-    __truediv__, __rtruediv__ = _left(operator.truediv), _right(operator.truediv)
-    __floordiv__, __rfloordiv__ = _left(operator.floordiv), _right(operator.floordiv)
+    __truediv__, __rtruediv__ = _left(_truediv), _right(_truediv)
+    __floordiv__, __rfloordiv__ = _left(_floordiv), _right(_floordiv)
     __mod__, __rmod__ = _left(operator.mod), _right(operator.mod)
-    __pow__, __rpow__ = _left(operator.pow), _right(operator.pow)
+    __pow__, __rpow__ = _left(_pow), _right(_pow)
     __lt__, __gt__ = _left(operator.lt), _left(operator.gt)
     __le__, __ge__ = _left(operator.le), _left(operator.ge)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from typing import cast
 
 from orka.template.missing import Missing
@@ -104,9 +105,12 @@ def _member_responses(view: View, group: str) -> dict[str, object]:
     return found
 
 
-def joined_results(view: View) -> object:
+def joined_results(view: View) -> list[object]:
     """The first `joined_results` list of an earlier output."""
-    return next((found for found in anywhere(view, "joined_results") if isinstance(found, list)), [])
+    for found in anywhere(view, "joined_results"):
+        if isinstance(found, list):
+            return cast("list[object]", found)
+    return []
 
 
 def anywhere(view: View, key: str) -> Iterator[object]:
@@ -158,10 +162,10 @@ def get_execution_artifacts(view: View, outputs: object = None) -> dict[str, obj
         elif entries is not None:
             structured[name] = {key: value for key, value in entries.items() if key not in _OWN_KEYS}
             calls.extend({"agent": name, "tool": tool} for tool in _list(entries.get("tool_calls")))
-        elif isinstance(output, list) and all(isinstance(item, str) for item in output):
-            decisions[name] = output
+        elif (chosen := _list(output)) and all(isinstance(item, str) for item in chosen):
+            decisions[name] = chosen
     names = list(known)
-    edges = [{"from": before, "to": after} for before, after in zip(names, names[1:], strict=False)]
+    edges = [{"from": before, "to": after} for before, after in pairwise(names)]
     return {
         "nodes_executed": names,
         "fork_groups": forks,

@@ -6,9 +6,7 @@ from jinja2 import nodes
 
 OUTPUTS = "previous_outputs"
 
-_BY_ID = frozenset(
-    {"get_agent_response", "get_fork_responses", "get_loop_output", "has_context", "safe_get_response"}
-)
+_BY_ID = frozenset({"get_agent_response", "get_fork_responses", "get_loop_output", "has_context", "safe_get_response"})
 """Functions whose first argument is a node id, dotted or not."""
 _SEARCHING = frozenset(
     {

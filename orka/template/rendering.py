@@ -1,6 +1,6 @@
 """`Rendering`: one rendering under way. Compiled templates talk to it and to nothing else.
 
-It stands where Jinja has its `Context`, but copies nothing: names are read from the `View` when a template asks for them.
+It stands where Jinja has its `Context`, but copies nothing: names are read from the `View` when a template asks.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, cast
 
+from jinja2 import TemplateRuntimeError
 from jinja2.runtime import LoopContext, Macro
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 
@@ -33,6 +34,19 @@ _GLOBALS: dict[str, object] = {
     "namespace": Namespace,
     "range": bounded_range,
 }
+FAILURES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    NameError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    TemplateRuntimeError,
+)
+"""What evaluating an expression may raise. `TemplateError` of ours is not among them: it ends the rendering."""
 _CALLABLE = (FunctionType, Macro, LoopContext, Cycler, Joiner, Missing, type)
 
 
@@ -144,7 +158,7 @@ class Rendering:
         self.tag = tag
         try:
             return bool(test())
-        except Exception as error:  # Bulkhead: whatever an expression raises ends with it.
+        except FAILURES as error:
             return bool(self.failed(error, False))
 
     def undefined(self, name: object) -> None:
@@ -152,9 +166,7 @@ class Rendering:
         self._note(f"{name!r} is undefined" if isinstance(name, str) else f"{name} is undefined")
 
     def failed(self, error: Exception, otherwise: object) -> object:
-        """An expression failed: notes it and gives what stands in for its value. Errors of ours go on."""
-        if isinstance(error, TemplateError):
-            raise error
+        """An expression failed: notes it and gives what stands in for its value. Running out of stack is a breach."""
         if isinstance(error, (RecursionError, MemoryError)):
             raise breach("nested calls or values") from error
         self._note(f"failed with {type(error).__name__}: {str(error)[:200]}")

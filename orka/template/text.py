@@ -8,7 +8,7 @@ from typing import cast
 
 import msgspec
 
-from orka.template.limits import spend, weigh
+from orka.template.limits import claim, spend, weigh
 from orka.template.missing import Missing
 
 HIDDEN = frozenset({"_metrics", "formatted_prompt"})
@@ -90,3 +90,37 @@ def plain(value: object) -> object:
     if isinstance(value, (tuple, KeysView, ValuesView, ItemsView, range)):
         return [plain(item) for item in cast("Iterable[object]", value)]
     raise TypeError(f"a {type(value).__name__} is not a value")
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """JSON as Python's `json` lays it out, non-ASCII as it is; undefined is `null`. Charges as it goes."""
+    spend(2 * weigh(value))
+    encoder = json.JSONEncoder(ensure_ascii=False, indent=indent, default=str)
+    if indent is None:
+        return encoder.encode(plain(value))
+    chunks: list[str] = []
+    for chunk in encoder.iterencode(plain(value)):
+        claim(len(chunk))
+        chunks.append(chunk)
+    return "".join(chunks)
+
+
+def truncate(
+    value: object,
+    length: int = 100,
+    suffix: object = "...",
+    end: str = "...",
+    *,
+    killwords: bool = True,
+    leeway: int = 0,
+) -> str:
+    """`value` as text of at most `length` characters, `suffix` included where something was cut.
+
+    The arguments after it are those of Jinja's filter, so that its calls work: a `suffix` that is a bool is its
+    `killwords`, and `killwords` and `leeway` change nothing here.
+    """
+    text = text_of(value)
+    if len(text) <= length:
+        return text
+    mark = end if isinstance(suffix, bool) else text_of(suffix)
+    return text[: max(length - len(mark), 0)] + mark[: max(length, 0)]

@@ -6,7 +6,9 @@ exist, so no attribute leads out of the data.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from operator import methodcaller
 from string import Formatter
 from types import MethodType
 from typing import cast
@@ -29,10 +31,12 @@ def attribute(value: object, name: object) -> object:
     elif isinstance(value, str):
         method = TEXT_METHODS.get(name)
     elif isinstance(value, (list, tuple)):
+        if name in getattr(cast(object, value), "_fields", ()):  # The named tuples of `groupby`.
+            return getattr(cast(object, value), cast(str, name))
         method = LIST_METHODS.get(name)
     else:
-        return value if isinstance(value, Missing) else Missing(name=name)
-    return Missing(name=name) if method is None else MethodType(method, value)
+        return value if isinstance(value, Missing) else Missing(name=str(name))
+    return Missing(name=str(name)) if method is None else MethodType(method, cast(object, value))
 
 
 def element(value: object, key: object) -> object:
@@ -40,7 +44,7 @@ def element(value: object, key: object) -> object:
     if isinstance(value, Missing):
         return value
     if isinstance(key, str) or isinstance(value, Mapping):
-        return attribute(value, key) if isinstance(key, (str, int, float)) else Missing(name=text_of(key))
+        return attribute(cast(object, value), key) if isinstance(key, (str, int, float)) else Missing(name=text_of(key))
     if isinstance(value, (str, list, tuple)):
         elements = cast("Sequence[object]", value)
         if isinstance(key, slice):
@@ -94,9 +98,40 @@ def _padded(pad: Callable[..., str]) -> Callable[..., str]:
     return method
 
 
-_PLAIN_TEXT = """capitalize casefold count endswith find index isalnum isalpha isascii isdecimal isdigit islower isnumeric
-isspace istitle isupper lower lstrip partition removeprefix removesuffix rfind rpartition rsplit rstrip split splitlines
-startswith strip swapcase title upper""".split()
+_PLAIN_TEXT = (
+    "capitalize",
+    "casefold",
+    "count",
+    "endswith",
+    "find",
+    "index",
+    "isalnum",
+    "isalpha",
+    "isascii",
+    "isdecimal",
+    "isdigit",
+    "islower",
+    "isnumeric",
+    "isspace",
+    "istitle",
+    "isupper",
+    "lower",
+    "lstrip",
+    "partition",
+    "removeprefix",
+    "removesuffix",
+    "rfind",
+    "rpartition",
+    "rsplit",
+    "rstrip",
+    "split",
+    "splitlines",
+    "startswith",
+    "strip",
+    "swapcase",
+    "title",
+    "upper",
+)
 
 TEXT_METHODS: Mapping[object, Callable[..., object]] = {
     **{name: cast("Callable[..., object]", getattr(str, name)) for name in _PLAIN_TEXT},
@@ -109,8 +144,8 @@ TEXT_METHODS: Mapping[object, Callable[..., object]] = {
     "zfill": _padded(str.zfill),
 }
 LIST_METHODS: Mapping[object, Callable[..., object]] = {
-    "count": lambda items, item: list(items).count(item),
-    "index": lambda items, item: list(items).index(item),
+    "count": operator.countOf,
+    "index": operator.indexOf,
 }
 
 
@@ -121,7 +156,7 @@ def _get(entries: Mapping[object, object], key: object, default: object = None) 
 
 MAPPING_METHODS: Mapping[object, Callable[..., object]] = {
     "get": _get,
-    "items": lambda entries: entries.items(),
-    "keys": lambda entries: entries.keys(),
-    "values": lambda entries: entries.values(),
+    "items": methodcaller("items"),
+    "keys": methodcaller("keys"),
+    "values": methodcaller("values"),
 }
