@@ -7,7 +7,7 @@ sent it decides whether sending it again is harmless.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Final, cast
 
 import anyio
@@ -24,7 +24,7 @@ from orka.errors import StoreError
 from orka.redis.facts import ServerFacts, probe, refuse_eviction
 from orka.redis.faults import translate
 from orka.redis.pipeline import Connection
-from orka.redis.server import OnLoading, private_server
+from orka.redis.server import OnLoading, ServerHandle, private_server
 from orka.redis.url import Target, node_name, parse_url
 from orka.settings import Settings
 
@@ -39,23 +39,33 @@ class RedisHandle:
     """An open Redis. `open_redis` makes and closes it; usable from several tasks of one event loop."""
 
     def __init__(
-        self, *, client: Redis | RedisCluster, target: Target, facts: ServerFacts, private: bool, timeout: float
+        self,
+        *,
+        client: Redis | RedisCluster,
+        target: Target,
+        facts: ServerFacts,
+        server: ServerHandle | None,
+        timeout: float,
     ) -> None:
         self.client = client
         """For single commands of any kind. A bounded pool; a cancelled command's connection is closed."""
         self.target = target
         self.facts = facts
-        self.private = private
-        """Whether it is the private server."""
+        self.server = server
+        """The private server, if it is one."""
         self._timeout = timeout
+
+    @property
+    def private(self) -> bool:
+        return self.server is not None
 
     def connection(self, node: str | None = None) -> Connection:
         """A connection of its own for pipelines or blocking reads, not yet connected: see `connection_for`."""
-        return connection_for(self.target, node, timeout=self._timeout)
+        return connection_for(self.target, node, timeout=self._timeout, server=self.server)
 
     async def open_router(self) -> NodeRouter:
         """The way to a slot's node, for `orka.redis.pipeline.Pipe`."""
-        router = NodeRouter(self.target, cluster=self.facts.cluster, timeout=self._timeout)
+        router = NodeRouter(self.target, self.connection, cluster=self.facts.cluster, timeout=self._timeout)
         await router.refresh()
         return router
 
@@ -63,8 +73,11 @@ class RedisHandle:
 class NodeRouter:
     """Which node holds a slot, and connections to it. A single server holds all of them."""
 
-    def __init__(self, target: Target, *, cluster: bool, timeout: float) -> None:
+    def __init__(
+        self, target: Target, connect: Callable[[str | None], Connection], *, cluster: bool, timeout: float
+    ) -> None:
         self._target = target
+        self._connect = connect
         self._cluster = cluster
         self._timeout = timeout
         self._slots: list[str] = [target.label] * (1 if not cluster else REDIS_CLUSTER_HASH_SLOTS)
@@ -78,7 +91,8 @@ class NodeRouter:
         return self._slots[slot] if self._cluster else self._slots[0]
 
     def connection(self, node: str) -> Connection:
-        return connection_for(self._target, node if self._cluster else None, timeout=self._timeout)
+        """A new one, not yet connected: see `connection_for`."""
+        return self._connect(node if self._cluster else None)
 
     async def refresh(self) -> None:
         """Asks the nodes one after the other who holds what, those known from the last time first. Nothing on a
@@ -98,7 +112,7 @@ class NodeRouter:
     async def _ask(self, node: str) -> list[str]:
         """CLUSTER SLOTS (https://redis.io/docs/latest/commands/cluster-slots/): an empty host means the one asked."""
         slots: list[str] = [""] * REDIS_CLUSTER_HASH_SLOTS
-        async with _connected(connection_for(self._target, node, timeout=self._timeout), self._timeout) as connection:
+        async with _connected(self._connect(node), self._timeout) as connection:
             await connection.send_packed_command(connection.pack_commands([("CLUSTER", "SLOTS")]), check_health=False)
             rows = cast("list[Any]", await connection.read_response())
         for first, last, (host, port, *_), *_ in rows:
@@ -112,11 +126,33 @@ class NodeRouter:
         return slots
 
 
-def connection_for(target: Target, node: str | None = None, *, timeout: float = 10.0) -> Connection:
+class _PrivateConnection(UnixDomainSocketConnection):
+    """To the private server, wherever it listens now: a refused connection has it looked up or started again."""
+
+    def __init__(self, *, server: ServerHandle, **options: Any) -> None:
+        # redis-py leaves the types of its options open
+        super().__init__(path=str(server.socket), **options)  # pyright: ignore[reportUnknownMemberType]
+        self._server = server
+
+    async def _connect(self) -> None:
+        self.path = str(self._server.socket)
+        try:
+            await super()._connect()
+        except (FileNotFoundError, ConnectionRefusedError):
+            self.path = str(await self._server.revive())
+            await super()._connect()
+
+
+def connection_for(
+    target: Target, node: str | None = None, *, timeout: float = 10.0, server: ServerHandle | None = None
+) -> Connection:
     """A raw redis-py connection, not yet connected and owned by the caller: no limit on reads (a blocking read may take
     for ever), no retries, `timeout` seconds to connect. `node` is `host:port` of a cluster's node, None for the first.
+    With `server` it revives the private server.
     Close it when a command on it was cancelled: the reply is still on its way."""
     options = _options(target, read_timeout=None, connect_timeout=timeout)
+    if server is not None:
+        return cast("Connection", _PrivateConnection(server=server, **options))
     if target.path is not None:
         return cast("Connection", UnixDomainSocketConnection(path=target.path, db=target.database, **options))
     host, port = target.nodes[0] if node is None else _host_port(node)
@@ -133,19 +169,20 @@ async def open_redis(settings: Settings, *, on_loading: OnLoading | None = None)
     unsuitable one; the message names the server, never its password.
     """
     async with contextlib.AsyncExitStack() as stack:
+        server = None
         if settings.redis_url is None:
             server = await stack.enter_async_context(private_server(settings, on_loading=on_loading))
-            target, private = Target(path=str(server.socket)), True
+            target = Target(path=str(server.socket))
         else:
-            target, private = parse_url(settings.redis_url), False
+            target = parse_url(settings.redis_url)
         try:
             facts = await _first_facts(target, settings.redis_timeout)
         except (RedisError, OSError) as exc:
             raise translate(exc, target.label) from exc
         _check(facts, target, settings)
-        client = _cluster_client(target, settings) if facts.cluster else _single_client(target, settings)
+        client = _cluster_client(target, settings) if facts.cluster else _single_client(target, settings, server)
         stack.push_async_callback(_close, client)
-        yield RedisHandle(client=client, target=target, facts=facts, private=private, timeout=settings.redis_timeout)
+        yield RedisHandle(client=client, target=target, facts=facts, server=server, timeout=settings.redis_timeout)
 
 
 async def _close(client: Redis | RedisCluster) -> None:
@@ -221,10 +258,12 @@ def _host_port(node: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-def _single_client(target: Target, settings: Settings) -> Redis:
+def _single_client(target: Target, settings: Settings, server: ServerHandle | None) -> Redis:
     options = _options(target, read_timeout=settings.redis_timeout, connect_timeout=settings.redis_timeout)
     options |= {"db": target.database}
-    if target.path is not None:
+    if server is not None:
+        options |= {"connection_class": _PrivateConnection, "server": server}
+    elif target.path is not None:
         options |= {"connection_class": UnixDomainSocketConnection, "path": target.path}
     else:
         host, port = target.nodes[0]

@@ -9,7 +9,7 @@ from typing import cast
 
 from redis import exceptions as redis
 
-from orka.errors import StoreError
+from orka.errors import ServerError, StoreError
 
 _START = "start it, correct REDIS_URL, or unset REDIS_URL to use the private server"
 
@@ -44,6 +44,8 @@ def translate(exc: BaseException, where: str = "") -> StoreError:
     for cause in chain:
         if isinstance(cause, StoreError):
             return cause
+        if isinstance(cause, ServerError):  # the private server could not be revived
+            return StoreError(str(cause))
         if (found := _network(cause, name)) is not None:
             return StoreError(found)
     text = str(exc).strip() or type(exc).__name__

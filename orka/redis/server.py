@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,16 +32,14 @@ from orka.clock import monotonic
 from orka.errors import ServerError
 from orka.logs import get_logger
 from orka.redis import folder as files
+from orka.redis import launch
 from orka.redis.control import Silent, Unreachable, ask, ask_info
 from orka.redis.folder import ServerFolder
 from orka.redis.linger import leave_lingerer
 from orka.redis.locks import is_held, lock_exclusive, lock_shared, try_exclusive
-from orka.redis.wheels import find_wheels
 from orka.settings import Settings
 
 _log = get_logger()
-_children: list[int] = []
-"""Pids of servers started by this process and not yet reaped."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +52,55 @@ class Loading:
     """The server's own estimate; 0 when it has none."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerHandle:
-    """A joined private server."""
-
-    socket: Path
-    pid: int
-    started: bool
-    """Whether this join started it."""
-
-
 OnLoading = Callable[[Loading], None]
+
+
+class ServerHandle:
+    """A joined private server. `private_server` makes it."""
+
+    def __init__(self, folder: ServerFolder, settings: Settings, on_loading: OnLoading | None) -> None:
+        self._folder = folder
+        self._settings = settings
+        self._on_loading = on_loading
+        self._turn = anyio.Lock()
+        self._users = -1
+        self.socket = folder.path
+        """Where it listens; another one after `revive`."""
+        self.pid = 0
+        self.started = False
+        """Whether joining started it."""
+
+    async def join(self) -> None:
+        """Takes part in the server, starting it where needed, and waits until its data is loaded."""
+        try:
+            gate = await lock_exclusive(self._folder.gate)
+            try:
+                if self._users < 0:
+                    self._users = await lock_shared(self._folder.users)
+                self.socket, self.started = await _ensure_running(self._folder, self._settings)
+            finally:
+                os.close(gate)
+        except OSError as exc:
+            raise ServerError(
+                f"the private server cannot use the folder {self._folder.path} ({exc.strerror or exc}): set ORKA_HOME "
+                "to a folder of your own on a local disk, or REDIS_URL to a running Redis"
+            ) from exc
+        self.pid = await _wait_until_loaded(self._folder, self.socket, self._settings.server_patience, self._on_loading)
+
+    async def revive(self) -> Path:
+        """The socket of a server that speaks, after a connection was refused: if it died, it is started again, by
+        whichever of its users comes first. Raises `ServerError`."""
+        async with self._turn:
+            if self._users < 0:
+                raise ServerError(f"the private server in {self._folder.path} is used after it was left")
+            await self.join()
+            return self.socket
+
+    async def leave(self) -> None:
+        """Ends the part in it; the last to leave stops it, now or after the linger time."""
+        if (users := self._users) >= 0:
+            self._users = -1
+            await _leave(self._folder, users, self._settings)
 
 
 @contextlib.asynccontextmanager
@@ -73,23 +108,16 @@ async def private_server(settings: Settings, *, on_loading: OnLoading | None = N
     """Joins (and if need be starts) the server of `settings.home` until the block is left.
 
     `on_loading` is called about four times a second while the server reads a large data set. Raises `ServerError`
-    with the remedy. Cancelling while it starts stops what was started, unless somebody else has joined.
+    with the remedy. Cancelling while it starts leaves no server behind that nobody uses.
     """
     folder = await anyio.to_thread.run_sync(files.prepare_folder, settings.home)
-    users = -1
+    handle = ServerHandle(folder, settings, on_loading)
     try:
-        gate = await lock_exclusive(folder.gate)
-        try:
-            users = await lock_shared(folder.users)
-            socket, started = await _ensure_running(folder, settings)
-        finally:
-            os.close(gate)
-        pid = await _wait_until_loaded(folder, socket, settings.server_patience, on_loading)
-        yield ServerHandle(socket=socket, pid=pid, started=started)
+        await handle.join()
+        yield handle
     finally:
-        if users >= 0:
-            with anyio.CancelScope(shield=True):
-                await _leave(folder, users, settings)
+        with anyio.CancelScope(shield=True):
+            await handle.leave()
 
 
 async def _ensure_running(folder: ServerFolder, settings: Settings) -> tuple[Path, bool]:
@@ -102,7 +130,7 @@ async def _ensure_running(folder: ServerFolder, settings: Settings) -> tuple[Pat
             return socket, False
         lock = try_exclusive(folder.alive)
         if lock is not None:
-            return await _start(folder, lock, settings), True
+            return await launch.start_server(folder, lock, settings), True
         if monotonic() > give_up:
             raise ServerError(
                 f"a private server (pid {files.read_pid(folder)}) runs in {folder.path} but cannot be reached: "
@@ -136,117 +164,6 @@ async def _keep_strict(socket: Path, settings: Settings) -> None:
         await ask(socket, "CONFIG", "SET", "appendfsync", "always", timeout=settings.server_patience)
 
 
-async def _start(folder: ServerFolder, lock: int, settings: Settings) -> Path:
-    """Starts a server that inherits `lock` and waits for its first word. Kills it if that fails or is cancelled."""
-    began = monotonic()
-    try:
-        wheels = await anyio.to_thread.run_sync(find_wheels)
-        socket = files.new_socket(folder)
-        files.write_address(folder, socket)
-        files.rotate_log(folder)
-        folder.pid.unlink(missing_ok=True)
-        command = [str(wheels.server), *_options(folder, socket, settings), "--loadmodule", str(wheels.search)]
-        pid = await anyio.to_thread.run_sync(_spawn, command, lock)
-    except OSError as exc:
-        raise ServerError(f"the private server cannot be started in {folder.path}: {exc}") from exc
-    finally:
-        os.close(lock)
-    try:
-        await _first_word(folder, socket, settings.server_patience)
-    except BaseException:
-        with anyio.CancelScope(shield=True):
-            await _kill_child(pid)
-        raise
-    _log.info("server.started", pid=pid, folder=str(folder.path), seconds=round(monotonic() - began, 3))
-    return socket
-
-
-def _options(folder: ServerFolder, socket: Path, settings: Settings) -> list[str]:
-    options = {
-        "port": "0",
-        "unixsocket": str(socket),
-        "unixsocketperm": "600",
-        "dir": str(folder.path),
-        "pidfile": str(folder.pid),
-        "logfile": str(folder.log),
-        "appendonly": "yes",
-        "appendfsync": settings.fsync,
-        "aof-load-truncated": "yes",
-        "save": "",
-        "maxmemory-policy": "noeviction",
-        # While loading it answers only between pieces of this size; vectors make a megabyte last long.
-        "loading-process-events-interval-bytes": "262144",
-    }
-    return [word for name, value in options.items() for word in (f"--{name}", value)]
-
-
-def _spawn(command: list[str], lock: int) -> int:
-    """The server in a session of its own: a Ctrl-C in the terminal does not reach it."""
-    _reap()
-    child = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(lock,),
-        start_new_session=True,
-    )
-    child.returncode = 0  # it is meant to outlive this object, which would warn about that
-    _children.append(child.pid)
-    return child.pid
-
-
-def _reap() -> None:
-    """Collects servers of ours that somebody else has stopped."""
-    for pid in list(_children):
-        with contextlib.suppress(ChildProcessError):
-            if os.waitpid(pid, os.WNOHANG) == (0, 0):
-                continue
-        _children.remove(pid)
-
-
-async def _kill_child(pid: int) -> None:
-    """SIGKILL is safe here: nobody has written anything yet."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, 9)
-    await _collect(pid)
-
-
-async def _collect(pid: int | None) -> None:
-    if pid in _children:
-        _children.remove(pid)
-        with contextlib.suppress(ChildProcessError):
-            await anyio.to_thread.run_sync(os.waitpid, pid, 0)
-
-
-async def _first_word(folder: ServerFolder, socket: Path, patience: float) -> None:
-    """Until the new server answers anything. Its lock becoming free means that it died."""
-    give_up = monotonic() + patience
-    pause = 0.002
-    while True:
-        with contextlib.suppress(Unreachable, Silent):
-            await ask(socket, "PING", timeout=patience)
-            return
-        if not is_held(folder.alive):
-            raise _died(folder, "did not start")
-        if monotonic() > give_up:
-            raise ServerError(
-                f"the private server in {folder.path} did not answer within {patience:g} s",
-                log_tail=files.log_tail(folder),
-            )
-        await anyio.sleep(pause)
-        pause = min(pause * 1.5, 0.02)
-
-
-def _died(folder: ServerFolder, what: str) -> ServerError:
-    message = f"the private server in {folder.path} {what}"
-    with contextlib.suppress(OSError):
-        disk = os.statvfs(folder.path)
-        if disk.f_bavail * disk.f_frsize < 1 << 20:
-            message += ": the disk is full; free some space or set ORKA_HOME to another disk"
-    return ServerError(message, log_tail=files.log_tail(folder))
-
-
 async def _wait_until_loaded(folder: ServerFolder, socket: Path, patience: float, on_loading: OnLoading | None) -> int:
     """The pid, once the data is loaded. Gives up when the server died or made no progress for `patience` seconds."""
     seen = -1
@@ -256,7 +173,7 @@ async def _wait_until_loaded(folder: ServerFolder, socket: Path, patience: float
             info = await ask_info(socket, "server", "persistence", timeout=patience)
         except (Unreachable, Silent) as exc:
             if isinstance(exc, Unreachable) and not is_held(folder.alive):
-                raise _died(folder, "died while it loaded its data") from exc
+                raise launch.died(folder, "died while it loaded its data") from exc
             raise ServerError(
                 f"the private server in {folder.path} stopped answering", log_tail=files.log_tail(folder)
             ) from exc
@@ -283,8 +200,8 @@ async def _wait_until_loaded(folder: ServerFolder, socket: Path, patience: float
 async def _leave(folder: ServerFolder, users: int, settings: Settings) -> None:
     gate = -1
     try:
-        # Somebody else's slow start may hold the gate; then that somebody is a user, and will be the last to leave.
-        with anyio.move_on_after(settings.server_patience):
+        # Somebody else's slow start may hold the gate; then that somebody is a user, and not we are the last.
+        with anyio.move_on_after(settings.server_patience), contextlib.suppress(OSError):
             gate = await lock_exclusive(folder.gate)
     finally:
         os.close(users)
@@ -293,10 +210,8 @@ async def _leave(folder: ServerFolder, users: int, settings: Settings) -> None:
     alone = None
     try:
         alone = try_exclusive(folder.users)
-        if alone is None:
-            return
-        if settings.server_linger == 0 or not await anyio.to_thread.run_sync(_linger, folder, settings.server_linger):
-            await _stop(folder, settings.server_patience)
+        if alone is not None and not _linger(folder, settings.server_linger):
+            await end_server(folder, settings.server_patience)
     finally:
         if alone is not None:
             os.close(alone)
@@ -304,28 +219,38 @@ async def _leave(folder: ServerFolder, users: int, settings: Settings) -> None:
 
 
 def _linger(folder: ServerFolder, seconds: float) -> bool:
-    _reap()
+    """Whether the stop is left to a lingerer."""
+    if seconds <= 0:
+        return False
     try:
         pid = leave_lingerer(folder, seconds)
     except OSError as exc:
         _log.warning("server.linger_refused", folder=str(folder.path), reason=str(exc))
         return False
     if pid is not None:
-        _children.append(pid)
+        launch.adopt_child(pid)
     return True
 
 
-async def _stop(folder: ServerFolder, patience: float) -> None:
-    """Under the gate and without users: a clean stop, all data on disk. Logs when it takes longer than `patience`."""
-    socket = files.read_address(folder)
-    pid = files.read_pid(folder)
+async def end_server(folder: ServerFolder, patience: float) -> bool:
+    """Under the gate: a clean stop, all data on disk. Whether the server has ended in time."""
+    socket, pid = files.read_address(folder), files.read_pid(folder)
     if socket is not None:
-        with contextlib.suppress(Unreachable, Silent):
-            await ask(socket, "SHUTDOWN", timeout=patience)
-    with anyio.move_on_after(patience) as waiting:
-        os.close(await lock_exclusive(folder.alive))
-    if waiting.cancelled_caught:
-        _log.warning("server.stop_awaited_in_vain", pid=pid, folder=str(folder.path))
-        return
+        with contextlib.suppress(Unreachable):
+            try:
+                await ask(socket, "SHUTDOWN", timeout=patience)
+            except Silent:
+                patience = 0.1  # it has had its time
+    if not await wait_for_end(folder, patience):
+        _log.warning("server.stop_refused", pid=pid, folder=str(folder.path))
+        return False
     _log.info("server.stopped", pid=pid, folder=str(folder.path))
-    await _collect(pid)
+    await launch.collect(pid)
+    return True
+
+
+async def wait_for_end(folder: ServerFolder, patience: float) -> bool:
+    with anyio.move_on_after(patience):
+        os.close(await lock_exclusive(folder.alive))
+        return True
+    return False
