@@ -8,18 +8,20 @@ from __future__ import annotations
 import dataclasses
 
 from orka.graph.diagnostics import Findings
-from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, Node, Scope
+from orka.graph.nodes import FailoverNode, JoinNode, LoopNode, Node, Scope
 from orka.graph.order import Cycle, order_sequence
 from orka.graph.outline import Area, Definition
 from orka.types import NodeId
 
 MAX_NODES = 50_000
 """Nodes of a graph, a failover's children counted at every failover that names them."""
+MAX_OPEN = 120
+"""Failovers and loops inside each other that are filled in; more than the checker lets pass."""
 
 
 def assemble(top: Area, findings: Findings) -> Scope:
-    """The scope of a whole file. Dependency cycles, joins without a fork to wait for, and failovers that contain
-    themselves are reported to `findings`."""
+    """The scope of a whole file. Dependency cycles and joins without a fork to wait for are reported to
+    `findings`."""
     return _Assembler(findings).scope(top)
 
 
@@ -27,7 +29,7 @@ class _Assembler:
     def __init__(self, findings: Findings) -> None:
         self._findings = findings
         self._open: list[Definition] = []
-        """Failovers and loops that are being filled in, outermost first."""
+        """Definitions that are being filled in, outermost first."""
         self._made = 0
 
     def scope(self, area: Area) -> Scope:
@@ -46,16 +48,17 @@ class _Assembler:
         ordered = order_sequence(listed, depends_on)
         if not isinstance(ordered, Cycle):
             return ordered
-        ids = ordered.ids
-        found = area.find(ids[0])
+        first, second = ordered.ids[0], ordered.ids[1 % len(ordered.ids)]
+        found = area.find(first)
         assert found is not None
-        mention = next(mention for mention in found[1].depends_on if mention.name == ids[1 % len(ids)])
-        chain = " -> ".join((*ids, ids[0]))
+        mention = next(mention for mention in found[1].depends_on if mention.name == second)
+        shown = ordered.ids if len(ordered.ids) <= 8 else (*ordered.ids[:8], "...")
+        chain = " -> ".join((*shown, first))
         self._findings.error(
             f"dependency cycle: {chain}",
             mention.at,
             hint="each waits for the next; take one 'depends_on' away",
-            agent=ids[0],
+            agent=first,
             key="depends_on",
         )
         return tuple(listed)
@@ -66,6 +69,13 @@ class _Assembler:
             if self._made == MAX_NODES + 1:
                 self._findings.error(f"more than {MAX_NODES:,} nodes, counting shared children", definition.at)
             return None
+        self._open.append(definition)
+        try:
+            return self._filled(area, definition)
+        finally:
+            self._open.pop()
+
+    def _filled(self, area: Area, definition: Definition) -> Node | None:
         node = definition.node
         match node:
             case LoopNode() if definition.body is not None:
@@ -79,31 +89,25 @@ class _Assembler:
 
     def _children(self, area: Area, definition: Definition) -> tuple[Node, ...]:
         children: list[Node] = []
-        self._open.append(definition)
         for child in definition.children:
             if isinstance(child, Definition):
-                inner, at = (area, child), child.at
+                inner = (area, child)
             else:
                 found = area.find(child.name)
                 if found is None:
                     continue  # reported by the checker
-                inner, at = found, child.at
-            if any(inner[1] is outer for outer in self._open):
-                self._findings.error(
-                    f"failover {definition.id!r} contains itself, by its child {inner[1].id!r}",
-                    at,
-                    agent=definition.id,
-                    key="children",
-                )
-            elif (node := self._node(*inner)) is not None:
+                inner = found
+            # What contains itself, or is nested too deeply, the checker reports.
+            if len(self._open) > MAX_OPEN or any(inner[1] is outer for outer in self._open):
+                continue
+            if (node := self._node(*inner)) is not None:
                 children.append(node)
-        self._open.pop()
         return tuple(children)
 
     def _join(self, area: Area, definition: Definition, node: JoinNode) -> JoinNode | None:
         if definition.group is not None:
             return node
-        forks = [name for name in area.visible() if isinstance(_node_of(area, name), ForkNode)]
+        forks = [name for name in area.visible() if _type_of(area, name) == "fork"]
         if len(forks) == 1:
             return dataclasses.replace(node, group=forks[0])
         problem = "there is no fork to wait for" if not forks else f"there are {len(forks)} forks"
@@ -117,6 +121,6 @@ class _Assembler:
         return None
 
 
-def _node_of(area: Area, name: NodeId) -> Node | None:
+def _type_of(area: Area, name: NodeId) -> str | None:
     found = area.find(name)
-    return found[1].node if found is not None else None
+    return found[1].type if found is not None else None

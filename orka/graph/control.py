@@ -21,10 +21,8 @@ from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of, plain
 from orka.types import Json, NodeId
 
 
-def read_router(entry: Entry) -> Definition | None:
+def read_router(entry: Entry) -> Definition:
     keys = settle_entry(entry, RouterKeys)
-    if keys is None:
-        return None
     routes: list[tuple[str | bool, tuple[NodeId, ...]]] = []
     mentions: list[Mention] = []
     fallback: tuple[NodeId, ...] | None = None
@@ -37,10 +35,12 @@ def read_router(entry: Entry) -> Definition | None:
         else:
             value = route.key.value
             routes.append((value if isinstance(value, bool) else route.key.text, ids_of(named)))
-    if keys.fallback_route is not None:
+    if entry.table.value("fallback_route") is not None:
         named = entry.names(entry.table.value("fallback_route"), "fallback_route")
         mentions += named
         fallback = ids_of(named)
+    if keys is None:
+        return define(entry, None, mentions=tuple(mentions))
     node = RouterNode(
         id=entry.id,
         decision_key=keys.decision_key.strip(),
@@ -49,15 +49,17 @@ def read_router(entry: Entry) -> Definition | None:
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,
     )
-    return define(entry, keys, node, mentions=tuple(mentions))
+    return define(entry, node, mentions=tuple(mentions))
 
 
-def read_fork(entry: Entry) -> Definition | None:
+def read_fork(entry: Entry) -> Definition:
     keys = settle_entry(entry, ForkKeys)
     targets = entry.table.value("targets")
-    if keys is None or not isinstance(targets, ListTree):
-        return None
+    if not isinstance(targets, ListTree):
+        return define(entry, None)
     branches, mentions = _read_branches(entry, targets, entry.id)
+    if keys is None:
+        return define(entry, None, mentions=mentions)
     node = ForkNode(
         id=entry.id,
         branches=branches,
@@ -66,7 +68,7 @@ def read_fork(entry: Entry) -> Definition | None:
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,
     )
-    return define(entry, keys, node, mentions=mentions)
+    return define(entry, node, mentions=mentions)
 
 
 def _read_branches(
@@ -112,11 +114,13 @@ def _warn_shared(entry: Entry, targets: ListTree, branches: Iterable[tuple[NodeI
         )
 
 
-def read_join(entry: Entry) -> Definition | None:
+def read_join(entry: Entry) -> Definition:
     keys = settle_entry(entry, JoinKeys)
-    if keys is None:
-        return None
     group = entry.names(entry.table.value("group"), "group")
+    if keys is None:
+        definition = define(entry, None)
+        definition.group = group[0] if group else None
+        return definition
     if len(group) > 1:
         entry.error(f"'group' of {entry.owner} names {len(group)} forks", group[1].at, hint="a join waits for one fork")
     if keys.mode == "quorum" and keys.min_success is None:
@@ -137,16 +141,16 @@ def read_join(entry: Entry) -> Definition | None:
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,
     )
-    definition = define(entry, keys, node)
+    definition = define(entry, node)
     definition.group = group[0] if group else None
     return definition
 
 
-def read_failover(entry: Entry) -> Definition | None:
+def read_failover(entry: Entry) -> Definition:
     keys = settle_entry(entry, FailoverKeys)
     tree = entry.table.value("children")
-    if keys is None or not isinstance(tree, ListTree):
-        return None
+    if not isinstance(tree, ListTree):
+        return define(entry, None)
     children: list[Definition | Mention] = []
     seen: set[NodeId] = set()
     for item in tree.items:
@@ -162,30 +166,35 @@ def read_failover(entry: Entry) -> Definition | None:
             entry.error(f"{entry.owner} has two children {name!r}", child.at, key="children")
         seen.add(name)
         children.append(child)
-    node = FailoverNode(
-        id=entry.id,
-        children=(),
-        policy=policy_of(keys, DEFAULT_POLICY),
-        terminal=keys.is_terminal,
-        line=entry.at.line,
-    )
-    definition = define(entry, keys, node, mentions=tuple(child for child in children if isinstance(child, Mention)))
+    node = None
+    if keys is not None:
+        node = FailoverNode(
+            id=entry.id,
+            children=(),
+            policy=policy_of(keys, DEFAULT_POLICY),
+            terminal=keys.is_terminal,
+            line=entry.at.line,
+        )
+    definition = define(entry, node, mentions=tuple(child for child in children if isinstance(child, Mention)))
     definition.children = tuple(children)
     return definition
 
 
-def read_map(entry: Entry) -> Definition | None:
+def read_map(entry: Entry) -> Definition:
     nested = entry.table.value("map")
     if nested is not None and not isinstance(nested, MapTree):
         entry.error(f"'map' of {entry.owner} must be a mapping, not {kind_of(nested)}", nested.at, key="map")
-        return None
+        return define(entry, None)
     if nested is not None:
         entry = dataclasses.replace(entry, table=merged(without(entry.table, ("map",)), nested))
     keys = settle_entry(entry, MapKeys)
     items = entry.table.value("items")
+    tree = entry.table.value("agents")
+    named = entry.names(tree, "agents")
+    if isinstance(tree, ListTree) and not tree.items:
+        entry.error(f"'agents' of {entry.owner} is empty", tree.at, key="agents")
     if keys is None or items is None:
-        return None
-    named = entry.names(entry.table.value("agents"), "agents")
+        return define(entry, None, mentions=named)
     node = MapNode(
         id=entry.id,
         items=_expression(items),
@@ -197,7 +206,7 @@ def read_map(entry: Entry) -> Definition | None:
         line=entry.at.line,
     )
     text = Text(owner=entry.id, key="items", scalar=Scalar(node.items, node.items, items.at), expression=True)
-    return define(entry, keys, node, mentions=named, texts=(text,))
+    return define(entry, node, mentions=named, texts=(text,))
 
 
 def _expression(tree: Tree) -> str:
@@ -224,7 +233,7 @@ def _literal(value: Json) -> str:
             return json.dumps(value)
 
 
-READERS: dict[str, Callable[[Entry], Definition | None]] = {
+READERS: dict[str, Callable[[Entry], Definition]] = {
     "router": read_router,
     "fork": read_fork,
     "join": read_join,

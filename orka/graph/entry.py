@@ -93,20 +93,18 @@ def settle_entry(entry: Entry, model: type[K]) -> K | None:
 
 def define(
     entry: Entry,
-    keys: NodeKeys,
-    node: Node,
+    node: Node | None,
     *,
     mentions: tuple[Mention, ...] = (),
     texts: tuple[Text, ...] = (),
 ) -> Definition:
     """What the kinds have in common."""
-    depends_on = entry.names(entry.table.value("depends_on"), "depends_on") if keys.depends_on else ()
     return Definition(
         id=entry.id,
         type=entry.type,
         at=entry.at,
         node=node,
-        depends_on=depends_on,
+        depends_on=entry.names(entry.table.value("depends_on"), "depends_on"),
         mentions=mentions,
         texts=texts,
     )

@@ -23,6 +23,7 @@ _EXPECTED: Mapping[str, str] = {
     "int_from_float": "a whole number",
     "int_parsing_size": "a smaller number",
     "number_expected": "a number",
+    "name_expected": "a name of letters, digits and '_'",
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",
@@ -142,14 +143,21 @@ def _report(
         keys, _ = _walk(table, error["loc"])
         by_place.setdefault(keys, []).append(error)
     for keys, group in by_place.items():
+        if any(len(deeper) > len(keys) and deeper[: len(keys)] == keys for deeper in by_place) and keys:
+            continue  # the other members of a union, where one of them fits but for what is inside
         _, found = _walk(table, group[0]["loc"])
-        dotted = ".".join(keys)
+        dotted = "".join(f"[{key}]" if key.isdigit() else f".{key}" for key in keys).lstrip(".")
         missing = [str(error["loc"][-1]) for error in group if error["type"] == "missing"]
-        if missing and len(missing) == len(group):
+        if missing and isinstance(found, MapTree):
             inside = f"{dotted!r} of {owner}" if dotted else owner
             for name in missing:
                 place = at if found is table else found.at
                 findings.error(f"{inside} has no {name!r}", place, agent=agent, key=name)
+            continue
+        if group[0]["type"] in ("value_error", "too_short"):
+            problem = "is empty" if group[0]["type"] == "too_short" else f": {_reason(group[0])}"
+            inside = f"{dotted!r} of {owner}" if dotted else owner
+            findings.error(f"{inside} {problem}".replace(" :", ":"), found.at, agent=agent, key=dotted)
             continue
         wanted = " or ".join(dict.fromkeys(_wanted(error) for error in group if error["type"] != "missing"))
         findings.error(
@@ -188,14 +196,17 @@ def _wanted(error: ErrorDetails) -> str:
             return f"at most {context['le']:g}"
         case "less_than":
             return f"less than {context['lt']:g}"
-        case "too_short":
-            return "a list that is not empty"
         case "string_pattern_mismatch":
             return f"text like {context['pattern']}"
         case known if known in _EXPECTED:
             return _EXPECTED[known]
         case _:
             return f"another value ({error['msg'].lower()})"
+
+
+def _reason(error: ErrorDetails) -> str:
+    """What a validator of a model said."""
+    return error["msg"].removeprefix("Value error, ")
 
 
 def _value_hint(found: Tree, group: list[ErrorDetails]) -> str | None:
@@ -208,6 +219,8 @@ def _value_hint(found: Tree, group: list[ErrorDetails]) -> str | None:
                 for word in str(error.get("ctx", {}).get("expected", "")).replace(" or ", ",").split(",")
             ]
             return suggest(found.value, choices)
+        if error["type"] == "list_type" and isinstance(found.value, str) and found.value:
+            return f"write [{found.text[:40]}]"
         if error["type"] == "string_type" and found.value is not None:
             return quote_hint(found)
     return None

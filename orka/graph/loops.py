@@ -34,14 +34,16 @@ _LOOP_FIELDS = frozenset(
 """Keys of a loop that have a field of `LoopNode`; the others become its options."""
 
 
-def read_loop(entry: Entry) -> Definition | None:
+def read_loop(entry: Entry) -> Definition:
     keys = settle_entry(entry, LoopKeys)
     tree = entry.table.value("internal_workflow")
     body = None
     if isinstance(tree, MapTree):  # also when other keys are wrong: its own faults are worth reporting
         body = entry.parse_area(tree, entry.area, entry.id, entry.defaults)
     if keys is None or body is None:
-        return None
+        definition = define(entry, None)
+        definition.body = body
+        return definition
     if keys.score_threshold > 1:
         entry.warning(
             f"'score_threshold' of {entry.owner} is never reached: scores are 0 to 1",
@@ -66,7 +68,7 @@ def read_loop(entry: Entry) -> Definition | None:
         terminal=keys.is_terminal,
         line=entry.at.line,
     )
-    definition = define(entry, keys, node, texts=texts)
+    definition = define(entry, node, texts=texts)
     definition.body = body
     return definition
 

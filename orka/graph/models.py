@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
@@ -21,6 +21,12 @@ def _number(value: object) -> object:
     return value
 
 
+def _variable(value: object) -> object:
+    if isinstance(value, str) and not (value.isidentifier() and value.isascii()):
+        raise PydanticCustomError("name_expected", "a name is expected")
+    return value
+
+
 def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
@@ -28,6 +34,9 @@ def _one_or_many(value: object) -> object:
 Whole: TypeAlias = Annotated[int, BeforeValidator(_number)]
 Number: TypeAlias = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
 Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
+Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
+"""An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
+Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
 Label: TypeAlias = str | int | float
 
 
@@ -69,7 +78,7 @@ class NodeKeys(Keys):
     params: dict[str, Any] | None = None
     """Further keys of the node. They count as if they stood beside it; a key given in both places is taken from the
     node itself."""
-    depends_on: Texts = []
+    depends_on: Names = None
     """Ids that run earlier when they are in the same list, one or several."""
     timeout: Annotated[Number, Field(gt=0)] | None = None
     """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
@@ -116,7 +125,7 @@ class RouterKeys(ControlKeys):
     """Id of the earlier node whose output decides; `id.field` reaches into it."""
     routing_map: dict[str, Any]
     """Value -> id or list of ids. The key `default` is used when nothing else fits."""
-    fallback_route: Texts | None = None
+    fallback_route: Names = None
     """Ids to run when no key of `routing_map` fits; wins over `default`."""
 
 
@@ -135,7 +144,7 @@ class ForkKeys(ControlKeys):
 class JoinKeys(ControlKeys):
     """Waits for a fork and collects its branches' outputs."""
 
-    group: str | list[str] | None = None
+    group: Names = None
     """Id of the fork. May be left out when there is exactly one."""
     mode: Literal["all", "any", "quorum"] = "all"
     """`any`: the first branch that succeeds is enough and the others are cancelled; `quorum`: `min_success` are."""
@@ -241,9 +250,9 @@ class MapKeys(ControlKeys):
 
     items: str | list[Any]
     """Expression that gives the list, with or without `{{ }}`, or the list itself."""
-    as_: str = Field(default="item", alias="as", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    as_: Variable = Field(default="item", alias="as")
     """Name of the variable that holds the item in templates; `index` counts from 0."""
-    agents: Texts = Field(min_length=1)
+    agents: Names
     """Ids that run in order for every item."""
     on_failure: Literal["continue", "fail"] = "continue"
     """`fail`: one failed item fails the map."""

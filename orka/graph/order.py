@@ -52,10 +52,9 @@ def order_sequence(
 def _cycle_among(stuck: Sequence[NodeId], depends_on: Mapping[NodeId, Sequence[NodeId]]) -> tuple[NodeId, ...]:
     """Every one of `stuck` depends on another of them, so following dependencies comes round."""
     among = frozenset(stuck)
-    trail: list[NodeId] = [stuck[0]]
-    while True:
-        here = trail[-1]
-        after = next(other for other in depends_on.get(here, ()) if other in among and other != here)
-        if after in trail:
-            return tuple(trail[trail.index(after) :])
-        trail.append(after)
+    here = stuck[0]
+    place: dict[NodeId, int] = {}
+    while here not in place:
+        place[here] = len(place)
+        here = next(other for other in depends_on.get(here, ()) if other in among and other != here)
+    return tuple(place)[place[here] :]

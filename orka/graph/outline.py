@@ -71,6 +71,8 @@ class Area:
     at: Mark
     listed: tuple[Mention, ...] = ()
     """`orchestrator.agents`, as written."""
+    incomplete: bool = False
+    """Its `agents` cannot be read, so that nothing can be said about names."""
     definitions: dict[NodeId, Definition] = field(default_factory=dict[NodeId, Definition])
 
     def find(self, name: NodeId) -> tuple[Area, Definition] | None:

@@ -55,6 +55,8 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings) -> Parsed | No
         return None
     check_keys(head, (OrchestratorKeys,), findings, owner="'orchestrator'")
     keys = settle(head, OrchestratorKeys, findings, owner="'orchestrator'")
+    if keys is not None and not keys.agents:
+        findings.error("'orchestrator' lists no agents", entry_at(head, "agents"), key="agents")
     top = _Parser(specs, findings).area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
     if keys is None or settled is None:
         keys = OrchestratorKeys(agents=[])
@@ -90,6 +92,7 @@ class _Parser:
         if keys is not None:
             defaults = policy_of(keys, defaults)
         agents = table.value("agents")
+        area.incomplete = agents is not None and not isinstance(agents, ListTree)
         for item in agents.items if isinstance(agents, ListTree) else ():
             self._define(self.node(item, area, defaults), area)
         listed: list[Mention] = []
@@ -164,6 +167,7 @@ class _Parser:
         if node_id is None:
             return None
         at = entry_at(tree, "id")
+        tree = merged(MapTree((TreeEntry(Scalar("id", "id", at), Scalar(node_id, node_id, at)),), tree.at), tree)
         table = self._flattened(tree, node_id)
         found = self._type(table, node_id, at)
         if found is None:
@@ -179,15 +183,16 @@ class _Parser:
         elif not isinstance(value, Scalar) or not isinstance(value.value, str):
             hint = quote_hint(value) if isinstance(value, Scalar) else None
             self._findings.error(f"'id' must be text, not {kind_of(value)}", value.at, hint=hint, key="id")
+            return NodeId(value.text) if isinstance(value, Scalar) and value.text else None
         elif not (name := value.value.strip()):
             self._findings.error("'id' is empty", value.at, key="id")
-        elif len(name) > 200:
-            self._findings.error("'id' is longer than 200 characters", value.at, key="id")
-        elif (bad := _BAD_ID.search(name)) is not None:
-            self._findings.error(
-                f"id {name!r} holds {bad[0]!r}", value.at, hint="use letters, digits, '_', '-' and blanks", key="id"
-            )
         else:
+            if len(name) > 200:
+                self._findings.error("'id' is longer than 200 characters", value.at, key="id")
+            elif (bad := _BAD_ID.search(name)) is not None:
+                self._findings.error(
+                    f"id {name!r} holds {bad[0]!r}", value.at, hint="use letters, digits, '_', '-' and blanks", key="id"
+                )
             return NodeId(name)
         return None
 
@@ -261,14 +266,13 @@ class _Parser:
             parse_node=self.node,
             parse_area=self.body,
         )
-        definition = READERS[found.name](entry)
-        return definition or Definition(id=node_id, type=found.name, at=at, node=None)
+        return READERS[found.name](entry)
 
     def _agent(self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark, defaults: Policy) -> Definition:
         owner = f"agent {node_id!r}"
         common = settle(table, AgentKeys, self._findings, owner=owner, agent=node_id, at=at)
         prompt = table.value("prompt")
-        named = read_names(table.value("depends_on"), "depends_on", node_id, owner, self._findings) if common else ()
+        named = read_names(table.value("depends_on"), "depends_on", node_id, owner, self._findings)
         options = self._options(found, table, node_id, at)
         texts = _texts(node_id, prompt, without(table, _CONSUMED))
         node = None

@@ -254,7 +254,7 @@ class _Composer:
             if is_merge:
                 merged.append(value)
             elif not isinstance(key, Scalar):
-                raise _Unreadable("a key must be text", at, 'a template needs quotes: "{{ ... }}"')
+                raise _Unreadable(f"a key must be text, not {kind_of(key)}", at, 'a template needs quotes: "{{ ... }}"')
             elif (first := entries.get(_identity(key))) is not None:
                 self._findings.error(
                     f"key {key.text!r} appears twice in this mapping (first on line {first.key.at.line})",
@@ -323,6 +323,7 @@ def _report_syntax(exc: yaml.MarkedYAMLError, findings: Findings) -> None:
     if "end of stream" in problem and exc.context_mark is not None:
         mark = exc.context_mark  # where the unclosed quote or bracket began
         problem = f"{exc.context or 'this'} is not closed".replace("while scanning ", "").replace("while parsing ", "")
+        problem = problem.replace("quoted scalar", "quoted text")
     at = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
     findings.error(f"YAML syntax: {problem}", at, hint=_syntax_hint(problem, findings.line(at.line)))
 
@@ -330,10 +331,10 @@ def _report_syntax(exc: yaml.MarkedYAMLError, findings: Findings) -> None:
 def _syntax_hint(problem: str, line: str) -> str | None:
     if "\\t" in problem or line.startswith("\t") or line.lstrip(" ").startswith("\t"):
         return "indent with spaces; YAML does not allow tabs"
-    if re.search(r":\s+\{\{", line) or re.match(r"\s*-\s+\{\{", line):
-        return 'quote a value that begins with a template: "{{ ... }}"'
     if "mapping values are not allowed" in problem:
         return "quote text that contains ': ', or check the indentation"
+    if re.search(r":\s+\{\{", line) or re.match(r"\s*-\s+\{\{", line):
+        return 'quote a value that begins with a template: "{{ ... }}"'
     if "expected key" in problem or "expected '-' indicator" in problem or "block end" in problem:
         return "check the indentation of this line and of those before it"
     return None
