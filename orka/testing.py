@@ -98,9 +98,10 @@ async def run_agent(
     if entry is None:
         raise ConfigError(f"agent type {type_name!r} is not known")
     try:
-        entry.options.model_validate(dict(given.options))
+        settled = entry.options.model_validate(dict(given.options)).model_dump(mode="json", by_alias=True)
     except ValidationError as exc:
         raise ConfigError(f"options of agent type {type_name!r}: {exc}") from exc
+    given = replace(given, options={**given.options, **settled})  # as loading a file gives them
     node = AgentNode(id=given.node_id, type=entry.name, prompt=given.prompt, options=given.options)
     output = await entry.build(node, tools or AgentTools(embedder=HashEmbedder())).run(given)
     checked = as_output(output_value(output))

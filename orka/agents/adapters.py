@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, Protocol, TypeAlias, cast
 
@@ -15,7 +14,6 @@ from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentTy
 from orka.agents.values import as_output
 from orka.errors import ConfigError
 from orka.graph.nodes import AgentNode
-from orka.types import Json
 
 AgentTarget: TypeAlias = "Callable[..., Any]"
 """A class with `async def run(self, task)`, or a function of one `AgentInput`."""
@@ -34,20 +32,18 @@ class _Runs(Protocol):
 class ObjectAgent:
     """A user's object with a `run` of its own, whose value may be any JSON."""
 
-    def __init__(self, inner: _Runs, options: Mapping[str, Json] | None) -> None:
+    def __init__(self, inner: _Runs) -> None:
         self._inner = inner
-        self._options = options
 
     async def run(self, task: AgentInput, /) -> AgentOutput:
-        return as_output(await self._inner.run(_with(task, self._options)))
+        return as_output(await self._inner.run(task))
 
 
 class FunctionCaller:
     """Calls a function with the `AgentInput`: an async one on the loop, any other in a worker thread."""
 
-    def __init__(self, function: Callable[..., object], options: Mapping[str, Json] | None = None) -> None:
+    def __init__(self, function: Callable[..., object]) -> None:
         self._function = function
-        self._options = options
         self._is_async = is_async(function)
 
     async def run(self, task: AgentInput, /) -> AgentOutput:
@@ -55,7 +51,6 @@ class FunctionCaller:
 
     async def call(self, task: AgentInput, /) -> object:
         """Cancelling returns at once; a thread cannot be stopped, so what it still gives is dropped."""
-        task = _with(task, self._options)
         if self._is_async:
             value = self._function(task)
         else:
@@ -80,10 +75,10 @@ def agent_type_of(
 ) -> AgentType:
     """The registry entry for a class or function. `ConfigError` when it cannot be an agent, saying why."""
     if isinstance(target, type):
-        build, event_type = _class_builder(target, name, options), target.__name__
+        build, event_type = _class_builder(target, name), target.__name__
     else:
         _refuse_bad_function(target, name)
-        build = _function_builder(target, options)
+        build = _function_builder(target)
         event_type = "".join(part.capitalize() for part in name.replace("-", "_").replace(".", "_").split("_"))
         event_type = event_type if event_type.endswith("Agent") else event_type + "Agent"
     return AgentType(
@@ -96,31 +91,21 @@ def agent_type_of(
     )
 
 
-def _with(task: AgentInput, options: Mapping[str, Json] | None) -> AgentInput:
-    return task if options is None else replace(task, options=options)
+def _function_builder(target: AgentTarget) -> Callable[[AgentNode, AgentTools], Agent]:
+    caller = FunctionCaller(target)
+    return lambda _node, _tools: caller
 
 
-def _settled(model: type[BaseModel] | None, node: AgentNode) -> Mapping[str, Json] | None:
-    """The node's options with the model's defaults filled in and its validators applied."""
-    return None if model is None else model.model_validate(dict(node.options)).model_dump(mode="json")
-
-
-def _function_builder(target: AgentTarget, options: type[BaseModel] | None) -> Callable[[AgentNode, AgentTools], Agent]:
-    return lambda node, _tools: FunctionCaller(target, _settled(options, node))
-
-
-def _class_builder(
-    target: type, name: str, options: type[BaseModel] | None
-) -> Callable[[AgentNode, AgentTools], Agent]:
+def _class_builder(target: type, name: str) -> Callable[[AgentNode, AgentTools], Agent]:
     run = getattr(target, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise ConfigError(f"agent type {name!r}: {target.__qualname__} needs `async def run(self, task)`")
     make = cast("Callable[..., _Runs]", target)
     match _positionals(target):
         case 0:
-            return lambda node, _tools: ObjectAgent(make(), _settled(options, node))
+            return lambda _node, _tools: ObjectAgent(make())
         case 2:
-            return lambda node, tools: ObjectAgent(make(node, tools), _settled(options, node))
+            return lambda node, tools: ObjectAgent(make(node, tools))
         case count:
             raise ConfigError(
                 f"agent type {name!r}: the constructor of {target.__qualname__} takes {count} arguments; "

@@ -24,7 +24,7 @@ class EchoAgent:
 
     def __init__(self, options: EchoOptions) -> None:
         self._delay = options.delay
-        self._output = as_output(options.value) if "value" in options.model_fields_set else None
+        self._output = None if options.value is None else as_output(options.value)
 
     async def run(self, task: AgentInput, /) -> AgentOutput:
         if self._delay:

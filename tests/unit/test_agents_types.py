@@ -36,7 +36,8 @@ async def test_template_gives_its_prompt_else_the_text_of_the_input(
         (example_task("p", input="i"), AgentOutput(response="p")),
         (example_task(input={"response": [1], "b": None}), AgentOutput(response={"response": [1], "b": None})),
         (example_task("p", options={"value": [1]}), AgentOutput(response=[1])),
-        (example_task("p", options={"value": None}), AgentOutput(response=None)),
+        (example_task("p", options={"value": 0}), AgentOutput(response=0)),
+        (example_task("p", options={"value": None}), AgentOutput(response="p")),
         (
             example_task("p", options={"value": {"response": "r", "score": 0.5}}),
             AgentOutput(response="r", fields={"score": 0.5}),
