@@ -1,0 +1,120 @@
+"""Every graph in `configs/` runs as its header says, and gives exactly this."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from time import perf_counter
+
+import pytest
+
+from orka import Orchestrator, Settings
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+ANSWERS = {
+    "failover.yml": "Zurich: 21 degrees (given by archive)",
+    "fork_join.yml": "17 characters | 4 words, the last is Monday | shouted: SHIP IT ON MONDAY",
+    "loop.yml": "Our new release makes every single run... (41 characters, round 5)",
+    "map.yml": "1 apples: food, 2 hammer: tool, 3 grapes: food, 4 screwdriver: tool",
+    "quickstart.yml": """\
+Topic    delivery (0.6051)
+Urgency  high
+Mood     angry
+Order    48213
+Record   customer since 2021
+
+Dear customer,
+we are very sorry for the trouble. The last scan of your parcel was yesterday at the depot; it is out for delivery \
+next. Your case is now at the front of the queue.
+Your support desk""",
+    "retry_timeout.yml": "flaky: up again (attempt 3) | slow: no answer within 0.2 s",
+    "router.yml": "We are sorry to hear that, and will make it right. (complaint) -- Hotel Orka",
+    "sequence.yml": "The Quick Brown Fox (4 words): the-quick-brown-fox",
+}
+
+OTHER_MESSAGES = {
+    "Hello, you charged my card twice for invoice 99120. Could you please refund one payment? Thank you.": """\
+Topic    billing (0.6503)
+Urgency  normal
+Mood     calm
+Order    99120
+Record   customer since 2021
+
+Dear customer,
+thank you for your message. A payment taken twice goes back to the same card within three working days.
+Your support desk""",
+    "The app crashes with an error every time I log in since the update.": """\
+Topic    technical (0.7654)
+Urgency  normal
+Mood     calm
+Order    not given
+Record   customer since 2021
+
+Dear customer,
+thank you for your message. Signing out everywhere and setting a new password solves this for most people.
+Your support desk""",
+    "Do you have gift cards?": """\
+Topic    other (0.2187)
+Urgency  normal
+Mood     calm
+Order    not given
+Record   customer since 2021
+
+Dear customer,
+thank you for your message. A colleague will read your message and answer within one working day.
+Your support desk""",
+}
+
+
+def header(name: str) -> tuple[str, list[str], str]:
+    """What the three comment lines say: what it shows, the arguments of `orka`, what to expect."""
+    shows, run, expect, after = (CONFIGS / name).read_text(encoding="utf-8").split("\n")[:4]
+    assert not after.startswith("#")
+    lines = [
+        re.fullmatch(rf"# {word}: +(.+)", line)
+        for word, line in zip(("Shows", "Run", "Expect"), (shows, run, expect), strict=True)
+    ]
+    assert all(lines), name
+    said = [line[1] for line in lines if line is not None]
+    command, *arguments = shlex.split(said[1])
+    assert command == "orka"
+    return said[0], arguments, said[2]
+
+
+def test_every_file_is_tried_here() -> None:
+    assert {path.name for path in CONFIGS.glob("*.y*ml")} == set(ANSWERS)
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+async def test_graph_gives_what_its_header_says(name: str, redis_settings: Settings) -> None:
+    _, arguments, expected = header(name)
+    verb, file, text = arguments
+    assert (verb, file) == ("run", f"configs/{name}")
+    orchestrator = Orchestrator(CONFIGS / name, settings=redis_settings)
+    assert orchestrator.warnings == ()
+    answer = await orchestrator.run(text)
+    assert answer == ANSWERS[name]
+    if name != "quickstart.yml":
+        assert expected.startswith(ANSWERS[name])
+
+
+async def test_quickstart_answers_other_messages_too(redis_settings: Settings) -> None:
+    async with Orchestrator(CONFIGS / "quickstart.yml", settings=redis_settings) as orchestrator:
+        for message, answer in OTHER_MESSAGES.items():
+            assert await orchestrator.run(message) == answer
+
+
+async def test_branches_of_a_fork_run_at_the_same_time(redis_settings: Settings) -> None:
+    async with Orchestrator(CONFIGS / "fork_join.yml", settings=redis_settings) as orchestrator:
+        began = perf_counter()
+        await orchestrator.run("Ship it on Monday")
+        assert 0.3 <= perf_counter() - began < 0.6
+
+
+def test_command_of_the_quickstart_prints_its_answer(orka, redis_settings: Settings) -> None:  # type: ignore[no-untyped-def]
+    _, (verb, _, text), _ = header("quickstart.yml")
+    done = orka(verb, str(CONFIGS / "quickstart.yml"), text)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == ANSWERS["quickstart.yml"] + "\n"
