@@ -1,95 +1,106 @@
-"""Log events: structlog in front of the standard `logging`, under the logger `orka`.
+"""Log events: dotted names in the past tense with keyword facts, sent to the standard logger `orka`.
 
-The library only emits: an app that configures `logging` gets Orka's events where it wants them, with the facts in
-`record.orka`. Doors (`orka`, the API) call `configure`. Events are dotted names in the past tense.
+The library only emits. An app that configures `logging` gets the events where it wants them, the facts in
+`record.orka`; doors (`orka`, the API) call `configure`, and structlog renders. It is imported with the first event
+that is written: it takes longer to load than a short command does to run.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Generator, Mapping, MutableMapping
+from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO, cast
-
-import structlog
 
 LOGGER: Final = "orka"
 Format = Literal["console", "json"]
-_EventDict = MutableMapping[str, Any]
 
-_root = logging.getLogger(LOGGER)
-
-
-class _Handler(logging.StreamHandler[TextIO]):
-    """The one handler that `configure` owns and replaces."""
+_context: ContextVar[Mapping[str, object]] = ContextVar("orka_log_context")
 
 
-def get_logger(name: str = LOGGER) -> structlog.stdlib.BoundLogger:
-    """A logger that takes an event and keyword facts. `name` is `orka` or below it."""
-    return cast(
-        "structlog.stdlib.BoundLogger",
-        structlog.wrap_logger(
-            logging.getLogger(name),
-            wrapper_class=structlog.stdlib.BoundLogger,
-            processors=[
-                structlog.stdlib.filter_by_level,
-                structlog.contextvars.merge_contextvars,
-                structlog.stdlib.PositionalArgumentsFormatter(),
-                structlog.processors.StackInfoRenderer(),
-                _to_record,
-            ],
-            cache_logger_on_first_use=True,
-        ),
-    )
+class Logger:
+    """Emits events. `bind` gives one with facts of its own; a disabled level costs one comparison."""
+
+    __slots__ = ("_facts", "_logger")
+
+    def __init__(self, logger: logging.Logger, facts: Mapping[str, object]) -> None:
+        self._logger = logger
+        self._facts = facts
+
+    def bind(self, **facts: object) -> Logger:
+        return Logger(self._logger, {**self._facts, **facts})
+
+    def debug(self, event: str, /, **facts: object) -> None:
+        self._emit(logging.DEBUG, event, facts)
+
+    def info(self, event: str, /, **facts: object) -> None:
+        self._emit(logging.INFO, event, facts)
+
+    def warning(self, event: str, /, **facts: object) -> None:
+        self._emit(logging.WARNING, event, facts)
+
+    def error(self, event: str, /, *, exc_info: BaseException | None = None, **facts: object) -> None:
+        """`exc_info` is the error whose traceback belongs to the event."""
+        self._emit(logging.ERROR, event, facts, exc_info)
+
+    def _emit(self, level: int, event: str, facts: Mapping[str, object], exc: BaseException | None = None) -> None:
+        if not self._logger.isEnabledFor(level):
+            return
+        merged = {**_context.get({}), **self._facts, **facts}
+        text = " ".join([event, *(f"{name}={value!r}" for name, value in merged.items())])
+        self._logger.log(level, "%s", text, exc_info=exc, extra={"orka": {**merged, "event": event}}, stacklevel=3)
+
+
+def get_logger(name: str = LOGGER) -> Logger:
+    """A logger named `orka` or below it (`orka.engine`)."""
+    return Logger(logging.getLogger(name), {})
+
+
+@contextlib.contextmanager
+def log_context(**facts: object) -> Generator[None]:
+    """Facts (ids) that every event of this task and of the tasks started in the block carries."""
+    token = _context.set({**_context.get({}), **facts})
+    try:
+        yield
+    finally:
+        _context.reset(token)
 
 
 def configure(level: str = "warning", format: Format = "console", stream: TextIO | None = None) -> None:
     """Writes Orka's events to `stream` (standard error): lines for people, or one JSON object a line. Repeatable."""
     target = sys.stderr if stream is None else stream
     handler = _Handler(target)
-    handler.setFormatter(_JsonFormatter() if format == "json" else _ConsoleFormatter(colors=target.isatty()))
-    for old in [h for h in _root.handlers if isinstance(h, _Handler)]:
-        _root.removeHandler(old)
-    _root.addHandler(handler)
-    _root.setLevel(level.upper())
-    _root.propagate = False
+    handler.setFormatter(_Formatter(format, colors=target.isatty()))
+    root = logging.getLogger(LOGGER)
+    for old in [found for found in root.handlers if isinstance(found, _Handler)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(level.upper())
+    root.propagate = False
 
 
-def _to_record(logger: object, method: str, event: _EventDict) -> tuple[tuple[str], dict[str, Any]]:
-    """What the standard logger is called with: a readable message, and the facts as `record.orka`."""
-    name = str(event.pop("event", ""))
-    exc_info = event.pop("exc_info", None)
-    facts = dict(event)
-    text = " ".join([name, *(f"{key}={value!r}" for key, value in facts.items())])
-    return (text,), {"extra": {"orka": {"event": name, **facts}}, "exc_info": exc_info}
+class _Handler(logging.StreamHandler[TextIO]):
+    """The one handler that `configure` owns and replaces."""
 
 
-def _facts(record: logging.LogRecord) -> dict[str, Any]:
-    own = cast("dict[str, Any] | None", record.__dict__.get("orka"))
-    return dict(own) if own is not None else {"event": record.getMessage()}
-
-
-class _JsonFormatter(logging.Formatter):
-    _render = structlog.processors.JSONRenderer(default=str)
-    _stamp = structlog.processors.TimeStamper(fmt="iso", utc=True)
-
-    def format(self, record: logging.LogRecord) -> str:
-        facts = _facts(record)
-        event: _EventDict = {"event": facts.pop("event"), "level": record.levelname.lower(), "logger": record.name}
-        event.update(facts)
-        if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
-        return str(self._render(None, "", self._stamp(None, "", event)))
-
-
-class _ConsoleFormatter(logging.Formatter):
-    def __init__(self, *, colors: bool) -> None:
+class _Formatter(logging.Formatter):
+    def __init__(self, format: Format, *, colors: bool) -> None:
         super().__init__()
-        self._render = structlog.dev.ConsoleRenderer(colors=colors, pad_event_to=0)
-        self._stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)
+        self._format_name = format
+        self._colors = colors
 
     def format(self, record: logging.LogRecord) -> str:
-        event: _EventDict = {**_facts(record), "level": record.levelname.lower()}
+        import structlog
+
+        own = cast("dict[str, Any] | None", record.__dict__.get("orka"))
+        facts = {"event": record.getMessage()} if own is None else dict(own)
+        event: MutableMapping[str, Any] = {"event": facts.pop("event"), "level": record.levelname.lower(), **facts}
         if record.exc_info:
             event["exception"] = self.formatException(record.exc_info)
-        return str(self._render(None, "", self._stamp(None, "", event)))
+        if self._format_name == "json":
+            stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event)
+            return str(structlog.processors.JSONRenderer(default=str)(None, "", stamped))
+        stamped = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)(None, "", event)
+        return str(structlog.dev.ConsoleRenderer(colors=self._colors, pad_event_to=0)(None, "", stamped))
