@@ -98,7 +98,7 @@ class Context:
     forks: dict[NodeId, OpenFork] = field(default_factory=dict[NodeId, "OpenFork"])
     """The latest fork of each id."""
     loop: LoopView | None = None
-    variables: Mapping[str, Json] = NO_OPTIONS
+    variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     inner: bool = False
     """Inside a loop, a map or a failover."""
     group: Path | None = None
@@ -184,7 +184,7 @@ class Frame:
             outputs=context.visible(),
             agent_id=node_id,
             run_id=run.run_id,
-            session_id=run.session_id,
+            session_id=run.run_id,
             step=run.steps,
             now_ms=at_ms,
             members=run.program.members,
@@ -312,7 +312,6 @@ class Run:
     tasks: anyio.abc.TaskGroup
     """Open forks live here; it ends with the run."""
     replay: Replay | None = None
-    session_id: str = ""
     steps: int = 0
     sliced: float = field(default_factory=monotonic)
 

@@ -68,7 +68,10 @@ class RunResumed(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
-    output: Value = NO_VALUE
+    answers: tuple[str, ...] = ()
+    """Paths of the visits whose responses are the run's answer; the answer itself is in their entries."""
+    many: bool = False
+    """The answer is the list of the responses (a map's), not the one response."""
     error: Failure | None = None
     path: str = ""
     """The visit whose failure ended the run."""

@@ -61,27 +61,36 @@ class Journal:
         self._graphs: set[tuple[str, Digest]] = set()
         self._written = self._retried = self._lost = 0
         self._failing_since: float | None = None
+        self._scope = anyio.CancelScope(shield=True)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Sends until cancelled."""
-        async with anyio.create_task_group() as group:
-            group.start_soon(self._beat)
-            task_status.started()
-            pause = _RETRY_FIRST
-            while True:
-                await self._wanted.wait()
-                self._wanted.clear()
-                try:
-                    await self._flush()
-                    pause = _RETRY_FIRST
-                    self._failing_since = None
-                except StoreError as exc:
-                    self._give_up(exc)
-                    self._retried += 1
-                    _log.warning("journal.unreachable", error=str(exc), retry_in=pause)
-                    await anyio.sleep(pause)
-                    pause = min(_RETRY_MOST, pause * 2)
-                    self._wanted.set()
+        """Sends until `stop`. Cancelling does not reach it: a run that is cancelled still has to write so."""
+        with self._scope:
+            async with anyio.create_task_group() as group:
+                group.start_soon(self._beat)
+                task_status.started()
+                await self._send()
+
+    def stop(self) -> None:
+        """Ends `run`; what was not written by then is not."""
+        self._scope.cancel()
+
+    async def _send(self) -> None:
+        pause = _RETRY_FIRST
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            try:
+                await self._flush()
+                pause = _RETRY_FIRST
+                self._failing_since = None
+            except StoreError as exc:
+                self._give_up(exc)
+                self._retried += 1
+                _log.warning("journal.unreachable", error=str(exc), retry_in=pause)
+                await anyio.sleep(pause)
+                pause = min(_RETRY_MOST, pause * 2)
+                self._wanted.set()
 
     def add(self, log: RunLog) -> None:
         """From now on `log` is sent and its lease renewed, until `remove`."""
@@ -134,7 +143,7 @@ class Journal:
             try:
                 replies = await self._round_trip(commands)
             except StoreError:
-                self._dirty = {log: None for log in logs} | self._dirty
+                self._dirty = dict.fromkeys(logs) | self._dirty
                 raise
             trouble: ResponseError | None = None
             for (log, count), reply in zip(sent, replies, strict=True):

@@ -13,7 +13,8 @@ from typing import Any, Protocol, TypeAlias, cast
 import anyio
 from redis.crc import key_slot
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError, TimeoutError as RedisTimeoutError
+from redis.exceptions import ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orka.errors import StoreError
 from orka.redis.scripts import SCRIPTS, Command

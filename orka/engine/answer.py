@@ -1,0 +1,145 @@
+"""What a run answers, and its log: both made from the results, in declared order. Pure. Workflow-format 6.2 and 6.4."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+from orka.clock import iso
+from orka.engine.joining import failed_output
+from orka.results import NodeResult
+from orka.types import Json, Path, Status
+
+_SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
+"""Kinds of nodes that never give the answer."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """The value of a run and the visits that it comes from."""
+
+    value: Json
+    paths: tuple[Path, ...]
+    many: bool = False
+    """The value is the list of the visits' responses."""
+
+
+def find_answer(results: Sequence[NodeResult]) -> Answer | None:
+    """The response of the last node marked `is_terminal`, else of the last node that gave one. Of a loop: the best
+    response of its last round; of a failover: its child's; of a map: the list of its items' responses."""
+    for wanted in (True, False):
+        for result in reversed(results):
+            if (result.terminal if wanted else not result.inner) and (
+                answer := _answer_of(result, results)
+            ) is not None:
+                return answer
+    return None
+
+
+def response_of(output: Json) -> Json:
+    """The `response` in an output, one level of nesting unwrapped; None when it has none."""
+    if isinstance(output, dict) and "response" in output:
+        response = output["response"]
+        if isinstance(response, dict) and set(response) >= {"response"}:
+            return response["response"]
+        return response
+    return None
+
+
+def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
+    if result.status is not Status.SUCCESS or result.event_type in _SILENT:
+        return None
+    if result.event_type == "MapNode":
+        return _items_answer(result, results)
+    if result.event_type in {"LoopNode", "FailoverNode"}:
+        rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
+        prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
+        for inner in reversed(results):
+            if inner.path.startswith(prefix) and (answer := _answer_of(inner, results)) is not None:
+                return answer
+        return None
+    value = response_of(result.output)
+    return None if value is None else Answer(value=value, paths=(result.path,))
+
+
+def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
+    """One pass over the results: the last response below each item."""
+    prefix = f"{result.path}."
+    found: dict[int, NodeResult] = {}
+    for inner in results:
+        if inner.path.startswith(prefix):
+            index, slash, _ = inner.path[len(prefix) :].partition("/")
+            if slash and index.isdigit() and response_of(inner.output) is not None:
+                found[int(index)] = inner
+    ordered = [found[index] for index in sorted(found)]
+    if not ordered:
+        return None
+    values: list[Json] = [response_of(inner.output) for inner in ordered]
+    return Answer(value=values, paths=tuple(inner.path for inner in ordered), many=True)
+
+
+def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:
+    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry."""
+    entries: list[dict[str, Json]] = []
+    outputs: dict[str, Json] = {}
+    for result in results:
+        if result.inner:
+            continue
+        entry: dict[str, Json] = {
+            "agent_id": result.node_id,
+            "event_type": result.event_type,
+            "timestamp": iso(result.started_ms),
+            "step": len(entries) + 1,
+            "run_id": run_id,
+            "payload": _payload(result, run_id),
+            "previous_outputs": dict(outputs),
+        }
+        if result.group is not None:
+            entry["fork_group_id"] = result.group
+        entries.append(entry)
+        outputs[result.node_id] = result.output if result.error is None else failed_output(result.error)
+        if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
+            outputs.update(merged)
+    return entries
+
+
+def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
+    payload: dict[str, Json] = {}
+    output = result.output
+    if isinstance(output, dict) and "response" in output:
+        payload.update(output)
+    payload |= {
+        "agent_id": result.node_id,
+        "result": output,
+        "status": str(result.status),
+        "error": result.error.message if result.error is not None else None,
+        "response": output.get("response", output) if isinstance(output, dict) else output,
+        "execution_time_ms": result.duration_ms,
+        "trace_id": run_id,
+        "attempts": result.attempts,
+    }
+    if result.error is not None:
+        payload["error_type"] = result.error.kind
+    if result.prompt is not None:
+        payload["formatted_prompt"] = result.prompt
+    if result.usage is not None:
+        payload["token_usage"] = _usage(asdict(result.usage))
+        payload["cost_usd"] = result.usage.cost_usd
+    if result.warnings:
+        payload["warnings"] = list(result.warnings)
+    _by_kind(result, payload)
+    return payload
+
+
+def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
+    """What existing readers expect of loops and forks beside the common keys."""
+    output = result.output
+    if result.event_type == "LoopNode" and isinstance(output, dict):
+        payload |= {key: output[key] for key in ("loops_completed", "final_score", "threshold_met", "past_loops")}
+        payload |= {"response": output, "result": output["result"], "confidence": 1.0}
+    elif result.event_type == "ForkNode":
+        payload |= {"fork_group_id": result.path, "fork_execution_status": "initiated"}
+
+
+def _usage(usage: Mapping[str, Json]) -> dict[str, Json]:
+    return dict(usage)

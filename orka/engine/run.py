@@ -1,0 +1,170 @@
+"""One run from its first visit to its last entry: what surrounds the interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import anyio
+
+from orka.clock import monotonic, now_ms
+from orka.engine.answer import Answer, find_answer
+from orka.engine.calls import Calls
+from orka.engine.context import Context, Frame, Run, SequenceStopped
+from orka.engine.executor import run_frame
+from orka.engine.program import Program
+from orka.engine.retry import failure_of
+from orka.errors import JournalMismatch, RunError, RunTimeout
+from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
+from orka.journal.log import Ending, RunLog
+from orka.journal.paths import ROOT
+from orka.journal.replay import Replay
+from orka.journal.runs import Runs
+from orka.results import Failure, NodeResult, RunResult, Usage
+from orka.types import Json, Path, RunStatus, Status
+
+_FAREWELL = 3.0
+"""Seconds that a cancelled run has to write that it was cancelled."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assignment:
+    """What one process is to run, with the lease in its hands."""
+
+    program: Program
+    log: RunLog
+    input: Json
+    deadline_ms: int | None = None
+    """Absolute, milliseconds since the epoch."""
+    replay: Replay | None = None
+
+
+async def execute(task: Assignment, *, runs: Runs, calls: Calls, codec: ValueCodec, retention_ms: int) -> RunResult:
+    """Runs to the end and writes it. A failed run is a result; raised is what keeps a run from ending at all:
+    `LeaseLost`, `JournalUnavailable`, `JournalMismatch`, `StepsExceeded`. Cancelling writes `run.cancelled`."""
+    began, context = monotonic(), Context()
+    log = task.log
+    stopped: NodeResult | None = None
+    try:
+        with _scope(task) as scope:
+            log.on_failure = scope.cancel
+            try:
+                await _interpret(task, context, runs=runs, calls=calls, codec=codec)
+            except SequenceStopped as exc:
+                stopped = exc.result
+        if log.failure is not None:
+            raise log.failure
+        if scope.cancelled_caught:
+            error: Failure | None = Failure(kind=RunTimeout.__name__, message=_overdue(task))
+            return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error)
+        error, path = _why_failed(stopped, context.results)
+        if error is not None:
+            return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error, path=path)
+        answer = find_answer(context.results)
+        return await _end(task, context, RunStatus.COMPLETED, began, retention_ms, answer=answer)
+    except anyio.get_cancelled_exc_class():
+        if log.failure is None:
+            with anyio.move_on_after(_FAREWELL, shield=True):
+                await _end(task, context, RunStatus.CANCELLED, began, retention_ms)
+        raise
+    except JournalMismatch:
+        raise
+    except RunError as exc:
+        if log.failure is None:
+            path = Path(exc.path) if exc.path else None
+            await _end(task, context, RunStatus.FAILED, began, retention_ms, error=failure_of(exc), path=path)
+        raise
+
+
+def _scope(task: Assignment) -> anyio.CancelScope:
+    if task.deadline_ms is None:
+        return anyio.CancelScope()
+    left = max(0.0, (task.deadline_ms - now_ms()) / 1000)
+    return anyio.CancelScope(deadline=anyio.current_time() + left)
+
+
+def _overdue(task: Assignment) -> str:
+    deadline = task.program.graph.limits.deadline
+    return f"the run's deadline of {deadline:g} s has passed" if deadline else "the run's deadline has passed"
+
+
+async def _interpret(task: Assignment, context: Context, *, runs: Runs, calls: Calls, codec: ValueCodec) -> None:
+    """Walks the graph in a task group for its forks; of several errors at once the first is raised alone."""
+    try:
+        async with anyio.create_task_group() as tasks:
+            run = Run(
+                run_id=task.log.run_id,
+                program=task.program,
+                input=task.input,
+                log=task.log,
+                codec=codec,
+                runs=runs,
+                calls=calls,
+                tasks=tasks,
+                replay=task.replay,
+            )
+            frame = Frame(
+                run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None
+            )
+            await run_frame(frame, task.program.body.sequence)
+    except BaseExceptionGroup as group:
+        raise _first(group) from group
+    if task.replay is not None:
+        task.replay.at_end()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found
+
+
+def _why_failed(stopped: NodeResult | None, results: Sequence[NodeResult]) -> tuple[Failure, Path] | tuple[None, None]:
+    """A run fails when a visit stopped it, or when nothing answered and something failed."""
+    if stopped is not None and stopped.error is not None:
+        return stopped.error, stopped.path
+    if find_answer(results) is None:
+        for result in reversed(results):
+            if result.status is Status.ERROR and result.error is not None:
+                return result.error, result.path
+    return None, None
+
+
+async def _end(
+    task: Assignment,
+    context: Context,
+    status: RunStatus,
+    began: float,
+    retention_ms: int,
+    *,
+    answer: Answer | None = None,
+    error: Failure | None = None,
+    path: Path | None = None,
+) -> RunResult:
+    body = RunEnded(
+        answers=answer.paths if answer is not None else (),
+        many=answer.many if answer is not None else False,
+        error=error,
+        path=path or "",
+    )
+    kind = {
+        RunStatus.COMPLETED: Kind.RUN_COMPLETED,
+        RunStatus.FAILED: Kind.RUN_FAILED,
+        RunStatus.CANCELLED: Kind.RUN_CANCELLED,
+    }[status]
+    await task.log.end(make_entry(kind, "", body), Ending(status=str(status), retention_ms=retention_ms))
+    usage = Usage()
+    for result in context.results:
+        if result.usage is not None:
+            usage = usage + result.usage
+    return RunResult(
+        run_id=task.log.run_id,
+        status=status,
+        output=answer.value if answer is not None else None,
+        results=tuple(context.results),
+        usage=usage,
+        duration_ms=round((monotonic() - began) * 1000, 3),
+        error=error,
+        error_path=path,
+    )

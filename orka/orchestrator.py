@@ -1,0 +1,417 @@
+"""`Orchestrator`: one graph, and as many runs of it as you like. The public way in."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Protocol, Self
+
+import anyio
+
+from orka.agents.registry import Registry
+from orka.agents.values import ensure_json
+from orka.clock import now_ms
+from orka.engine.answer import log_entries, response_of
+from orka.engine.program import Program
+from orka.engine.run import Assignment, execute
+from orka.errors import AgentError, ConfigError, JournalMismatch, OrkaError, RunError, RunTimeout
+from orka.graph.codec import decode_graph
+from orka.graph.diagnostics import Fault
+from orka.graph.graph import Graph
+from orka.ids import new_run_id
+from orka.journal.entries import (
+    Kind,
+    NodeFinished,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Value,
+    decode_body,
+    decode_json,
+    encode_json,
+    make_entry,
+)
+from orka.journal.feed import RunEvent
+from orka.journal.holder import current_holder, describe
+from orka.journal.log import Listener
+from orka.journal.replay import Replay, build_replay
+from orka.journal.runs import Taken, preview_of
+from orka.redis.scripts import Entry
+from orka.results import Failure, RunResult, Usage
+from orka.runs import Runs
+from orka.services import Services, Statistics, load_file, open_services
+from orka.settings import Settings
+from orka.types import Json, Path, RunId, RunStatus
+from orka.version import VERSION
+
+__all__ = ["OnEvent", "Orchestrator", "RunResult", "finish"]
+
+OnEvent = Callable[[RunEvent], None]
+
+
+class Resume(Protocol):
+    """`Orchestrator.resume`."""
+
+    async def __call__(
+        self,
+        run_id: str,
+        *,
+        take_over: bool = False,
+        return_logs: bool = False,
+        settings: Settings | None = None,
+        allow_functions: bool | Iterable[str] = False,
+    ) -> Json: ...
+
+
+class _Resume:
+    """Works on the class, which then opens services of its own, and on an Orchestrator, whose services it uses."""
+
+    def __get__(self, instance: Orchestrator | None, owner: type[Orchestrator]) -> Resume:
+        async def resume(
+            run_id: str,
+            *,
+            take_over: bool = False,
+            return_logs: bool = False,
+            settings: Settings | None = None,
+            allow_functions: bool | Iterable[str] = False,
+        ) -> Json:
+            if instance is not None:
+                result = await instance.finish(run_id, take_over=take_over)
+            else:
+                result = await finish(run_id, take_over=take_over, settings=settings, allow_functions=allow_functions)
+            return _value(result, return_logs)
+
+        return resume
+
+
+class Orchestrator:
+    """A checked graph that can be run. Belongs to the event loop it is opened in.
+
+    `async with Orchestrator(...)` keeps Redis, journal and agents open for any number of concurrent runs; without it
+    each call opens and closes them. Cancelling a call cancels its run, which stays resumable.
+    """
+
+    def __init__(
+        self,
+        graph: str | os.PathLike[str] | Graph,
+        *,
+        settings: Settings | None = None,
+        registry: Registry | None = None,
+        allow_functions: bool | Iterable[str] = False,
+        strict: bool = False,
+    ) -> None:
+        """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
+
+        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called.
+        """
+        if isinstance(graph, Graph):
+            self.graph, self.warnings = graph, tuple[Fault, ...]()
+        else:
+            loaded = load_file(graph, registry=registry, strict=strict)
+            self.graph, self.warnings = loaded.graph, loaded.warnings
+        self._settings = settings
+        self._registry = registry
+        self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
+        self._stack: AsyncExitStack | None = None
+        self._services: Services | None = None
+        self._program: Program | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def __aenter__(self) -> Self:
+        if self._services is not None:
+            raise ConfigError("this Orchestrator is open already; open another one for a second loop or nesting")
+        async with AsyncExitStack() as stack:
+            self._services = await stack.enter_async_context(self._fresh())
+            self._program = self._services.build(self.graph)
+            self._loop = asyncio.get_running_loop()
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        stack, self._stack = self._stack, None
+        self._services = self._program = self._loop = None
+        if stack is not None:
+            await stack.__aexit__(*error)  # pyright: ignore[reportArgumentType]
+
+    async def run(self, input: Json, *, return_logs: bool = False) -> Json:
+        """The graph's answer to `input`, or the list of log entries. `RunError` when the run fails."""
+        result = await self.execute(input)
+        return _value(result, return_logs)
+
+    async def execute(
+        self, input: Json, *, run_id: RunId | None = None, on_event: OnEvent | None = None
+    ) -> RunResult:
+        """Like `run`, with everything about it; a failed run is a result, not an exception.
+
+        `on_event` is called with every event once it is stored.
+        """
+        async with self._open() as (services, program):
+            return await _start(services, program, input, run_id or new_run_id(), on_event)
+
+    resume = _Resume()
+    """`await orchestrator.resume(run_id)`, or `await Orchestrator.resume(run_id)` without a file: the answer of a run
+    that was cut off, failed or cancelled, finished with the graph stored with it. See `finish`."""
+
+    async def finish(
+        self,
+        run_id: str,
+        *,
+        take_over: bool = False,
+        changed_graph: bool = False,
+        on_event: OnEvent | None = None,
+    ) -> RunResult:
+        """Finishes a run that was cut off, failed or cancelled, with the graph stored with it.
+
+        `changed_graph` runs this Orchestrator's graph instead; `JournalMismatch` when a finished node differs in it.
+        `RunAlive` while another process executes the run, unless `take_over`. A completed run gives its answer again.
+        """
+        async with self._open() as (services, _):
+            graph = self.graph if changed_graph else None
+            return await _finish(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
+
+    async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
+        """Runs the graph and gives its events as they are stored; the last one tells how it ended.
+
+        On an open Orchestrator the run goes on when the reader leaves, and `events` joins it again. Otherwise it ends
+        with the reader, and can be resumed.
+        """
+        run_id = new_run_id()
+        if self._services is not None:
+            services, program = self._current()
+            started = anyio.Event()
+            services.tasks.start_soon(_host, services, program, input, run_id, started)
+            await started.wait()
+            async for event in self.events(run_id):
+                yield event
+            return
+        # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        left = asyncio.Event()
+        host = asyncio.create_task(self._host_services(ready, left))
+        try:
+            await asyncio.wait({host, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if host.done():
+                await host
+            async for event in self.stream(input):
+                yield event
+        finally:
+            left.set()
+            await asyncio.shield(host)
+
+    def events(self, run_id: str, *, after: str = "0", follow: bool = True) -> AsyncIterator[RunEvent]:
+        """Events of any run, strictly after an id; with `follow` until it ends. Needs an open Orchestrator."""
+        return self.runs.events(RunId(run_id), after=after, follow=follow)
+
+    @property
+    def runs(self) -> Runs:
+        """The registry and the journals. Needs an open Orchestrator (or use `orka.open_runs`)."""
+        services, _ = self._current()
+        return Runs(services.runs, services.router)
+
+    def statistics(self) -> Statistics:
+        """Of everything that buffers. Needs an open Orchestrator."""
+        return self._current()[0].statistics()
+
+    async def _host_services(self, ready: asyncio.Future[None], left: asyncio.Event) -> None:
+        async with self:
+            ready.set_result(None)
+            await left.wait()
+
+    def _current(self) -> tuple[Services, Program]:
+        if self._services is None or self._program is None:
+            raise ConfigError("this needs an open Orchestrator: `async with Orchestrator(...) as orchestrator:`")
+        if asyncio.get_running_loop() is not self._loop:
+            raise ConfigError(
+                "this Orchestrator was opened in another event loop; open one Orchestrator in each loop that runs graphs"
+            )
+        return self._services, self._program
+
+    @asynccontextmanager
+    async def _open(self) -> AsyncGenerator[tuple[Services, Program]]:
+        if self._services is not None:
+            yield self._current()
+            return
+        async with self._fresh() as services:
+            yield services, services.build(self.graph)
+
+    def _fresh(self) -> AbstractAsyncContextManager[Services]:
+        settings = self._settings or Settings.from_environment()
+        return open_services(settings, registry=self._registry, allow_functions=self._allow)
+
+
+async def finish(
+    run_id: str,
+    *,
+    take_over: bool = False,
+    graph: Graph | None = None,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    allow_functions: bool | Iterable[str] = False,
+    on_event: OnEvent | None = None,
+) -> RunResult:
+    """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
+    settings = settings or Settings.from_environment()
+    async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
+        return await _finish(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
+
+
+async def _start(
+    services: Services, program: Program, input: Json, run_id: RunId, on_event: OnEvent | None
+) -> RunResult:
+    graph = program.graph
+    value = ensure_json(input, "input")
+    stored, values = services.codec.store(value)
+    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION)
+    log = await services.runs.create(
+        services.journal,
+        run_id,
+        graph.digest,
+        graph=program.encoded,
+        entry=make_entry(Kind.RUN_STARTED, "", body, values),
+        fields={"graph": graph.id, "input": preview_of(value, encoded=encode_json(value)), "version": VERSION},
+        deadline=graph.limits.deadline,
+        listener=_listener(on_event),
+    )
+    deadline = graph.limits.deadline
+    task = Assignment(
+        program=program,
+        log=log,
+        input=value,
+        deadline_ms=None if deadline is None else now_ms() + int(deadline * 1000),
+    )
+    return await _carry_out(services, task)
+
+
+async def _carry_out(services: Services, task: Assignment) -> RunResult:
+    try:
+        return await execute(
+            task,
+            runs=services.runs,
+            calls=services.calls,
+            codec=services.codec,
+            retention_ms=services.journal.retention_ms,
+        )
+    finally:
+        services.journal.remove(task.log)
+
+
+async def _finish(
+    services: Services, run_id: RunId, *, graph: Graph | None, take_over: bool, on_event: OnEvent | None
+) -> RunResult:
+    taken = await services.runs.take(services.journal, run_id, force=take_over, listener=_listener(on_event))
+    if taken is None:
+        return await _stored_result(services, run_id)
+    try:
+        task = await _prepare(services, taken, graph)
+    except BaseException:
+        with anyio.move_on_after(2, shield=True):
+            await services.runs.release(taken)
+        raise
+    return await _carry_out(services, task)
+
+
+async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
+    """Reads the journal, checks that the graph fits it, and only then writes that the run goes on."""
+    log, info = taken.log, taken.info
+    replay = build_replay(info.run_id, await services.runs.history(info.run_id))
+    if replay.started is None:
+        raise JournalMismatch(f"the journal of run {info.run_id} has no beginning", run_id=info.run_id)
+    graph = changed
+    if graph is None:
+        graph = decode_graph(await services.runs.graph(info.run_id, info.digest), source=f"run {info.run_id}")
+    program = services.build(graph)
+    _check_fit(replay, program)
+    value = await _load(services, info.run_id, replay.started.input)
+    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=describe(current_holder()))
+    await services.runs.reopen(services.journal, taken, graph.digest, program.encoded, encode_json(body))
+    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
+
+
+def _check_fit(replay: Replay, program: Program) -> None:
+    """Every visit in the journal belongs to a node that the graph still defines in the same way."""
+    for path, visit in replay.visits.items():
+        node_id = _id_of(visit.finished or visit.opened or visit.scored)
+        if node_id is not None and (node_id, visit.node) not in program.digests:
+            raise JournalMismatch(
+                f"run {replay.run_id} cannot go on with this graph: {path!r} is in the journal, and node {node_id!r}"
+                " has changed or vanished since; undo that change, or start a new run",
+                run_id=replay.run_id,
+                path=path,
+            )
+
+
+def _id_of(entry: object) -> str | None:
+    return getattr(entry, "id", None)
+
+
+async def _stored_result(services: Services, run_id: RunId) -> RunResult:
+    """The answer of a completed run, read from the entries it is in. Its visits are not made again."""
+    ended, began_ms, last_ms = RunEnded(), 0, 0
+    responses: dict[str, Value] = {}
+    usage = Usage()
+    async for entry_id, kind, path, data in services.runs.entries(run_id):
+        last_ms = int(entry_id.split("-")[0])
+        began_ms = began_ms or last_ms
+        body = decode_body(kind, data, run_id=run_id, path=path)
+        if isinstance(body, RunEnded):
+            ended = body
+        elif isinstance(body, NodeFinished):
+            responses[path] = body.output
+            usage = usage + (body.usage or Usage())
+    values = [response_of(await _load(services, run_id, responses[path])) for path in ended.answers]
+    output: Json = values if ended.many else (values[0] if values else None)
+    return RunResult(
+        run_id=run_id,
+        status=RunStatus.COMPLETED,
+        output=output,
+        results=(),
+        usage=usage,
+        duration_ms=float(last_ms - began_ms),
+    )
+
+
+async def _load(services: Services, run_id: RunId, value: Value) -> Json:
+    if not value.ref:
+        return decode_json(value.json)
+    return decode_json((await services.runs.values(run_id, [value.ref]))[value.ref])
+
+
+async def _host(services: Services, program: Program, input: Json, run_id: RunId, started: anyio.Event) -> None:
+    """A run that nobody awaits. Its end, good or bad, is in its journal."""
+    try:
+        await _start(services, program, input, run_id, lambda _: started.set())
+    except OrkaError:
+        pass  # whoever reads the feed sees it there; a run that could not even be created raises where it is read
+    finally:
+        started.set()
+
+
+def _listener(on_event: OnEvent | None) -> Listener | None:
+    if on_event is None:
+        return None
+    call = on_event
+
+    def listen(entry_id: str, entry: Entry) -> None:
+        call(RunEvent.of(entry_id, entry.kind, entry.path, entry.data))
+
+    return listen
+
+
+def _value(result: RunResult, return_logs: bool) -> Json:
+    """What `run()` gives: the answer or the log. A failed run raises."""
+    if return_logs and result.status is RunStatus.COMPLETED:
+        return list[Json](log_entries(result.results, result.run_id))
+    if result.status is RunStatus.COMPLETED:
+        return result.output
+    raise _error_of(result.error, result.run_id, result.error_path)
+
+
+def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunError:
+    kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
+    where = f" at {path!r}" if path else ""
+    message = f"run {run_id} failed{where}: {why}"
+    if kind == RunTimeout.__name__:
+        return RunTimeout(message, run_id=run_id, path=path)
+    return AgentError(message, kind=kind, run_id=run_id, path=path)

@@ -1,0 +1,137 @@
+"""Reading what runs left behind: the registry and the journals, for the command line and for applications."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from orka.errors import RunNotFound
+from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
+from orka.journal.feed import RunEvent, read_feed
+from orka.journal.runs import RunInfo
+from orka.journal.runs import Runs as Registry
+from orka.redis.client import NodeRouter, open_redis
+from orka.redis.pipeline import Pipe
+from orka.settings import Settings
+from orka.types import Json, Path, RunId, RunStatus
+
+__all__ = ["RunEvent", "RunInfo", "RunReport", "Runs", "VisitInfo", "open_runs"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisitInfo:
+    """One visit as far as the journal knows it."""
+
+    path: Path
+    node_id: str
+    status: str
+    """`success`, `error`, `skipped`; `started` for an attempt whose end is not journaled."""
+    started_ms: int
+    duration_ms: float | None
+    attempts: int
+    error: str | None
+    output: Json
+    """None for control nodes, whose output is computed, and for values stored beside the journal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunReport:
+    """A run and its visits in the order in which they were committed."""
+
+    info: RunInfo
+    visits: tuple[VisitInfo, ...]
+    error: str | None
+    """Why it failed, if it did."""
+    error_path: Path | None
+
+
+class Runs:
+    """Read-only. Made by `open_runs`, or by an open `Orchestrator`."""
+
+    def __init__(self, registry: Registry, router: NodeRouter) -> None:
+        self._registry = registry
+        self._router = router
+
+    async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
+        """Newest first. `stale`: only runs under way that nobody executes."""
+        return await self._registry.list(status=status, limit=limit, stale=stale)
+
+    async def find(self, prefix: str) -> RunId:
+        """The one run whose id begins with `prefix`; `RunNotFound` when there is none, or more than one."""
+        found = await self._registry.find(prefix)
+        if len(found) == 1 or prefix in found:
+            return RunId(prefix) if prefix in found else found[0]
+        if not found:
+            return (await self._registry.info(RunId(prefix))).run_id
+        shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
+        raise RunNotFound(f"{len(found)} runs begin with {prefix!r}: {shown}; give more of the id")
+
+    async def info(self, run_id: RunId) -> RunInfo:
+        """`RunNotFound` when there is no such run."""
+        return await self._registry.info(run_id)
+
+    async def show(self, run_id: RunId) -> RunReport:
+        """A run with its visits. Reads the whole journal."""
+        info = await self._registry.info(run_id)
+        visits: dict[Path, VisitInfo] = {}
+        error: str | None = None
+        error_path: Path | None = None
+        async for _, kind, path, data in self._registry.entries(run_id):
+            body = decode_body(kind, data, run_id=run_id, path=path)
+            if isinstance(body, NodeStarted):
+                visits[Path(path)] = _started(Path(path), body)
+            elif isinstance(body, NodeFinished) and not (body.fork == path and Path(path) in visits):
+                visits.pop(Path(path), None)
+                visits[Path(path)] = _finished(Path(path), body)
+            elif kind in {Kind.RUN_FAILED, Kind.RUN_RESUMED}:
+                failure = getattr(body, "error", None)
+                error = failure.message if failure is not None else None
+                error_path = Path(getattr(body, "path", "")) or None
+        return RunReport(info=info, visits=tuple(visits.values()), error=error, error_path=error_path)
+
+    def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncIterator[RunEvent]:
+        """The run's events strictly after an id; with `follow` also those to come, until the run ends."""
+        return read_feed(self._registry, self._router, run_id, after=after, follow=follow)
+
+
+@asynccontextmanager
+async def open_runs(settings: Settings | None = None) -> AsyncGenerator[Runs]:
+    """The runs of one Redis (by default as the environment says)."""
+    settings = settings or Settings.from_environment()
+    async with open_redis(settings) as redis:
+        router = await redis.open_router()
+        pipe = Pipe(router)
+        try:
+            registry = Registry(
+                pipe, partitions=settings.partitions, lease=settings.lease, retention=settings.retention
+            )
+            yield Runs(registry, router)
+        finally:
+            await pipe.aclose()
+
+
+def _started(path: Path, body: NodeStarted) -> VisitInfo:
+    return VisitInfo(
+        path=path,
+        node_id=body.id,
+        status="started",
+        started_ms=body.at_ms,
+        duration_ms=None,
+        attempts=body.attempt,
+        error=None,
+        output=None,
+    )
+
+
+def _finished(path: Path, body: NodeFinished) -> VisitInfo:
+    return VisitInfo(
+        path=path,
+        node_id=body.id,
+        status=str(body.status),
+        started_ms=body.at_ms,
+        duration_ms=body.ms,
+        attempts=body.attempts,
+        error=body.error.message if body.error is not None else None,
+        output=decode_json(body.output.json),
+    )

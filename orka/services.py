@@ -1,0 +1,137 @@
+"""Everything that lives while runs do, opened in order and closed in reverse. The one place where parts are wired."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import anyio
+import anyio.abc
+
+from orka.agents.base import AgentTools
+from orka.agents.registry import Registry, default_registry
+from orka.embedding.local import LocalEmbedder
+from orka.engine.calls import Calls, CallStatistics
+from orka.engine.program import Program, Workshop, build_program
+from orka.graph.graph import Graph
+from orka.graph.load import Loaded, Report, check_graph, load_graph
+from orka.graph.schema import json_schema, reference
+from orka.journal.entries import ValueCodec
+from orka.journal.runs import Runs
+from orka.journal.writer import Journal, JournalStatistics
+from orka.redis.client import NodeRouter, RedisHandle, open_redis
+from orka.redis.pipeline import Pipe
+from orka.settings import Settings
+from orka.template.environment import Environment
+from orka.types import Json
+
+_environment = Environment()
+
+
+class Statistics(NamedTuple):
+    """Of everything that buffers."""
+
+    journal: JournalStatistics
+    calls: CallStatistics
+
+
+@dataclass(slots=True, kw_only=True)
+class Services:
+    """What runs of one process share. `open_services` makes it."""
+
+    settings: Settings
+    redis: RedisHandle
+    router: NodeRouter
+    journal: Journal
+    runs: Runs
+    calls: Calls
+    codec: ValueCodec
+    workshop: Workshop
+    tasks: anyio.abc.TaskGroup
+    """For runs that nobody awaits; cancelled first when the services close."""
+
+    def build(self, graph: Graph) -> Program:
+        """Templates compiled, agents built."""
+        return build_program(graph, self.workshop)
+
+    def statistics(self) -> Statistics:
+        return Statistics(journal=self.journal.statistics(), calls=self.calls.statistics())
+
+
+@asynccontextmanager
+async def open_services(
+    settings: Settings, *, registry: Registry | None = None, allow_functions: bool | Iterable[str] = False
+) -> AsyncGenerator[Services]:
+    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails."""
+    async with AsyncExitStack() as stack:
+        redis = await stack.enter_async_context(open_redis(settings))
+        router = await redis.open_router()
+        writing, reading = Pipe(router), Pipe(router)
+        stack.push_async_callback(reading.aclose)
+        stack.push_async_callback(writing.aclose)
+        journal = Journal(
+            writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
+        )
+        tools = AgentTools(
+            embedder=LocalEmbedder(),
+            allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
+        )
+        async with anyio.create_task_group() as background:
+            await background.start(journal.run)
+            try:
+                async with anyio.create_task_group() as tasks:
+                    yield Services(
+                        settings=settings,
+                        redis=redis,
+                        router=router,
+                        journal=journal,
+                        runs=Runs(
+                            reading,
+                            partitions=settings.partitions,
+                            lease=settings.lease,
+                            retention=settings.retention,
+                        ),
+                        calls=Calls(),
+                        codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
+                        workshop=Workshop(
+                            types=(registry or default_registry()).specs(), tools=tools, environment=_environment
+                        ),
+                        tasks=tasks,
+                    )
+                    tasks.cancel_scope.cancel()
+            finally:
+                journal.stop()
+
+
+def load_file(path: str | os.PathLike[str], *, registry: Registry | None = None, strict: bool = False) -> Loaded:
+    """A graph file, checked against the agent types at hand. `GraphError` with every fault."""
+    return load_graph(
+        os.fspath(path),
+        specs=(registry or default_registry()).specs(),
+        compile_template=_environment.compile,
+        strict=strict,
+    )
+
+
+def check_file(text: str | bytes, source: str, *, strict: bool = False) -> Report:
+    """Everything there is to say about a graph's text; `source` names it in messages."""
+    return check_graph(
+        text,
+        source=source,
+        specs=default_registry().specs(),
+        compile_template=_environment.compile,
+        strict=strict,
+    )
+
+
+def format_schema() -> dict[str, Json]:
+    """JSON Schema of the file format with the agent types at hand."""
+    return json_schema(default_registry().specs())
+
+
+def format_reference() -> str:
+    """Markdown tables of every key of the file format."""
+    return reference(default_registry().specs())
