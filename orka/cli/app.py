@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TextIO, cast
 
 from cyclopts import App, CycloptsError, Parameter
 
 from orka.cli.commands import COMMANDS, GROUPS
 from orka.cli.exits import Exit
-from orka.cli.output import warn
-from orka.logs import open_logs
+from orka.cli.output import StandardError, warn
+from orka.logs import Format, configure
 from orka.settings import Settings
 
 
 def execute(tokens: tuple[str, ...], *, verbose: bool) -> int:
     """Parses and runs one command; a mistake in the arguments is one sentence and exit code 2."""
-    open_logs(Settings.from_environment(), level="info" if verbose else None)
+    settings = Settings.from_environment()
+    configure(
+        "info" if verbose else settings.log_level,
+        cast("Format", settings.log_format),
+        stream=cast("TextIO", StandardError()),
+    )
     try:
         code: Any = build()(tokens)
     except CycloptsError as error:

@@ -9,8 +9,9 @@ from cyclopts import Parameter
 
 from orka.cli.exits import Exit
 from orka.cli.output import print_json, render_json, safe_text
-from orka.errors import ConfigError
-from orka.services import check_file, format_schema
+from orka.errors import ConfigError, GraphError
+from orka.graph.diagnostics import Fault
+from orka.services import format_schema, load_file
 from orka.types import Json
 
 
@@ -41,10 +42,9 @@ def check(
 def _check_one(file: Path, strict: bool) -> tuple[Exit, list[Json], str]:
     """Exit code, faults as JSON, and the same as text."""
     try:
-        faults = check_file(file, strict=strict).faults
-    except ConfigError as error:  # the file itself cannot be read
-        fault: dict[str, Json] = {"severity": "error", "message": str(error), "file": str(file), "line": 0, "column": 0}
-        return Exit.USAGE, [fault], f"{file}: error: {error}"
+        faults = load_file(file, strict=strict).warnings
+    except GraphError as error:
+        faults = tuple(fault for fault in error.diagnostics if isinstance(fault, Fault))
     errors = sum(fault.severity == "error" for fault in faults)
     warnings = len(faults) - errors
     code = Exit.USAGE if errors else Exit.FAILED if strict and warnings else Exit.OK

@@ -44,7 +44,7 @@ def _guarded(argv: list[str]) -> int:
     except OrkaError as error:
         _report(error, arguments.verbose)
         return exit_for(error)
-    except Exception as error:  # noqa: BLE001  (bulkhead: a defect is one line on the screen, all of it with -v)
+    except Exception as error:  # bulkhead: a defect is one line on the screen, all of it with -v
         from orka.cli.output import warn
 
         if arguments.verbose:
@@ -71,10 +71,10 @@ def _report(error: OrkaError, verbose: bool) -> None:
 
     if verbose:
         _traceback(error)
-    if isinstance(error, GraphError):
-        for diagnostic in error.diagnostics:
-            warn(diagnostic.render())
-    warn(f"error: {error}")
+    if isinstance(error, GraphError) and error.diagnostics:  # they say it all, each with its own "error:"
+        warn("\n".join(diagnostic.render() for diagnostic in error.diagnostics))
+    else:
+        warn(f"error: {error}")
 
 
 def _traceback(error: Exception) -> None:

@@ -61,3 +61,16 @@ def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
 def warn(text: str) -> None:
     """One message on standard error."""
     print(safe_text(text), file=sys.stderr, flush=True)
+
+
+class StandardError:
+    """`sys.stderr` as it is at the moment of writing: a live tree replaces it, to keep what is written above itself."""
+
+    def write(self, text: str) -> int:
+        return sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+    def isatty(self) -> bool:
+        return sys.stderr.isatty()

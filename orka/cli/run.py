@@ -1,12 +1,12 @@
-"""`orka run` and `orka resume`."""
+"""`orka run` and `orka resume`: progress while it goes on, then the answer alone on standard output."""
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias
 
 from cyclopts import Parameter
 
@@ -14,18 +14,156 @@ from orka.cli.arguments import ANY_MODULE
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
-from orka.cli.live import LiveTree, on_terminal, print_event
-from orka.cli.output import print_value, warn
+from orka.cli.live import Show, draw_while, on_terminal, print_event
+from orka.cli.lookup import find_run
+from orka.cli.output import print_json, print_value, warn
+from orka.engine.answer import log_entries
 from orka.errors import ConfigError
-from orka.orchestrator import Orchestrator
-from orka.runs import RunEvent, open_runs
+from orka.graph.graph import Graph
+from orka.ids import new_run_id
+from orka.orchestrator import Orchestrator, RunResult, finish
+from orka.runs import open_runs
+from orka.services import load_file
 from orka.settings import Settings
-from orka.types import RunId
+from orka.types import RunId, RunStatus
+
+Work: TypeAlias = Callable[[Show], Awaitable[RunResult]]
 
 AllowFunctions = Annotated[
     str | None,
-    Parameter(help="Let function agents call Python code: any module, or those named with =mod,mod."),
+    Parameter(help="Let function agents call Python code: of any module, or of those named with =MODULE,MODULE."),
 ]
-Watch = Annotated[bool, Parameter(help="Show progress also when nobody is at a terminal.")]
-Quiet = Annotated[bool, Parameter(help="Show no progress.")]
-Log = Annotated[bool, Parameter(name="--json", help="Print the list of log entries instead of the answer.")]
+Watch = Annotated[bool, Parameter(help="Show progress also where there is no terminal.")]
+Quiet = Annotated[bool, Parameter(help="Show no progress and no warnings.")]
+AsLog = Annotated[bool, Parameter(help="Print the list of log entries instead of the answer.")]
+
+
+def run(
+    file: Annotated[Path, Parameter(help="The graph file.")],
+    input: Annotated[str, Parameter(help="The input; - reads standard input.")],
+    /,
+    *,
+    json: AsLog = False,
+    json_input: Annotated[bool, Parameter(help="The input is JSON, or the name of a JSON file.")] = False,
+    watch: Watch = False,
+    quiet: Quiet = False,
+    allow_functions: AllowFunctions = None,
+    strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
+) -> int:
+    """Run a graph on an input and print its answer.
+
+    An input that begins with a dash stands after a double dash: orka run FILE -- "-5 degrees".
+    """
+    show = _chosen(watch=watch, quiet=quiet)
+    orchestrator = Orchestrator(
+        file, settings=Settings.from_environment(), allow_functions=_permission(allow_functions), strict=strict
+    )
+    if not quiet:
+        for fault in orchestrator.warnings:
+            warn(fault.render())
+    value = read_input(input, as_json=json_input)
+    run_id = new_run_id()
+
+    async def work() -> int:
+        result = await show(
+            lambda on_event: orchestrator.execute(value, run_id=run_id, on_event=on_event), orchestrator.graph
+        )
+        return _finish(result, as_log=json)
+
+    return _until_stopped(work, lambda: run_id)
+
+
+def resume(
+    run_id: Annotated[str, Parameter(name="RUN", help="A run id, or the beginning of one.")],
+    /,
+    *,
+    take_over: Annotated[bool, Parameter(help="Take the run from the process that executes it.")] = False,
+    graph: Annotated[Path | None, Parameter(help="Go on with this changed graph.")] = None,
+    json: AsLog = False,
+    watch: Watch = False,
+    quiet: Quiet = False,
+    allow_functions: AllowFunctions = None,
+) -> int:
+    """Finish a run that was interrupted or failed. What has finished is not executed again.
+
+    Of a completed run the stored answer is printed.
+    """
+    show = _chosen(watch=watch, quiet=quiet)
+    settings = Settings.from_environment()
+    permission = _permission(allow_functions)
+    changed = load_file(graph).graph if graph is not None else None
+    found: list[RunId] = []
+
+    async def work() -> int:
+        async with open_runs(settings) as runs:
+            found.append(await find_run(runs, run_id))
+        result = await show(
+            lambda on_event: finish(
+                found[0],
+                settings=settings,
+                allow_functions=permission,
+                take_over=take_over,
+                graph=changed,
+                on_event=on_event,
+            ),
+            None,
+        )
+        return _finish(result, as_log=json)
+
+    return _until_stopped(work, lambda: found[0] if found else None)
+
+
+def _permission(argument: str | None) -> bool | frozenset[str]:
+    """Which functions may be called. Modules are found in the working folder too, as `python -m` finds them."""
+    if argument is None:
+        return False
+    sys.path.insert(0, os.getcwd())
+    return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
+
+
+def _finish(result: RunResult, *, as_log: bool) -> int:
+    """Prints what a run gave. A failed one gives its log too, if that was asked for."""
+    failed = result.status is not RunStatus.COMPLETED
+    if as_log:
+        print_json(log_entries(result.results, result.run_id))
+    elif not failed:
+        print_value(result.output)
+    if not failed:
+        return Exit.OK
+    where = f" at {result.error_path}" if result.error_path else ""
+    why = f": {result.error.kind}: {result.error.message}" if result.error else ""
+    warn(f"error: the run failed{where}{why}")
+    _say_how_to_resume(result.run_id)
+    return Exit.FAILED
+
+
+def _say_how_to_resume(run_id: str) -> None:
+    warn(f"resume it with: orka resume {run_id}")
+
+
+def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], run_id: Callable[[], RunId | None]) -> int:
+    def stopping() -> None:
+        warn("stopping; press Ctrl-C again to leave at once")
+
+    code = run_until_stopped(work, stopping=stopping)
+    known = run_id()
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and known is not None:
+        _say_how_to_resume(known)
+    return code
+
+
+def _chosen(*, watch: bool, quiet: bool) -> Callable[[Work, Graph | None], Awaitable[RunResult]]:
+    """How progress is shown: a live tree, a line per event, or nothing."""
+    if watch and quiet:
+        raise ConfigError("--watch and --quiet exclude each other")
+    if not quiet and on_terminal():
+        return draw_while
+    return _with_lines if watch else _silently
+
+
+async def _with_lines(work: Work, _graph: Graph | None) -> RunResult:
+    return await work(print_event)
+
+
+async def _silently(work: Work, _graph: Graph | None) -> RunResult:
+    return await work(lambda _event: None)

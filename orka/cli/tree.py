@@ -20,6 +20,9 @@ KEPT = 40
 
 State: TypeAlias = Literal["running", "retrying", "success", "error", "skipped", "cancelled"]
 
+UNDER_WAY: tuple[State, ...] = ("running", "retrying")
+
+_ENDS: dict[str, State] = {Kind.RUN_COMPLETED: "success", Kind.RUN_FAILED: "error", Kind.RUN_CANCELLED: "cancelled"}
 _MEMBER = re.compile(r"\.(\d+)$")
 _ROUND = re.compile(r"\[(\d+)\]$")
 
@@ -64,13 +67,18 @@ class RunTree:
     """Give it every event of a run in order; ask it for at most so many rows."""
 
     def __init__(self, graph: Graph | None = None) -> None:
-        self.root = Visit(Path(""), "")
+        self.root = Visit(Path(""), graph.id if graph else "run")
         self._visits: dict[Path, Visit] = {}
         self._lengths: dict[str, tuple[int, ...]] = dict(_lengths(graph)) if graph else {}
 
     def apply(self, kind: str, path: Path, at_ms: int, data: Mapping[str, Json]) -> None:
-        """One event. Kinds that say nothing about visits are ignored."""
-        if kind in (Kind.NODE_STARTED, Kind.NODE_RETRYING, Kind.NODE_FINISHED):
+        """One event. Kinds that change nothing of what is shown are ignored."""
+        self.root.since_ms = self.root.since_ms or at_ms
+        if kind == Kind.RUN_STARTED:
+            self.root.label = str(data.get("graph", self.root.label))
+        elif kind == Kind.RUN_RESUMED:
+            self.root.since_ms, self.root.note = at_ms, "resumed"
+        elif kind in (Kind.NODE_STARTED, Kind.NODE_RETRYING, Kind.NODE_FINISHED):
             if kind == Kind.NODE_FINISHED:
                 self._count(path, data)
             if (visit := self._place(path, at_ms)) is not None:
@@ -86,17 +94,19 @@ class RunTree:
                 visit.state, visit.note = "success", f"score {data.get('score')}"
         elif kind in ENDED:
             _settle(self._visits.values(), "success" if kind == Kind.RUN_COMPLETED else "cancelled")
+            self.root.state, self.root.note = _ENDS[kind], _message(data)
+            self.root.duration_ms = at_ms - self.root.since_ms
 
     def rows(self, limit: int, now_ms: int) -> list[Row]:
-        """The tree from top to bottom. Over `limit` rows, finished visits lose their children, then the top is cut."""
+        """The run, then its visits. Over `limit` rows, finished visits lose their children, then the top is cut."""
+        head = _row(self.root, 0, now_ms)
         rows = list(_rows(self.root, now_ms, fold=False))
-        if len(rows) > limit:
+        if len(rows) >= limit:
             rows = list(_rows(self.root, now_ms, fold=True))
-        if len(rows) > limit:
-            hidden = len(rows) - limit + 1
-            above = Row(depth=0, state="skipped", label=f"{hidden:,} more above", note="", seconds=None)
-            rows = [above, *rows[hidden:]]
-        return rows
+        if len(rows) >= limit:
+            hidden = len(rows) - limit + 2
+            rows = [_counted(f"{hidden:,} more above", 1), *rows[hidden:]]
+        return [head, *rows]
 
     def _place(self, path: Path, at_ms: int) -> Visit | None:
         """The visit of `path`, made with its parents if need be; None below a crowd, where visits are only counted."""
@@ -113,9 +123,7 @@ class RunTree:
         return visit
 
     def _drop_oldest(self, parent: Visit) -> None:
-        finished = next(
-            (child for child in parent.children.values() if child.state not in ("running", "retrying")), None
-        )
+        finished = next((child for child in parent.children.values() if child.state not in UNDER_WAY), None)
         if finished is not None:
             del parent.children[finished.path]
             parent.dropped += 1
@@ -145,13 +153,12 @@ class RunTree:
 def _settle(visits: Iterable[Visit], state: State) -> None:
     """What is around them ended, so nothing of them is under way any more."""
     for visit in visits:
-        if visit.state in ("running", "retrying"):
+        if visit.state in UNDER_WAY:
             visit.state = state
 
 
 def _change(visit: Visit, kind: str, data: Mapping[str, Json]) -> None:
-    error = data.get("error")
-    message = str(error.get("message", "")) if isinstance(error, dict) else ""
+    message = _message(data)
     match kind:
         case Kind.NODE_FINISHED:
             visit.state = Status(str(data.get("status", Status.SUCCESS))).value
@@ -165,16 +172,28 @@ def _change(visit: Visit, kind: str, data: Mapping[str, Json]) -> None:
             visit.state = "running"
 
 
-def _rows(parent: Visit, now_ms: int, *, fold: bool, depth: int = 0) -> Iterator[Row]:
+def _message(data: Mapping[str, Json]) -> str:
+    error = data.get("error")
+    return str(error.get("message", "")) if isinstance(error, dict) else ""
+
+
+def _counted(label: str, depth: int) -> Row:
+    return Row(depth=depth, state="skipped", label=label, note="", seconds=None)
+
+
+def _row(visit: Visit, depth: int, now_ms: int) -> Row:
+    seconds = visit.duration_ms / 1000 if visit.duration_ms is not None else None
+    if visit.state in UNDER_WAY:
+        seconds = max(0, now_ms - visit.since_ms) / 1000
+    return Row(depth=depth, state=visit.state, label=visit.label, note=_note(visit), seconds=seconds)
+
+
+def _rows(parent: Visit, now_ms: int, *, fold: bool, depth: int = 1) -> Iterator[Row]:
     if parent.dropped:
-        yield Row(depth=depth, state="skipped", label=f"{parent.dropped:,} earlier", note="", seconds=None)
+        yield _counted(f"{parent.dropped:,} earlier", depth)
     for visit in parent.children.values():
-        under_way = visit.state in ("running", "retrying")
-        seconds = visit.duration_ms / 1000 if visit.duration_ms is not None else None
-        if under_way:
-            seconds = max(0, now_ms - visit.since_ms) / 1000
-        yield Row(depth=depth, state=visit.state, label=visit.label, note=_note(visit), seconds=seconds)
-        if under_way or not fold:
+        yield _row(visit, depth, now_ms)
+        if not fold or any(below.state in UNDER_WAY for below in _below(visit)):
             yield from _rows(visit, now_ms, fold=fold, depth=depth + 1)
 
 

@@ -16,8 +16,10 @@ def feed(tree: RunTree, *events: tuple[str, str, dict[str, Json]]) -> RunTree:
 
 
 def shown(tree: RunTree, limit: int = 50) -> list[str]:
-    """Rows as `depth state label note`, times left out."""
-    return [f"{'  ' * r.depth}{r.state} {r.label} {r.note}".rstrip() for r in tree.rows(limit, 2_000)]
+    """Rows below the run's own as `depth state label note`, times left out."""
+    rows = tree.rows(limit, 2_000)
+    assert len(rows) <= limit
+    return [f"{'  ' * (row.depth - 1)}{row.state} {row.label} {row.note}".rstrip() for row in rows[1:]]
 
 
 def finished(path: str, **data: Json) -> tuple[str, str, dict[str, Json]]:
@@ -45,7 +47,15 @@ def test_visits_are_shown_in_order_with_their_state() -> None:
 
 def test_a_running_visit_shows_how_long_it_runs() -> None:
     tree = feed(RunTree(), ("node.started", "slow", {}), finished("done", ms=250.0))
-    assert [row.seconds for row in tree.rows(10, 3_500)] == [2.5, 0.25]
+    assert [row.seconds for row in tree.rows(10, 3_500)[1:]] == [2.5, 0.25]
+
+
+def test_the_first_row_is_the_run_itself() -> None:
+    tree = feed(RunTree(), ("run.started", "", {"graph": "desk"}))
+    assert [(row.state, row.label, row.seconds) for row in tree.rows(10, 4_000)] == [("running", "desk", 3.0)]
+    tree.apply("run.failed", Path(""), 6_000, {"error": {"kind": "E", "message": "no"}})
+    row = tree.rows(10, 9_000)[0]
+    assert (row.state, row.label, row.note, row.seconds) == ("error", "desk", "no", 5.0)
 
 
 def test_branches_and_rounds_stand_below_their_node() -> None:
@@ -88,14 +98,20 @@ def test_a_long_routing_cycle_keeps_its_latest_visits() -> None:
 
 def test_rows_fit_the_limit_and_the_end_is_what_stays() -> None:
     tree = feed(RunTree(), *(finished(f"step{number}") for number in range(30)), ("node.started", "last", {}))
-    rows = shown(tree, limit=5)
+    rows = shown(tree, limit=6)
     assert rows == ["skipped 27 more above", "success step27", "success step28", "success step29", "running last"]
 
 
 def test_finished_groups_are_folded_before_anything_is_cut() -> None:
     tree = feed(RunTree(), ("fork.opened", "spread", {"branches": 4}))
     feed(tree, *(finished(f"spread.{index}/search") for index in range(4)), finished("spread"), finished("next"))
-    assert shown(tree, limit=3) == ["success spread 4 of 4 branches", "success next"]
+    assert shown(tree, limit=4) == ["success spread 4 of 4 branches", "success next"]
+
+
+def test_a_finished_router_with_running_members_is_not_folded() -> None:
+    tree = feed(RunTree(), *(finished(f"step{number}") for number in range(9)), finished("route"))
+    feed(tree, ("node.started", "route/answer", {}))
+    assert shown(tree, limit=5) == ["skipped 8 more above", "success step8", "success route", "  running answer"]
 
 
 def test_what_was_under_way_when_the_run_ended_is_not_shown_as_running() -> None:

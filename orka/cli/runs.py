@@ -1,0 +1,132 @@
+"""`orka runs list`, `show` and `events`: what is in the registry and in the journals. Reads only."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from orka.cli.exits import Exit
+from orka.cli.interrupt import run_until_stopped
+from orka.cli.lookup import find_run
+from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text
+from orka.clock import iso
+from orka.runs import RunEvent, RunInfo, RunReport, Runs, VisitInfo, open_runs
+from orka.settings import Settings
+from orka.types import RunStatus
+
+RunArgument = Annotated[str, Parameter(name="RUN", help="A run id, or the beginning of one.")]
+AsJson = Annotated[bool, Parameter(help="Print JSON.")]
+
+
+def list_runs(
+    *,
+    status: Annotated[RunStatus | None, Parameter(help="Only runs of this status.")] = None,
+    limit: Annotated[int, Parameter(help="At most so many.")] = 50,
+    stale: Annotated[bool, Parameter(help="Only runs under way that no process executes.")] = False,
+    json: AsJson = False,
+) -> int:
+    """List runs, newest first."""
+
+    async def work(runs: Runs) -> None:
+        found = await runs.list(status=status, limit=limit, stale=stale)
+        if json:
+            print_json([_info(info) for info in found])
+        elif found:
+            rows = ((i.run_id, _status(i), i.graph, iso(i.created_ms)[:19], safe_line(i.input, 60)) for i in found)
+            print_table(("RUN", "STATUS", "GRAPH", "STARTED", "INPUT"), rows)
+
+    return _with_runs(work)
+
+
+def show(run: RunArgument, /, *, json: AsJson = False) -> int:
+    """Show one run and its visits, in the order in which they ended."""
+
+    async def work(runs: Runs) -> None:
+        report = await runs.show(await find_run(runs, run))
+        if json:
+            print_json(
+                {
+                    **_info(report.info),
+                    "error": report.error,
+                    "error_path": report.error_path,
+                    "visits": [asdict(visit) for visit in report.visits],
+                }
+            )
+        else:
+            _print_report(report)
+
+    return _with_runs(work)
+
+
+def events(
+    run: RunArgument,
+    /,
+    *,
+    follow: Annotated[bool, Parameter(help="Wait for more until the run ends.")] = False,
+    after: Annotated[str, Parameter(name="--from", help="Begin after the event of this id.")] = "0",
+    json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
+) -> int:
+    """Print a run's events in order."""
+
+    async def work(runs: Runs) -> None:
+        async for event in runs.events(await find_run(runs, run), after=after, follow=follow):
+            if json:
+                print(render_json(asdict(event), indent=None), flush=follow)
+            else:
+                print(_line(event), flush=follow)
+
+    return _with_runs(work)
+
+
+def _with_runs(work: Callable[[Runs], Awaitable[None]]) -> int:
+    async def main() -> int:
+        async with open_runs(Settings.from_environment()) as runs:
+            await work(runs)
+        return Exit.OK
+
+    return run_until_stopped(main)
+
+
+def _info(info: RunInfo) -> dict[str, Any]:
+    return {**asdict(info), "stale": info.stale}
+
+
+def _status(info: RunInfo) -> str:
+    return "stale" if info.stale else info.status.value
+
+
+def _line(event: RunEvent) -> str:
+    """One event for people: id, time, kind, path, and what matters of its data."""
+    shown = {
+        name: event.data[name] for name in ("status", "error", "output", "input", "branches") if name in event.data
+    }
+    facts = safe_line(render_json(shown, indent=None), 200) if shown else ""
+    return f"{event.id}  {iso(event.at_ms)[11:23]}  {event.kind:<14}  {safe_line(event.path)}  {facts}".rstrip()
+
+
+def _print_report(report: RunReport) -> None:
+    info = report.info
+    facts = {
+        "run": info.run_id,
+        "status": _status(info) + (f" (executed by {info.holder})" if info.lease_left_ms else ""),
+        "graph": f"{info.graph} ({info.digest})",
+        "input": safe_line(info.input),
+        "started": iso(info.created_ms),
+        "ended": iso(info.ended_ms) if info.ended_ms else "-",
+        "generation": str(info.generation),
+        "entries": str(info.entries),
+    }
+    if report.error:
+        facts["error"] = safe_line(f"{report.error_path or 'run'}: {report.error}")
+    for name, value in facts.items():
+        print(f"{name:<11} {safe_text(value)}")
+    print()
+    print_table(("PATH", "STATUS", "TIME", "ATTEMPTS", "ERROR"), (_visit(visit) for visit in report.visits))
+
+
+def _visit(visit: VisitInfo) -> tuple[str, ...]:
+    time = "" if visit.duration_ms is None else f"{visit.duration_ms / 1000:.3f} s"
+    return visit.path, visit.status, time, str(visit.attempts), safe_line(visit.error or "", 200)

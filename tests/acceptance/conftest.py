@@ -1,0 +1,78 @@
+"""The `orka` command in real processes, on the session's private server."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from orka.settings import Settings
+
+Completed = subprocess.CompletedProcess[str]
+
+
+class Orka:
+    """Runs `orka ARGUMENTS` in `folder`; what is still running at the end of the test is killed."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        self.folder = folder
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ORKA_", "REDIS_")) and k != "PYTHONPATH"}
+        self.environment = {**inherited, "ORKA_HOME": str(settings.home), "ORKA_SERVER_LINGER": "0"}
+        self.command = [sys.executable, "-m", "orka.cli.main"]
+        self._started: list[subprocess.Popen[str]] = []
+
+    def __call__(self, *arguments: str, stdin: str = "", **environment: str) -> Completed:
+        return subprocess.run(
+            [*self.command, *arguments],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            cwd=self.folder,
+            env={**self.environment, **environment},
+            check=False,
+        )
+
+    def start(self, *arguments: str, **streams: int) -> "subprocess.Popen[str]":
+        """A process under way; its own session, so that signals of the test reach it alone."""
+        process = subprocess.Popen(
+            [*self.command, *arguments],
+            stdin=streams.get("stdin", subprocess.DEVNULL),
+            stdout=streams.get("stdout", subprocess.PIPE),
+            stderr=streams.get("stderr", subprocess.PIPE),
+            text=True,
+            cwd=self.folder,
+            env=self.environment,
+            start_new_session=True,
+        )
+        self._started.append(process)
+        return process
+
+    def close(self) -> None:
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            for stream in (process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+
+
+@pytest.fixture
+def orka(tmp_path: Path, redis_settings: Settings) -> Iterator[Orka]:
+    command = Orka(tmp_path, redis_settings)
+    yield command
+    command.close()
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[[str, str], str]:
+    """Writes a file into the test's folder and gives its name."""
+
+    def write_file(name: str, text: str) -> str:
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        return name
+
+    return write_file

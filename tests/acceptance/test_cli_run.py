@@ -1,0 +1,182 @@
+"""`orka run` and `orka resume` as a shell sees them: standard output, standard error and the exit code."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from servers import wait_until
+
+GREET = """
+orchestrator: {id: greet, strategy: sequential, agents: [hello]}
+agents:
+  - {id: hello, type: template, prompt: "Hello, {{ input }}!"}
+"""
+ECHO = """
+orchestrator: {id: echo, strategy: sequential, agents: [back]}
+agents:
+  - {id: back, type: echo}
+"""
+FAIL = """
+orchestrator: {id: fail, strategy: sequential, agents: [first, bad]}
+agents:
+  - {id: first, type: echo}
+  - {id: bad, type: failing, message: "no luck today", on_error: stop}
+"""
+CALL = """
+orchestrator: {id: call, strategy: sequential, agents: [work]}
+agents:
+  - {id: work, type: function, function: "mine.tools:shout", on_error: stop}
+"""
+
+Write = Callable[[str, str], str]
+
+
+def test_a_piped_answer_is_alone_on_standard_output(orka, write: Write) -> None:
+    done = orka("run", write("greet.yml", GREET), "Ada")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello, Ada!\n", "")
+
+
+def test_a_value_that_is_no_string_is_printed_as_json(orka, write: Write) -> None:
+    done = orka("--json-input", "run", write("echo.yml", ECHO), '{"a": [1, null]}')
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"a": [1, None]})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "stdin", "answer"),
+    [
+        (("-",), "from a pipe\n", "from a pipe\n"),
+        (("--", "-"), "from a pipe\n", "-\n"),
+        (("--", "-5 degrees"), "", "-5 degrees\n"),
+        (("--json-input", "-"), '"quoted"\n', "quoted\n"),
+        (("--json-input", "input.json"), "", "in a file\n"),
+        (("",), "", "\n"),
+    ],
+)
+def test_the_input_may_come_from_elsewhere(
+    arguments: tuple[str, ...], stdin: str, answer: str, orka, write: Write
+) -> None:
+    write("input.json", '"in a file"')
+    done = orka("run", write("echo.yml", ECHO), *arguments, stdin=stdin)
+    assert (done.returncode, done.stdout) == (0, answer)
+
+
+def test_json_prints_the_log(orka, write: Write) -> None:
+    done = orka("run", write("fail.yml", FAIL.replace(", on_error: stop", "")), "x", "--json")
+    log = json.loads(done.stdout)
+    assert [(entry["agent_id"], entry["payload"]["status"]) for entry in log] == [
+        ("first", "success"),
+        ("bad", "error"),
+    ]
+
+
+def test_watch_without_a_terminal_prints_lines_on_standard_error(orka, write: Write) -> None:
+    done = orka("run", write("greet.yml", GREET), "Ada", "--watch")
+    assert done.stdout == "Hello, Ada!\n"
+    assert done.stderr == "run run.started\nhello success\nrun run.completed\n"
+
+
+def test_a_failed_run_is_one_message_and_exit_code_1(orka, write: Write) -> None:
+    done = orka("run", write("fail.yml", FAIL), "x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "error: " in done.stderr
+    assert "no luck today" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "orka resume " in done.stderr
+
+
+def test_verbose_adds_the_traceback(orka, write: Write) -> None:
+    done = orka("-v", "run", write("fail.yml", FAIL), "x")
+    assert done.returncode == 1
+    assert "Traceback (most recent call last)" in done.stderr
+
+
+def test_functions_are_called_only_with_permission(orka, write: Write, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    write("mine/__init__.py", "")
+    write("mine/tools.py", "def shout(task):\n    return task.text.upper()\n")
+    file = write("call.yml", CALL)
+    refused = orka("run", file, "hi")
+    assert refused.returncode == 1
+    assert "--allow-functions" in refused.stderr
+    assert orka("run", file, "hi", "--allow-functions=other,mine.other").returncode == 1
+    for permission in ("--allow-functions", "--allow-functions=mine", "--allow-functions=other,mine.tools"):
+        done = orka("run", file, "hi", permission)
+        assert (done.returncode, done.stdout) == (0, "HI\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "nowhere.yml", "x"), "nowhere.yml"),
+        (("run", "broken.yml", "x"), "broken.yml:2:"),
+        (("run", "greet.yml", "x", "--jsno"), "Did you mean --json"),
+        (("run", "greet.yml"), "orka run --help"),
+        (("rnu", "greet.yml", "x"), 'Did you mean "run"'),
+        (("run", "greet.yml", "x", "--watch", "--quiet"), "exclude each other"),
+        (("run", "greet.yml", "{", "--json-input"), "is not JSON"),
+        (("resume", "019", "--graph", "broken.yml"), ""),
+    ],
+)
+def test_a_mistake_of_the_user_is_explained_with_exit_code_2(
+    arguments: tuple[str, ...], message: str, orka, write: Write
+) -> None:
+    write("greet.yml", GREET)
+    write("broken.yml", "\norchestrator: {id: x, agents: [gone]}\nagents: []\n")
+    done = orka(*arguments)
+    assert (done.returncode, done.stdout) == (2 if message else 5, "")
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_bad_setting_is_named(orka, write: Write) -> None:
+    done = orka("run", write("greet.yml", GREET), "x", ORKA_LEASE="soon")
+    assert done.returncode == 2
+    assert "ORKA_LEASE" in done.stderr
+
+
+def test_an_unreachable_redis_is_exit_code_3(orka, write: Write) -> None:
+    done = orka("run", write("greet.yml", GREET), "x", REDIS_URL="redis://127.0.0.1:1/0")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "127.0.0.1:1" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def newest(orka) -> str:
+    return json.loads(orka("runs", "list", "--json").stdout)[0]["run_id"]
+
+
+def test_a_completed_run_resumed_gives_its_stored_answer(orka, write: Write) -> None:
+    orka("run", write("greet.yml", GREET), "Ada")
+    run_id = newest(orka)
+    done = orka("resume", run_id)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello, Ada!\n", "")
+    log = orka("resume", run_id, "--json")
+    assert [entry["agent_id"] for entry in json.loads(log.stdout)] == ["hello"]
+
+
+def test_an_unknown_run_is_exit_code_5(orka) -> None:
+    for run_id in ("00000000-0000-7000-8000-000000000000", "ffff"):
+        done = orka("resume", run_id)
+        assert (done.returncode, done.stdout) == (5, "")
+        assert run_id in done.stderr
+
+
+def test_the_beginning_of_a_run_id_is_enough_while_it_is_unique(orka, write: Write) -> None:
+    file = write("echo.yml", ECHO)
+    orka("run", file, "one")
+    orka("run", file, "two")
+    run_id = newest(orka)
+    assert orka("resume", run_id[:-4]).stdout == "two\n"
+    several = orka("resume", run_id[:2])
+    assert several.returncode == 2
+    assert run_id in several.stderr
+
+
+def test_a_run_that_is_alive_is_not_resumed_by_another_process(orka, write: Write, tmp_path: Path) -> None:
+    file = write("slow.yml", ECHO.replace("id: echo", "id: slow").replace("type: echo", "type: echo, delay: 50"))
+    running = orka.start("run", file, "x")
+    wait_until(lambda: '"slow"' in orka("runs", "list", "--status", "running", "--json").stdout, 20)
+    refused = orka("resume", newest(orka))
+    assert refused.returncode == 4
+    assert f"pid {running.pid}" in refused.stderr

@@ -1,0 +1,72 @@
+"""On a terminal: a tree of the nodes while the run goes on, then the answer; run data cannot send escape sequences."""
+
+import os
+import pty
+import select
+import time
+from collections.abc import Callable
+
+Write = Callable[[str, str], str]
+
+SPREAD = """
+orchestrator: {id: spread, strategy: sequential, agents: [all, together, answer]}
+agents:
+  - {id: all, type: fork, targets: [[left], [right]]}
+  - {id: left, type: echo, delay: 0.3}
+  - {id: right, type: failing, message: "bad\\e[2Jnews [bold]"}
+  - {id: together, type: join, group: all}
+  - {id: answer, type: template, prompt: "{{ input }}"}
+"""
+MANY = """
+orchestrator: {id: many, strategy: sequential, agents: [each]}
+agents:
+  - {id: each, type: map, items: "range(300) | list", as: item, agents: [work]}
+  - {id: work, type: echo, prompt: "{{ item }}"}
+"""
+
+
+def on_a_terminal(orka, *arguments: str, seconds: float = 30) -> tuple[int, str]:
+    """Exit code and everything that the terminal was sent, standard output and standard error together."""
+    controller, terminal = pty.openpty()
+    orka.environment |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
+    process = orka.start(*arguments, stdin=terminal, stdout=terminal, stderr=terminal)
+    os.close(terminal)
+    deadline = time.monotonic() + seconds
+    sent = b""
+    while time.monotonic() < deadline:
+        ready, _, _ = select.select([controller], [], [], 0.1)
+        try:
+            piece = os.read(controller, 65536) if ready else b""
+        except OSError:  # Linux: the last process has closed the terminal
+            break
+        sent += piece
+        if not piece and process.poll() is not None:
+            break
+    os.close(controller)
+    return process.wait(timeout=5), sent.decode()
+
+
+def test_a_terminal_shows_a_tree_and_then_the_answer(orka, write: Write) -> None:
+    code, shown = on_a_terminal(orka, "run", write("spread.yml", SPREAD), "the answer")
+    assert code == 0
+    for part in ("spread", "2 of 2 branches, 1 failed", "0: left", "1: right", "together", "bad\\x1b[2Jnews [bold]"):
+        assert part in shown
+    assert shown.rstrip().endswith("the answer")
+    assert shown.count("\x1b[?25h") >= 1
+
+
+def test_escape_sequences_of_run_data_do_not_reach_a_terminal(orka, write: Write) -> None:
+    _, shown = on_a_terminal(orka, "run", write("spread.yml", SPREAD), "wiped \x1b[2J\x9b1m out")
+    assert "\x1b[2J" not in shown
+    assert "wiped \\x1b[2J\\x9b1m out" in shown
+
+
+def test_quiet_draws_nothing(orka, write: Write) -> None:
+    assert on_a_terminal(orka, "run", write("spread.yml", SPREAD), "only this", "--quiet") == (0, "only this\r\n")
+
+
+def test_many_branches_are_one_counter(orka, write: Write) -> None:
+    code, shown = on_a_terminal(orka, "run", write("many.yml", MANY), "x")
+    assert code == 0
+    assert "300 of 300 branches" in shown
+    assert "work" not in shown.split("300 of 300 branches")[0]
