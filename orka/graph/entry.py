@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from orka.graph.diagnostics import Findings, Mark
 from orka.graph.fields import quote_hint, settle
-from orka.graph.models import ControlKeys, NodeKeys, RetryKeys, ScopeKeys
+from orka.graph.models import KINDS, ControlKeys, NodeKeys, RetryKeys, ScopeKeys
 from orka.graph.nodes import NO_RETRY, Node, Policy, Retry
 from orka.graph.outline import Area, Definition, Mention, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
@@ -20,7 +20,7 @@ K = TypeVar("K", bound=ControlKeys)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
-    """One mapping of `agents:` that turned out to be a control node."""
+    """One mapping of `agents:` whose id and type are settled."""
 
     id: NodeId
     type: str
@@ -37,7 +37,7 @@ class Entry:
 
     @property
     def owner(self) -> str:
-        return f"{self.type} {self.id!r}"
+        return f"{self.type if self.type in KINDS else 'agent'} {self.id!r}"
 
     def error(self, message: str, at: Mark, *, hint: str | None = None, key: str | None = None) -> None:
         self.findings.error(message, at, hint=hint, agent=self.id, key=key)

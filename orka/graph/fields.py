@@ -23,7 +23,7 @@ _EXPECTED: Mapping[str, str] = {
     "int_from_float": "a whole number",
     "int_parsing_size": "a smaller number",
     "number_expected": "a number",
-    "name_expected": "a name of letters, digits and '_'",
+    "name_expected": "a name of letters, digits and '_' that templates do not know yet",
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",

@@ -1,71 +1,54 @@
 """The keys of a graph file, as pydantic models: the one source of validation, key reference and JSON Schema.
 
-Field descriptions are the reference that users read. Only files are parsed with these; the runtime uses `nodes.py`.
+The docstrings are what users read there. Only files are parsed with these; the runtime uses `nodes.py`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
-"""A key that files may have and that changes nothing."""
-
-
-def _number(value: object) -> object:
-    # YAML's yes/no would become 1/0.
-    if isinstance(value, bool):
-        raise PydanticCustomError("number_expected", "a number is expected")
-    return value
-
-
-def _variable(value: object) -> object:
-    if isinstance(value, str) and not (value.isidentifier() and value.isascii()):
-        raise PydanticCustomError("name_expected", "a name is expected")
-    return value
-
-
-def _one_or_many(value: object) -> object:
-    return [value] if isinstance(value, str) else value
-
-
-Whole: TypeAlias = Annotated[int, BeforeValidator(_number)]
-Number: TypeAlias = Annotated[float, BeforeValidator(_number), Field(allow_inf_nan=False)]
-Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
-Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
-"""An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
-Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
-Label: TypeAlias = str | int | float
+from orka.graph.values import (
+    Attempts,
+    Factor,
+    Fraction,
+    Ignored,
+    Label,
+    Names,
+    Number,
+    Pause,
+    Positive,
+    Rounds,
+    Seconds,
+    Texts,
+    Variable,
+)
 
 
 class Keys(BaseModel):
     """Base of every mapping of a file. Keys it does not know are kept, and reported by `fields.check_keys`."""
 
-    model_config = ConfigDict(extra="allow", protected_namespaces=(), use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
 class RetryKeys(Keys):
     """When a failed attempt is repeated."""
 
-    attempts: Annotated[Whole, Field(ge=0, le=1000)] = 3
+    attempts: Attempts = 3
     """Attempts in all, the first included."""
-    delay: Annotated[Number, Field(ge=0)] | None = None
+    delay: Pause | None = None
     """Seconds before the second attempt. Default 0.5."""
-    backoff: Annotated[Number, Field(ge=0)] | None = None
+    backoff: Pause | None = None
     """Another name of `delay`."""
-    factor: Annotated[Number, Field(ge=1)] = 2.0
+    factor: Factor = 2.0
     """Each further delay is this many times the one before."""
-    max_delay: Annotated[Number, Field(ge=0)] = 60.0
+    max_delay: Pause = 60.0
     """Seconds; no delay is longer."""
-    jitter: Annotated[Number, Field(ge=0, le=1)] = 0.1
+    jitter: Fraction = 0.1
     """Fraction of the delay that is drawn at random in both directions."""
     on: Texts = []
     """Class names of the errors that are retried, one or a list; none: every error."""
-
-
-Attempts: TypeAlias = Annotated[Whole, Field(ge=0, le=1000)]
 
 
 class NodeKeys(Keys):
@@ -80,7 +63,7 @@ class NodeKeys(Keys):
     node itself."""
     depends_on: Names = None
     """Ids that run earlier when they are in the same list, one or several."""
-    timeout: Annotated[Number, Field(gt=0)] | None = None
+    timeout: Seconds | None = None
     """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
     retry: Attempts | RetryKeys | None = None
     """Attempts in all, or a mapping (see [retry](#retry))."""
@@ -88,7 +71,7 @@ class NodeKeys(Keys):
     """`stop` ends the run when this node fails; `continue` (default) records the error and goes on."""
     is_terminal: bool = False
     """This node's response is the value of the run."""
-    max_concurrency: Annotated[Whole, Field(ge=1)] | None = None
+    max_concurrency: Positive | None = None
     """At once: calls of an agent in one process, branches of a fork, items of a map."""
     description: Ignored = None
     """For readers; ignored."""
@@ -148,7 +131,7 @@ class JoinKeys(ControlKeys):
     """Id of the fork. May be left out when there is exactly one."""
     mode: Literal["all", "any", "quorum"] = "all"
     """`any`: the first branch that succeeds is enough and the others are cancelled; `quorum`: `min_success` are."""
-    min_success: Annotated[Whole, Field(ge=1)] | None = None
+    min_success: Positive | None = None
     """Branches that must succeed, with `mode: quorum`."""
     on_failure: Literal["continue", "fail"] = "continue"
     """`fail`: one failed branch fails the join (with `mode: all`)."""
@@ -205,10 +188,10 @@ class CognitionKeys(Keys):
     """What a loop learns from the texts of a round."""
 
     enabled: bool = True
-    """False switches it off."""
+    """`false` switches it off."""
     extract_patterns: dict[str, Texts] = {}
     """Category (`insights`, `improvements`, `mistakes`) -> regular expressions; group 1 is kept."""
-    max_length_per_category: Annotated[Whole, Field(ge=1)] = 300
+    max_length_per_category: Positive = 300
     """Characters kept per category."""
     agent_priorities: Ignored = None
     """Accepted and ignored."""
@@ -219,7 +202,7 @@ class LoopKeys(ControlKeys):
 
     internal_workflow: dict[str, Any]
     """The body: `orchestrator:` with its own `agents` list, and `agents:`. Agents of the outer file may be named."""
-    max_loops: Annotated[Whole, Field(ge=1, le=100_000)] = 5
+    max_loops: Rounds = 5
     """Rounds at most."""
     score_threshold: Number = 0.8
     """Score, 0 to 1, that ends the loop."""
@@ -265,7 +248,7 @@ class ScopeKeys(Keys):
     """Name of the graph."""
     agents: list[Any]
     """Ids to run, in order; `depends_on` may move them. An agent may also stand here in full."""
-    timeout: Annotated[Number, Field(gt=0)] | None = None
+    timeout: Seconds | None = None
     """For agents that give no `timeout` of their own."""
     retry: Attempts | RetryKeys | None = None
     """For agents that give no `retry` of their own."""
@@ -296,9 +279,9 @@ class ScopeKeys(Keys):
 class OrchestratorKeys(ScopeKeys):
     """Keys of the file's `orchestrator:`."""
 
-    max_steps: Annotated[Whole, Field(ge=1)] = 10_000
+    max_steps: Positive = 10_000
     """Steps of a run at most; ends routing cycles."""
-    deadline: Annotated[Number, Field(gt=0)] | None = None
+    deadline: Seconds | None = None
     """Seconds that a run may take in all."""
     durability: Literal["group", "strict"] = "group"
     """`strict`: every step is stored before the next begins."""

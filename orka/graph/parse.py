@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from orka.errors import ConfigError
+from orka.graph.agents import read_agent
 from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
 from orka.graph.entry import Entry, policy_of, read_names
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
 from orka.graph.kinds import TypeName, known_types, resolve_type
-from orka.graph.models import KINDS, AgentKeys, FileKeys, OrchestratorKeys, ScopeKeys
-from orka.graph.nodes import DEFAULT_POLICY, AgentNode, Limits, Policy
-from orka.graph.outline import Area, Definition, Mention, Text
+from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
+from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
+from orka.graph.outline import Area, Definition, Mention
 from orka.graph.spec import AgentSpecs
 from orka.graph.tree import Entry as TreeEntry
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
@@ -22,10 +23,11 @@ from orka.types import Json, NodeId
 
 _BAD_ID = re.compile(r"[^\w \-:@+]")
 """What an id may not hold. Points, slashes and brackets separate the steps of a path, commas the ids of a list."""
-_CONSUMED = frozenset(keys_of(AgentKeys)) - {"capabilities", "metadata", "description", "name"}
-"""Common keys that have a field of `AgentNode`; the others become its options."""
-_LABELS = frozenset({"description", "name"})
-"""Common keys that are options only of types that declare them."""
+_EFFECTLESS: Mapping[str, frozenset[str]] = {
+    "is_terminal": frozenset({"router", "fork", "join", "map"}),
+    "max_concurrency": frozenset({"router", "join", "failover", "loop"}),
+}
+"""Common keys that mean nothing to some kinds."""
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
 _NOT_OPTIONS = frozenset(
     {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
@@ -172,9 +174,21 @@ class _Parser:
         found = self._type(table, node_id, at)
         if found is None:
             return Definition(id=node_id, type="", at=at, node=None)
-        if found.kind == "control":
-            return self._control(found, table, node_id, at, area, defaults)
-        return self._agent(found, table, node_id, at, defaults)
+        entry = Entry(
+            id=node_id,
+            type=found.name,
+            table=table,
+            at=at,
+            area=area,
+            defaults=defaults,
+            findings=self._findings,
+            parse_node=self.node,
+            parse_area=self.body,
+        )
+        if found.kind != "control":
+            return read_agent(entry, found)
+        _check_control(entry)
+        return READERS[found.name](entry)
 
     def _id(self, tree: MapTree) -> NodeId | None:
         value = tree.value("id")
@@ -234,8 +248,7 @@ class _Parser:
                 agent=node_id,
                 key="type",
             )
-            return None
-        if found.kind == "planned":
+        elif found.kind == "planned":
             self._findings.error(
                 f"type {found.name!r} is known but this version has no agent for it yet",
                 value.at,
@@ -244,101 +257,17 @@ class _Parser:
             )
         return found
 
-    def _control(
-        self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark, area: Area, defaults: Policy
-    ) -> Definition:
-        owner = f"{found.name} {node_id!r}"
-        models = (KINDS[found.name],)
-        nested = table.value("map") if found.name == "map" else None
-        if isinstance(nested, MapTree):
-            check_keys(nested, models, self._findings, owner=f"'map' of {owner}", agent=node_id)
-            check_keys(without(table, ("map",)), models, self._findings, owner=owner, agent=node_id)
-        else:
-            check_keys(table, models, self._findings, owner=owner, agent=node_id)
-        entry = Entry(
-            id=node_id,
-            type=found.name,
-            table=table,
-            at=at,
-            area=area,
-            defaults=defaults,
-            findings=self._findings,
-            parse_node=self.node,
-            parse_area=self.body,
-        )
-        return READERS[found.name](entry)
 
-    def _agent(self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark, defaults: Policy) -> Definition:
-        owner = f"agent {node_id!r}"
-        common = settle(table, AgentKeys, self._findings, owner=owner, agent=node_id, at=at)
-        prompt = table.value("prompt")
-        named = read_names(table.value("depends_on"), "depends_on", node_id, owner, self._findings)
-        options = self._options(found, table, node_id, at)
-        texts = _texts(node_id, prompt, without(table, _CONSUMED))
-        node = None
-        if common is not None and options is not None:
-            node = AgentNode(
-                id=node_id,
-                type=found.name,
-                prompt=common.prompt,
-                options=options,
-                policy=policy_of(common, defaults),
-                max_concurrency=common.max_concurrency,
-                terminal=common.is_terminal,
-                line=at.line,
-            )
-        return Definition(id=node_id, type=found.name, at=at, node=node, depends_on=named, texts=texts)
-
-    def _options(self, found: TypeName, table: MapTree, node_id: NodeId, at: Mark) -> dict[str, Json] | None:
-        """Every key that is not common to all agents, the type's own ones validated and with their defaults."""
-        if found.spec is None:
-            return {}
-        model = found.spec.options
-        owner = f"agent {node_id!r}"
-        check_keys(table, (AgentKeys, model), self._findings, owner=owner, agent=node_id)
-        table = _with_implied(table, found.implied, at)
-        declared = frozenset(keys_of(model))
-        labels = frozenset[str]() if model.model_config.get("extra") == "allow" else _LABELS
-        kept = as_options(without(table, (_CONSUMED | labels | declared)))
-        settled = settle(table, model, self._findings, owner=f"{owner} ({found.name})", agent=node_id, at=at)
-        if settled is None:
-            return None
-        return kept | settled.model_dump(mode="json", by_alias=True)
-
-
-def _with_implied(table: MapTree, implied: Mapping[str, Json], at: Mark) -> MapTree:
-    """Options that an alias of the type stands for, put in where the file says nothing."""
-    for name, value in implied.items():
-        tree = _tree_of(value, at)
-        own = table.value(name)
-        if isinstance(own, MapTree) and isinstance(tree, MapTree):
-            tree = merged(own, tree)
-            table = without(table, (name,))
-        table = merged(table, MapTree((TreeEntry(Scalar(name, name, at), tree),), at))
-    return table
-
-
-def _tree_of(value: Json, at: Mark) -> Tree:
-    if isinstance(value, dict):
-        entries = (TreeEntry(Scalar(key, key, at), _tree_of(item, at)) for key, item in value.items())
-        return MapTree(tuple(entries), at)
-    if isinstance(value, list):
-        return ListTree(tuple(_tree_of(item, at) for item in value), at)
-    return Scalar(value, str(value), at)
-
-
-def _texts(node_id: NodeId, prompt: Tree | None, options: MapTree) -> tuple[Text, ...]:
-    """The prompt, and the options that look like templates."""
-    found: list[Text] = []
-    if isinstance(prompt, Scalar) and isinstance(prompt.value, str):
-        found.append(Text(owner=node_id, key="prompt", scalar=prompt))
-    waiting: list[tuple[str, Tree]] = [(entry.key.text, entry.value) for entry in options.entries]
-    while waiting:
-        key, tree = waiting.pop()
-        if isinstance(tree, MapTree):
-            waiting += ((key, entry.value) for entry in tree.entries)
-        elif isinstance(tree, ListTree):
-            waiting += ((key, item) for item in tree.items)
-        elif isinstance(tree.value, str) and ("{{" in tree.text or "{%" in tree.text):
-            found.append(Text(owner=node_id, key=key, scalar=tree, certain=False))
-    return tuple(found)
+def _check_control(entry: Entry) -> None:
+    """Warns of keys that a control node does not know, or that mean nothing to its kind."""
+    models = (KINDS[entry.type],)
+    table = entry.table
+    nested = table.value("map") if entry.type == "map" else None
+    if isinstance(nested, MapTree):
+        check_keys(nested, models, entry.findings, owner=f"'map' of {entry.owner}", agent=entry.id)
+        table = without(table, ("map",))
+    check_keys(table, models, entry.findings, owner=entry.owner, agent=entry.id)
+    for key, kinds in _EFFECTLESS.items():
+        value = table.value(key)
+        if entry.type in kinds and isinstance(value, Scalar) and value.value:
+            entry.warning(f"{key!r} has no effect on {entry.owner}", value.at, key=key)

@@ -47,12 +47,12 @@ def json_schema(specs: AgentSpecs) -> dict[str, Any]:
     agent["required"] = ["id", "type"]
     branches: list[Any] = []
     for kind, model in KINDS.items():
-        _define(definitions, f"node.{kind}", model)
+        _define(definitions, f"node.{kind}", model, without=NodeKeys)
         branches.append(_when([kind], f"node.{kind}"))
     for name, (spec, spellings) in _types(specs).items():
-        _define(definitions, f"agent.{name}", spec.options)
+        _define(definitions, f"agent.{name}", spec.options, without=NodeKeys)
         branches.append(_when(spellings, f"agent.{name}"))
-    _define(definitions, "agent.common", AgentKeys)
+    _define(definitions, "agent.common", AgentKeys, without=NodeKeys)
     branches.append({"if": _is_type(list(KINDS)), "else": {"$ref": "#/$defs/agent.common"}})
     agent["allOf"] = branches
     body = _define(definitions, "body", FileKeys)
@@ -117,17 +117,26 @@ def _is_type(types: list[str]) -> dict[str, Any]:
 
 
 def _define(
-    definitions: dict[str, Any], name: str, model: type[BaseModel], *, type_names: tuple[str, ...] = ()
+    definitions: dict[str, Any],
+    name: str,
+    model: type[BaseModel],
+    *,
+    type_names: tuple[str, ...] = (),
+    without: type[BaseModel] | None = None,
 ) -> dict[str, Any]:
     """Puts a model's schema among `definitions`, what it refers to beside it, and returns it.
 
     Required keys are left to `orka check`: they may stand in `params`, which a schema cannot say.
     """
-    schema: dict[str, Any] = model.model_json_schema(ref_template="#/$defs/{model}", mode="validation")
-    definitions.update(schema.pop("$defs", {}))
+    # Two agent types may call their inner models alike, hence the prefix.
+    schema: dict[str, Any] = model.model_json_schema(ref_template=f"#/$defs/{name}.{{model}}", mode="validation")
+    inner: dict[str, Any] = schema.pop("$defs", {})
+    definitions.update({f"{name}.{other}": definition for other, definition in inner.items()})
     for key in ("required", "additionalProperties"):
         schema.pop(key, None)
     schema.setdefault("properties", {})
+    for key in without.model_fields if without is not None else ():
+        schema["properties"].pop(key, None)
     if type_names:
         schema["properties"]["type"] |= {"enum": list(type_names)}
     definitions[name] = schema
@@ -147,14 +156,14 @@ def _section(
 
 
 def _row(name: str, info: FieldInfo, model: type[BaseModel]) -> Iterator[str]:
-    properties: dict[str, Any] = model.model_json_schema(mode="validation").get("properties", {})
+    whole: dict[str, Any] = model.model_json_schema(mode="validation")
     key = next((alias for alias in (info.validation_alias, info.alias) if isinstance(alias, str)), name)
-    schema: dict[str, Any] = properties.get(key, {})
+    schema: dict[str, Any] = whole.get("properties", {}).get(key, {})
     meaning = re.sub(r"\s+", " ", info.description or "").strip()
     if schema.get("ignored"):
         kind, default = "any", ""
     else:
-        kind = _kind(schema)
+        kind = _kind(schema, whole.get("$defs", {}))
         default = "required" if info.is_required() else _default(info)
     yield f"| `{key}` | {kind} | {default} | {meaning} |".replace("|  |", "| |")
 
@@ -168,20 +177,20 @@ def _default(info: FieldInfo) -> str:
     return f"`{value}`"
 
 
-def _kind(schema: dict[str, Any]) -> str:
+def _kind(schema: dict[str, Any], definitions: dict[str, Any]) -> str:
     """The values a key takes, in words."""
     if "enum" in schema:
         return " or ".join(f"`{value}`" for value in schema["enum"])
     if "const" in schema:
         return f"`{schema['const']}`"
     if "anyOf" in schema:
-        kinds = [_kind(member) for member in schema["anyOf"] if member.get("type") != "null"]
+        kinds = [_kind(member, definitions) for member in schema["anyOf"] if member.get("type") != "null"]
         return " or ".join(dict.fromkeys(kinds))
     if "$ref" in schema:
-        return "mapping"
+        return _kind(definitions.get(str(schema["$ref"]).rsplit("/", 1)[-1], {}), definitions)
     kind = schema.get("type")
     if kind == "array":
-        inner = _kind(schema.get("items", {}))
+        inner = _kind(schema.get("items", {}), definitions)
         return "list" if inner == "any" else f"list of {inner}"
     words = {"string": "text", "integer": "whole number", "number": "number", "boolean": "true or false"}
     return words.get(str(kind), "mapping" if kind == "object" else "any")

@@ -1,0 +1,46 @@
+"""Types of the values in a graph file, for the models: what pydantic does not say in our words or is too lenient about."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
+"""A key that files may have and that changes nothing."""
+_TAKEN = frozenset({"input", "index", "previous_outputs"})
+"""Names that templates know already."""
+
+
+def _number(value: object) -> object:
+    # YAML's yes/no would become 1/0.
+    if isinstance(value, bool):
+        raise PydanticCustomError("number_expected", "a number is expected")
+    return value
+
+
+def _variable(value: object) -> object:
+    if isinstance(value, str) and (not (value.isidentifier() and value.isascii()) or value in _TAKEN):
+        raise PydanticCustomError("name_expected", "a name is expected")
+    return value
+
+
+def _one_or_many(value: object) -> object:
+    return [value] if isinstance(value, str) else value
+
+
+# The bounds stand before the validator, else they are missing from the JSON Schema.
+Positive: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_number)]
+Attempts: TypeAlias = Annotated[int, Field(ge=0, le=1000), BeforeValidator(_number)]
+Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_number)]
+Seconds: TypeAlias = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_number)]
+Rounds: TypeAlias = Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_number)]
+Factor: TypeAlias = Annotated[float, Field(ge=1, allow_inf_nan=False), BeforeValidator(_number)]
+Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
+Pause: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
+Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
+Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
+"""An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
+Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
+Label: TypeAlias = str | int | float
