@@ -16,11 +16,8 @@ from orka.settings import Settings
 def execute(tokens: tuple[str, ...], *, verbose: bool) -> int:
     """Parses and runs one command; a mistake in the arguments is one sentence and exit code 2."""
     settings = Settings.from_environment()
-    configure(
-        "info" if verbose else settings.log_level,
-        cast("Format", settings.log_format),
-        stream=cast("TextIO", StandardError()),
-    )
+    level, form = "info" if verbose else settings.log_level, cast("Format", settings.log_format)
+    configure(level, form, stream=cast("TextIO", StandardError()))
     try:
         code: Any = build()(tokens)
     except CycloptsError as error:
@@ -48,7 +45,7 @@ def _app(name: str, summary: str) -> App:
         help=summary,
         help_format="plaintext",
         version_flags=(),
-        default_parameter=Parameter(negative=""),
+        default_parameter=Parameter(negative="", show_default=lambda value: value or None),
         result_action="return_value",
         print_error=False,
         exit_on_error=False,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Sequence
 
 from orka.cli.arguments import Arguments, arrange
 from orka.cli.commands import GROUPS, root_help
@@ -16,12 +17,12 @@ _HELP = frozenset({"-h", "--help"})
 _VERSION = frozenset({"-V", "--version"})
 
 
-def main() -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """The console script. Returns the exit code; never raises for what a user did."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a lone surrogate in an answer must not be a traceback
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    code = _guarded(sys.argv[1:])
+    code = _guarded(sys.argv[1:] if argv is None else argv)
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -33,7 +34,7 @@ def main() -> int:
     return code
 
 
-def _guarded(argv: list[str]) -> int:
+def _guarded(argv: Sequence[str]) -> int:
     arguments = arrange(argv, GROUPS)
     try:
         return _dispatch(arguments)

@@ -105,36 +105,6 @@ def test_functions_are_called_only_with_permission(orka, write: Write, tmp_path:
         assert (done.returncode, done.stdout) == (0, "HI\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("run", "nowhere.yml", "x"), "nowhere.yml"),
-        (("run", "broken.yml", "x"), "broken.yml:2:"),
-        (("run", "greet.yml", "x", "--jsno"), "Did you mean --json"),
-        (("run", "greet.yml"), "orka run --help"),
-        (("rnu", "greet.yml", "x"), 'Did you mean "run"'),
-        (("run", "greet.yml", "x", "--watch", "--quiet"), "exclude each other"),
-        (("run", "greet.yml", "{", "--json-input"), "is not JSON"),
-        (("resume", "019", "--graph", "broken.yml"), ""),
-    ],
-)
-def test_a_mistake_of_the_user_is_explained_with_exit_code_2(
-    arguments: tuple[str, ...], message: str, orka, write: Write
-) -> None:
-    write("greet.yml", GREET)
-    write("broken.yml", "\norchestrator: {id: x, agents: [gone]}\nagents: []\n")
-    done = orka(*arguments)
-    assert (done.returncode, done.stdout) == (2 if message else 5, "")
-    assert message in done.stderr
-    assert "Traceback" not in done.stderr
-
-
-def test_a_bad_setting_is_named(orka, write: Write) -> None:
-    done = orka("run", write("greet.yml", GREET), "x", ORKA_LEASE="soon")
-    assert done.returncode == 2
-    assert "ORKA_LEASE" in done.stderr
-
-
 def test_an_unreachable_redis_is_exit_code_3(orka, write: Write) -> None:
     done = orka("run", write("greet.yml", GREET), "x", REDIS_URL="redis://127.0.0.1:1/0")
     assert (done.returncode, done.stdout) == (3, "")

@@ -79,10 +79,3 @@ def test_following_ends_with_the_run(orka, write: Write) -> None:
 def test_an_unknown_run_is_exit_code_5(command: str, orka) -> None:
     done = orka("runs", command, "00000000-0000-7000-8000-000000000000")
     assert (done.returncode, done.stdout) == (5, "")
-
-
-def test_a_status_that_does_not_exist_is_explained(orka) -> None:
-    done = orka("runs", "list", "--status", "sleeping")
-    assert done.returncode == 2
-    assert "sleeping" in done.stderr
-    assert "Traceback" not in done.stderr
