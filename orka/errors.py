@@ -148,3 +148,11 @@ class ServerError(OrkaError):
     def __init__(self, message: str, *, log_tail: str = "") -> None:
         super().__init__(message if not log_tail else f"{message}\n--- last lines of the server's log ---\n{log_tail}")
         self.log_tail = log_tail
+
+
+def sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error inside a group (of groups) of one; the first one where there are several."""
+    found: BaseException = group
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    return found

@@ -16,6 +16,7 @@ from orka.agents.registry import Registry, default_registry
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
+from orka.errors import sole_error
 from orka.graph.graph import Graph
 from orka.graph.load import Loaded, Report, check_graph, load_graph
 from orka.graph.schema import json_schema, reference
@@ -79,31 +80,35 @@ async def open_services(
             embedder=LocalEmbedder(),
             allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
         )
-        async with anyio.create_task_group() as background:
-            await background.start(journal.run)
-            try:
-                async with anyio.create_task_group() as tasks:
-                    yield Services(
-                        settings=settings,
-                        redis=redis,
-                        router=router,
-                        journal=journal,
-                        runs=Runs(
-                            reading,
-                            partitions=settings.partitions,
-                            lease=settings.lease,
-                            retention=settings.retention,
-                        ),
-                        calls=Calls(),
-                        codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
-                        workshop=Workshop(
-                            types=(registry or default_registry()).specs(), tools=tools, environment=_environment
-                        ),
-                        tasks=tasks,
-                    )
-                    tasks.cancel_scope.cancel()
-            finally:
-                journal.stop()
+        try:
+            async with anyio.create_task_group() as background:
+                await background.start(journal.run)
+                try:
+                    async with anyio.create_task_group() as tasks:
+                        yield Services(
+                            settings=settings,
+                            redis=redis,
+                            router=router,
+                            journal=journal,
+                            runs=Runs(
+                                reading,
+                                partitions=settings.partitions,
+                                lease=settings.lease,
+                                retention=settings.retention,
+                            ),
+                            calls=Calls(),
+                            codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
+                            workshop=Workshop(
+                                types=(registry or default_registry()).specs(), tools=tools, environment=_environment
+                            ),
+                            tasks=tasks,
+                        )
+                        tasks.cancel_scope.cancel()
+                finally:
+                    journal.stop()
+        except BaseExceptionGroup as group:
+            # The task groups wrap whatever the caller's own block raised; the caller should not see them.
+            raise sole_error(group) from None
 
 
 def load_file(path: str | os.PathLike[str], *, registry: Registry | None = None, strict: bool = False) -> Loaded:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
 from pydantic import BaseModel
 
 from orka.embedding.base import Embedder
@@ -14,9 +15,8 @@ from orka.results import Usage
 from orka.types import Json, NodeId, Path, RunId
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentInput:
-    """What one attempt of one visit is given."""
+class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
+    """What one attempt of one visit is given. (A struct because every step makes one: see `NodeResult`.)"""
 
     run_id: RunId
     path: Path
@@ -29,9 +29,9 @@ class AgentInput:
     """The node's prompt, rendered; None when the file gives none."""
     outputs: Mapping[str, Json]
     """Earlier outputs that this visit can see, by node id. Read only."""
-    options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    options: Mapping[str, Json] = NO_OPTIONS
     """The node's other keys, as validated at load."""
-    variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    variables: Mapping[str, Json] = NO_OPTIONS
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
@@ -52,13 +52,12 @@ class AgentInput:
         return value if isinstance(value, str) else str(value)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentOutput:
+class AgentOutput(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent gives. Everything in it must be JSON."""
 
     response: Json
     """The answer proper."""
-    fields: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    fields: Mapping[str, Json] = NO_OPTIONS
     """Further keys of the result, beside `response`."""
     usage: Usage | None = None
     next: tuple[NodeId, ...] | None = None

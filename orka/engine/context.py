@@ -274,8 +274,7 @@ class Frame:
         return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a visit came to, before it is committed."""
 
     output: Json = None

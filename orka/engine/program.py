@@ -146,7 +146,7 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
             )
         step.event_type = agent_type.event_type
         step.agent = agent_type.build(node, workshop.tools)
-        step.pure = agent_type.pure or node.options.get("pure") is True
+        step.pure = agent_type.is_pure(node)
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         if node.max_concurrency is not None:

@@ -14,7 +14,7 @@ from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
-from orka.errors import JournalMismatch, RunError, RunTimeout
+from orka.errors import JournalMismatch, RunError, RunTimeout, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
 from orka.journal.log import Ending, RunLog
 from orka.journal.paths import ROOT
@@ -108,16 +108,9 @@ async def _interpret(task: Assignment, context: Context, *, runs: Runs, calls: C
             )
             await run_frame(frame, task.program.body.sequence)
     except BaseExceptionGroup as group:
-        raise _first(group) from group
+        raise sole_error(group) from group
     if task.replay is not None:
         task.replay.at_end()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
 
 
 def _why_failed(stopped: NodeResult | None, results: Sequence[NodeResult]) -> tuple[Failure, Path] | tuple[None, None]:
