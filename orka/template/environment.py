@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import cast
+from typing import Any, cast
 
 from jinja2 import nodes
 from jinja2.runtime import LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.utils import Namespace
+from jinja2.utils import Cycler, Namespace
 
 from orka.errors import TemplateError
 from orka.template import compiler, syntax
@@ -25,7 +25,8 @@ from orka.types import Json
 _CACHED = 512
 """Compiled templates kept; larger sources than `_CACHED_SOURCE` characters are not kept."""
 _CACHED_SOURCE = 50_000
-_JINJA_OBJECTS = (LoopContext, Macro, Namespace)
+_JINJA_OBJECTS = frozenset({Cycler, LoopContext, Macro, Namespace})
+_LOOP_NAMES = frozenset(name for name in vars(LoopContext) if name[0] != "_")
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -40,10 +41,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.filters = dict(FILTERS)
         self.eval_context = nodes.EvalContext(self)
 
-    def getattr(self, obj: object, attribute: str) -> object:
-        if obj.__class__ is dict and attribute in cast("dict[str, object]", obj):
-            return cast("dict[str, object]", obj)[attribute]
-        return super().getattr(obj, attribute) if isinstance(obj, _JINJA_OBJECTS) else _attribute(obj, attribute)
+    def getattr(self, obj: Any, attribute: str) -> object:
+        kind = obj.__class__
+        if kind is dict and attribute in obj:
+            return obj[attribute]
+        if kind is LoopContext and attribute in _LOOP_NAMES:
+            return getattr(obj, attribute)
+        return super().getattr(obj, attribute) if kind in _JINJA_OBJECTS else _attribute(obj, attribute)
 
     def getitem(self, obj: object, argument: object) -> object:
         return super().getitem(obj, argument) if isinstance(obj, Namespace) else element(obj, argument)
@@ -98,7 +102,7 @@ class Template:
         except TemplateError:
             raise
         except RecursionError:
-            raise breach("nested calls or values") from None
+            raise breach("nesting of calls or values") from None
         finally:
             current.meter = None
         if len(text) > SIZE_LIMIT:
@@ -133,7 +137,7 @@ class Expression:
             rendering.weigh(value)
             return cast(Json, rendering.plain(value))
         except RecursionError:
-            raise breach("nested calls or values") from None
+            raise breach("nesting of calls or values") from None
         finally:
             current.meter = None
 

@@ -22,7 +22,7 @@ DEPTH_LIMIT = 100
 SIZE_LIMIT = 8_000_000
 """Characters of a rendered text or of any text that an expression makes; elements of any list that one makes."""
 WORK_LIMIT = 16_000_000
-"""Units of work of one rendering: a character or a list element read counts 1, an executed syntax node `NODE_WORK`."""
+"""Units of work of one rendering: 1 for a character read, `NODE_WORK` for a syntax node executed or an element read."""
 NODE_WORK = 16
 RANGE_LIMIT = 100_000
 """Elements of one `range()`."""
@@ -30,6 +30,9 @@ BITS_LIMIT = 4096
 """Bits of an integer that a template computes."""
 
 _WIDE = re.compile(r"\d{5}|\*|\{[^{}]*\{")
+
+
+_SCALARS = frozenset({int, float, bool, type(None)})
 
 
 class Meter(Protocol):
@@ -67,38 +70,29 @@ def claim(size: int) -> int:
     return size
 
 
-def weigh(value: object) -> int:
-    """Characters and elements in `value`, counted as often as they would be printed (a list may hold itself twice).
+def weigh(value: Any) -> int:
+    """Units of work to read all of `value`: a thing that a list holds twice counts twice.
 
     Raises `TemplateError` beyond `WORK_LIMIT`.
     """
-    kind = value.__class__
-    if kind is str:
-        return len(cast(str, value))
-    if kind is not dict and kind is not list and kind is not tuple:
+    if value.__class__ is str:
+        return len(value)
+    if value.__class__ in _SCALARS:
         return 1
     units = 0
-    stack: list[object] = [value]
+    stack: list[Any] = [value]
     while stack:
         item = stack.pop()
-        kind = item.__class__
-        if kind is str:
-            units += len(cast(str, item))
-        elif kind is dict:
-            entries = cast("dict[object, object]", item)
-            units += len(entries)
-            stack.extend(entries)
-            stack.extend(entries.values())
-        elif kind is list or kind is tuple:
-            elements = cast("list[object]", item)
-            units += len(elements)
-            stack.extend(elements)
-        elif isinstance(item, (tuple, str)):  # Named tuples of `groupby`.
-            elements = cast("tuple[object, ...]", item)
-            units += len(elements)
-            stack.extend(() if isinstance(item, str) else elements)
-        else:
-            units += 1
+        units += NODE_WORK
+        if isinstance(item, str):
+            units += len(item)
+        elif item.__class__ in _SCALARS:
+            continue
+        elif isinstance(item, (list, tuple)):
+            stack.extend(cast("list[Any]", item))
+        elif isinstance(item, Mapping):
+            stack.extend(cast("Mapping[Any, Any]", item))
+            stack.extend(cast("Mapping[Any, Any]", item).values())
         if units > WORK_LIMIT:
             raise breach(f"{WORK_LIMIT:,} units of work")
     return units

@@ -177,16 +177,21 @@ def _chars(source: str, sample: str, flags: int) -> frozenset[str] | None:
 
 
 def _exponent(atoms: list[_Atom]) -> int:
-    """The power of the text's length that bounds a search: 1 for the start, plus what overlapping repeats multiply."""
+    """The power of the text's length that bounds a search.
+
+    One for every repeat that can match what follows it, too (each length is a choice), one for scanning the others, and
+    one more when a match can be tried from every character that such a repeat covers.
+    """
     while atoms and atoms[-1].least == 0 and atoms[-1].chars is not None and _ALTERNATIVE not in atoms:
-        atoms = atoms[:-1]
-    overlapping = sum(atom.varies and _overlaps(atom, atoms[index + 1 :]) for index, atom in enumerate(atoms))
-    restarting = any(
-        atom.varies and not any(_disjoint(atom, before) and before.least for before in atoms[:index])
-        for index, atom in enumerate(atoms)
-        if index + 1 < len(atoms)
-    )
-    return max(1, overlapping + restarting)
+        atoms = atoms[:-1]  # What may match nothing at the end cannot fail.
+    choices = scans = restarts = 0
+    for index, atom in enumerate(atoms[:-1]):
+        if atom.varies:
+            choice = _overlaps(atom, atoms[index + 1 :])
+            choices += choice
+            scans = scans or not choice
+            restarts = restarts or not any(before.least and _disjoint(atom, before) for before in atoms[:index])
+    return max(1, choices + scans + restarts)
 
 
 def _overlaps(atom: _Atom, following: list[_Atom]) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from types import FunctionType, MethodType
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from jinja2 import TemplateRuntimeError
 from jinja2.runtime import LoopContext, Macro
@@ -89,12 +89,15 @@ class Rendering:
         read = NAMES.get(name)
         return _GLOBALS.get(name, missing) if read is None else read(view)
 
-    def text(self, value: object) -> str:
+    def text(self, value: Any) -> str:
         """`value` as it is printed."""
-        if value.__class__ is str:
-            self.spend(len(cast(str, value)))
-            return cast(str, value)
-        return text_of(value)
+        kind = value.__class__
+        if kind is str:
+            self._work -= len(value)
+            if self._work < 0:
+                raise breach(f"{WORK_LIMIT:,} units of work")
+            return value
+        return str(value) if kind is int else text_of(value)
 
     def spend(self, units: int) -> None:
         """Charges `units` of work. Raises `TemplateError` when the budget is used up."""
@@ -168,7 +171,7 @@ class Rendering:
     def failed(self, error: Exception, otherwise: object) -> object:
         """An expression failed: notes it and gives what stands in for its value. Running out of stack is a breach."""
         if isinstance(error, (RecursionError, MemoryError)):
-            raise breach("nested calls or values") from error
+            raise breach("nesting of calls or values") from error
         self._note(f"failed with {type(error).__name__}: {str(error)[:200]}")
         return otherwise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import ItemsView, Iterable, KeysView, Mapping, ValuesView
+from collections.abc import Iterable, Mapping
 from typing import cast
 
 import msgspec
@@ -37,8 +37,6 @@ def text_of(value: object) -> str:
         return str(value)
     if isinstance(value, LoopInput):
         return text_of(value["input"])
-    if isinstance(value, (KeysView, ValuesView, ItemsView)):
-        value = list(cast("Iterable[object]", value))
     spend(2 * weigh(value))
     return json_text(plain(value))
 
@@ -68,7 +66,7 @@ def _shown(value: object) -> object:
 
 
 def plain(value: object) -> object:
-    """`value` as JSON: views and tuples become lists, mappings dicts, missing None; the same object where it is JSON.
+    """`value` as JSON: tuples and ranges become lists, mappings dicts, missing None; the same object where it is JSON.
 
     Raises TypeError for anything else.
     """
@@ -87,7 +85,7 @@ def plain(value: object) -> object:
         return items if all(a is b for a, b in zip(items, copies, strict=True)) else copies
     if isinstance(value, Mapping):
         return plain(dict(cast("Mapping[object, object]", value)))
-    if isinstance(value, (tuple, KeysView, ValuesView, ItemsView, range)):
+    if isinstance(value, (tuple, range)):
         return [plain(item) for item in cast("Iterable[object]", value)]
     raise TypeError(f"a {type(value).__name__} is not a value")
 

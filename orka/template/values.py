@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from operator import methodcaller
 from string import Formatter
 from types import MethodType
 from typing import cast
@@ -154,9 +153,22 @@ def _get(entries: Mapping[object, object], key: object, default: object = None) 
     return default if found is None or isinstance(found, Missing) else found
 
 
+# Lists, not views: a template can print, index and count them.
+def _items(entries: Mapping[object, object]) -> list[tuple[object, object]]:
+    return list(entries.items())
+
+
+def _keys(entries: Mapping[object, object]) -> list[object]:
+    return list(entries)
+
+
+def _values(entries: Mapping[object, object]) -> list[object]:
+    return list(entries.values())
+
+
 MAPPING_METHODS: Mapping[object, Callable[..., object]] = {
     "get": _get,
-    "items": methodcaller("items"),
-    "keys": methodcaller("keys"),
-    "values": methodcaller("values"),
+    "items": _items,
+    "keys": _keys,
+    "values": _values,
 }
