@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from servers import Servers, open_session_server
+from servers import Servers, Users, open_session_server
 
 from orka.redis.client import RedisHandle, open_redis
 from orka.settings import Settings
@@ -37,6 +37,13 @@ def home(tmp_path: Path) -> Settings:
 def servers(tmp_path: Path) -> Iterator[Servers]:
     """Starts plain servers, without the search module: `servers.start(password="secret")`. They end with the test."""
     with Servers(tmp_path) as started:
+        yield started
+
+
+@pytest.fixture
+def users() -> Iterator[Users]:
+    """Starts processes that use a private server: `users.start(home)`. They and their servers end with the test."""
+    with Users() as started:
         yield started
 
 

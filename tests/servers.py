@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import os
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orka.redis.server import private_server
+from orka.redis.status import stop_private_server
 from orka.redis.wheels import find_wheels
 from orka.settings import Settings
 
@@ -132,3 +135,78 @@ async def until(condition: object, seconds: float = 10.0, pause: float = 0.01) -
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(pause)
+
+
+class User:
+    """A process of `tests/server_user.py`."""
+
+    def __init__(self, settings: Settings) -> None:
+        command = [sys.executable, str(Path(__file__).with_name("server_user.py"))]
+        command += [str(settings.home), str(settings.server_linger), settings.fsync]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def ready(self) -> tuple[int, bool, Path]:
+        """Waits until it has joined: the server's pid, whether this process started it, the socket."""
+        line = self._line()
+        assert line.startswith("ready"), line + self.process.communicate()[1]
+        _, pid, started, path = line.split(maxsplit=3)
+        return int(pid), started == "True", Path(path)
+
+    def ask(self, words: str) -> str:
+        assert self.process.stdin is not None
+        self.process.stdin.write(words + "\n")
+        self.process.stdin.flush()
+        return self._line()
+
+    def leave(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write("leave\n")
+        self.process.stdin.flush()
+        output, errors = self.process.communicate(timeout=20)
+        assert (output.strip(), self.process.returncode) == ("left", 0), errors
+
+    def kill(self) -> None:
+        """SIGKILL: nothing of its own is tidied up."""
+        self.process.kill()
+        self.process.communicate()
+
+    def _line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline().strip()
+
+
+class Users:
+    """A context manager: users of private servers; its end kills them and then the servers of all folders seen."""
+
+    def __init__(self) -> None:
+        self._users: list[User] = []
+        self._homes: dict[Path, Settings] = {}
+
+    def __enter__(self) -> "Users":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for user in self._users:
+            if user.process.returncode is None:
+                user.kill()
+        for settings in self._homes.values():
+            asyncio.run(stop_private_server(settings, force=True))
+
+    def start(self, settings: Settings) -> User:
+        user = User(settings)
+        self._users.append(user)
+        self._homes[settings.home] = settings
+        return user
+
+
+def server_processes(home: Path) -> list[int]:
+    """Pids of the server processes whose command line names a folder (Linux)."""
+    found: list[int] = []
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            line = (process / "cmdline").read_bytes()
+            if b"valkey-server" in line and str(home).encode() in line + os.readlink(process / "cwd").encode():
+                found.append(int(process.name))
+    return found

@@ -83,7 +83,10 @@ def died(folder: ServerFolder, what: str) -> ServerError:
         disk = os.statvfs(folder.path)
         if disk.f_bavail * disk.f_frsize < 1 << 20:
             message += ": the disk is full; free some space or set ORKA_HOME to a folder on another disk"
-    return ServerError(message, log_tail=files.log_tail(folder))
+    tail = files.log_tail(folder)
+    if "Bad file format reading the append only file" in tail:
+        message += f": its data file is damaged; move {folder.path} away to start without data"
+    return ServerError(message, log_tail=tail)
 
 
 def _prepare(folder: ServerFolder) -> tuple[Wheels, Path]:

@@ -2,8 +2,8 @@
 
 The program runs in a session of its own, with the standard library alone, and holds the `linger` lock for as long as it
 lives, so that there is at most one per folder. It sleeps until the deadline in its lock file, which a later last user
-moves on, takes the gate, and stops the server if there is still no user. All locks are opened at the start: also when
-the folder has been removed meanwhile, they are those of the server that was left.
+moves on, takes the gate, and stops the server if there is still no user. It inherits all files open: also when the
+folder has been removed meanwhile, they are those of the server that was left.
 """
 
 from __future__ import annotations
@@ -43,20 +43,34 @@ def leave_lingerer(folder: ServerFolder, seconds: float) -> int | None:
                 return None
             os.kill(pid, signal.SIGTERM)
             fcntl.flock(fd, fcntl.LOCK_EX)  # it sleeps, or waits for the gate that we hold: it dies at once
+        pid = _spawn(folder, fd)
+        _write(fd, pid, deadline)
+        return pid
+    finally:
+        os.close(fd)
+
+
+def _spawn(folder: ServerFolder, linger: int) -> int:
+    """Opens the locks anew: a lock belongs to the open file, and the program must not share the caller's."""
+    opened: list[int] = []
+    try:
+        opened.append(os.open(folder.path, os.O_RDONLY | os.O_CLOEXEC))
+        opened += [os.open(path, os.O_RDWR | os.O_CLOEXEC) for path in (folder.gate, folder.users, folder.alive)]
+        server = [os.fsdecode(_file(opened[0], name)) for name in ("socket", "server.pid")]
         child = subprocess.Popen(
-            [sys.executable, "-I", "-S", __file__, str(folder.path), str(fd)],
+            [sys.executable, "-I", "-S", __file__, *server, str(linger), *(str(fd) for fd in opened)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd="/",
-            pass_fds=(fd,),
+            pass_fds=(linger, *opened),
             start_new_session=True,
         )
-        child.returncode = 0  # it is meant to outlive this object, which would warn about that
-        _write(fd, child.pid, deadline)
-        return child.pid
     finally:
-        os.close(fd)
+        for fd in opened:
+            os.close(fd)
+    child.returncode = 0  # it is meant to outlive this object, which would warn about that
+    return child.pid
 
 
 def _write(fd: int, pid: int, deadline: float) -> None:
@@ -93,12 +107,8 @@ def _shut_down(address: bytes, pid: bytes) -> None:
             os.kill(int(pid), signal.SIGTERM)
 
 
-def main(path: str, linger: int) -> None:
-    folder = os.open(path, os.O_RDONLY)
-    gate, users, alive = (
-        os.open(name, os.O_RDWR, dir_fd=folder) for name in ("gate.lock", "users.lock", "server.lock")
-    )
-    address, pid = _file(folder, "socket"), _file(folder, "server.pid")
+def main(address: bytes, pid: bytes, linger: int, folder: int, gate: int, users: int, alive: int) -> None:
+    """Where the server listened and its pid; descriptors of the lock file, the folder, and its other locks."""
     while True:
         while (left := _read(linger)[1] - time.monotonic()) > 0:
             threading.Event().wait(left)
@@ -122,4 +132,4 @@ def _free(lock: int) -> bool:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(os.fsencode(sys.argv[1]), sys.argv[2].encode(), *map(int, sys.argv[3:]))

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -236,11 +237,14 @@ async def end_server(folder: ServerFolder, patience: float) -> bool:
     """Under the gate: a clean stop, all data on disk. Whether the server has ended in time."""
     socket, pid = files.read_address(folder), files.read_pid(folder)
     if socket is not None:
-        with contextlib.suppress(Unreachable):
-            try:
-                await ask(socket, "SHUTDOWN", timeout=patience)
-            except Silent:
-                patience = 0.1  # it has had its time
+        try:
+            await ask(socket, "SHUTDOWN", timeout=patience)
+        except Silent:
+            patience = 0.1  # it has had its time
+        except Unreachable:  # it is ending, or its socket is gone
+            if pid is not None and is_held(folder.alive):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
     if not await wait_for_end(folder, patience):
         _log.warning("server.stop_refused", pid=pid, folder=str(folder.path))
         return False
