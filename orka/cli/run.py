@@ -125,6 +125,8 @@ def _finish(result: RunResult, *, as_log: bool) -> int:
     """Prints what a run gave. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
     if as_log:
+        if not failed and not result.results:
+            warn("the run was completed before; `orka runs show --json` prints its visits")
         print_json(log_entries(result.results, result.run_id))
     elif not failed:
         print_value(result.output)

@@ -46,6 +46,8 @@ class Visit:
     failed: int = 0
     progress: dict[int, int] = field(default_factory=dict[int, int])
     """Members finished in each branch that is under way."""
+    troubled: set[int] = field(default_factory=set[int])
+    """Branches under way in which a member failed."""
 
     @property
     def crowded(self) -> bool:
@@ -140,12 +142,15 @@ class RunTree:
         index = int(match[1])
         lengths = self._lengths.get(_node_id(group.path), ())
         length = lengths[min(index, len(lengths) - 1)] if lengths else 1
-        failed = data.get("status") == Status.ERROR and not data.get("consumed")
+        failed = data.get("status") == Status.ERROR
         group.progress[index] = group.progress.get(index, 0) + 1
-        if failed or group.progress[index] >= length:
+        if failed:
+            group.troubled.add(index)
+        if group.progress[index] >= length or (failed and not data.get("consumed")):
             del group.progress[index]
             group.done += 1
-            group.failed += failed
+            group.failed += index in group.troubled
+            group.troubled.discard(index)
             if group.done >= group.branches and group.state == "running":
                 group.state = "success"
 
@@ -183,7 +188,7 @@ def _counted(label: str, depth: int) -> Row:
 
 def _row(visit: Visit, depth: int, now_ms: int) -> Row:
     seconds = visit.duration_ms / 1000 if visit.duration_ms is not None else None
-    if visit.state in UNDER_WAY:
+    if visit.state in UNDER_WAY and visit.since_ms:
         seconds = max(0, now_ms - visit.since_ms) / 1000
     return Row(depth=depth, state=visit.state, label=visit.label, note=_note(visit), seconds=seconds)
 

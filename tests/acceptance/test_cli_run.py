@@ -85,12 +85,6 @@ def test_a_failed_run_is_one_message_and_exit_code_1(orka, write: Write) -> None
     assert "orka resume " in done.stderr
 
 
-def test_verbose_adds_the_traceback(orka, write: Write) -> None:
-    done = orka("-v", "run", write("fail.yml", FAIL), "x")
-    assert done.returncode == 1
-    assert "Traceback (most recent call last)" in done.stderr
-
-
 def test_functions_are_called_only_with_permission(orka, write: Write, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     write("mine/__init__.py", "")
@@ -110,6 +104,9 @@ def test_an_unreachable_redis_is_exit_code_3(orka, write: Write) -> None:
     assert (done.returncode, done.stdout) == (3, "")
     assert "127.0.0.1:1" in done.stderr
     assert "Traceback" not in done.stderr
+    verbose = orka("-v", "run", "greet.yml", "x", REDIS_URL="redis://127.0.0.1:1/0")
+    assert verbose.returncode == 3
+    assert "Traceback (most recent call last)" in verbose.stderr
 
 
 def newest(orka) -> str:
@@ -121,8 +118,6 @@ def test_a_completed_run_resumed_gives_its_stored_answer(orka, write: Write) -> 
     run_id = newest(orka)
     done = orka("resume", run_id)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello, Ada!\n", "")
-    log = orka("resume", run_id, "--json")
-    assert [entry["agent_id"] for entry in json.loads(log.stdout)] == ["hello"]
 
 
 def test_an_unknown_run_is_exit_code_5(orka) -> None:

@@ -6,7 +6,9 @@ from rich.console import Console
 
 from orka.cli.live import draw
 from orka.cli.tree import KEPT, RunTree
-from orka.types import Json, Path
+from orka.graph.graph import Graph
+from orka.graph.nodes import ForkNode, Limits, Scope
+from orka.types import Digest, Json, NodeId, Path
 
 
 def feed(tree: RunTree, *events: tuple[str, str, dict[str, Json]]) -> RunTree:
@@ -86,6 +88,17 @@ def test_ten_thousand_branches_are_one_line_and_little_memory() -> None:
     assert shown(tree) == ["running each 4,000 of 10,000 branches, 4 failed"]
     assert tree.root.children[Path("each")].children == {}
     assert tree.root.children[Path("each")].progress == {}
+
+
+def test_a_branch_failed_when_one_of_its_members_did() -> None:
+    fork = ForkNode(id=NodeId("spread"), branches=tuple((NodeId("a"), NodeId("b")) for _ in range(3)))
+    scope = Scope(sequence=(fork.id,), nodes={fork.id: fork})
+    graph = Graph(id="g", scope=scope, limits=Limits(), digest=Digest("0"))
+    tree = feed(RunTree(graph), ("fork.opened", "spread", {"branches": 3}))
+    feed(tree, finished("spread.0/a", status="error", consumed=True), finished("spread.1/a", status="error"))
+    assert shown(tree)[0] == "running spread 1 of 3 branches, 1 failed"
+    feed(tree, finished("spread.0/b"), finished("spread.2/a"), finished("spread.2/b"))
+    assert shown(tree)[0] == "success spread 3 of 3 branches, 2 failed"
 
 
 def test_a_long_routing_cycle_keeps_its_latest_visits() -> None:
