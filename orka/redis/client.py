@@ -178,7 +178,7 @@ async def open_redis(settings: Settings, *, on_loading: OnLoading | None = None)
         try:
             facts = await _first_facts(target, settings.redis_timeout)
         except (RedisError, OSError) as exc:
-            raise translate(exc, target.label) from exc
+            raise translate(exc, target.label, tls=target.tls) from exc
         _check(facts, target, settings)
         client = _cluster_client(target, settings) if facts.cluster else _single_client(target, settings, server)
         stack.push_async_callback(_close, client)

@@ -37,8 +37,11 @@ REPLIES: tuple[tuple[str, str], ...] = (
 """How an error reply begins (https://valkey.io/topics/protocol/#simple-errors) and what that means for the reader."""
 
 
-def translate(exc: BaseException, where: str = "") -> StoreError:
-    """The `StoreError` for an error of redis-py, the network or TLS, to raise `from exc`. `where`: a target's label."""
+def translate(exc: BaseException, where: str = "", *, tls: bool = False) -> StoreError:
+    """The `StoreError` for an error of redis-py, the network or TLS, to raise `from exc`.
+
+    `where` is the target's label, `tls` whether it was spoken to in TLS.
+    """
     name = f"Redis at {where}" if where else "Redis"
     chain = list(_chain(exc))
     for cause in chain:
@@ -47,7 +50,8 @@ def translate(exc: BaseException, where: str = "") -> StoreError:
         if isinstance(cause, ServerError):  # the private server could not be revived
             return StoreError(str(cause))
         if (found := _network(cause, name)) is not None:
-            return StoreError(found)
+            late = tls and isinstance(cause, TimeoutError | redis.TimeoutError)
+            return StoreError(f"{found}; use redis:// if the server has no TLS" if late else found)
     text = str(exc).strip() or type(exc).__name__
     for start, meaning in REPLIES:
         if any(_answer(cause).startswith(start) for cause in chain):

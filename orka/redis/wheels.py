@@ -48,7 +48,10 @@ def find_wheels() -> Wheels:
 
 
 def _package(name: str) -> Path:
-    spec = importlib.util.find_spec(name)
+    try:
+        spec = importlib.util.find_spec(name)
+    except (ImportError, ValueError):  # an import hook that says no; a half-initialised module
+        spec = None
     if spec is None or not spec.submodule_search_locations:
         raise ServerError(f"the private server needs the package {name.replace('_', '-')!r}: {_WAY_OUT}")
     return Path(next(iter(spec.submodule_search_locations)))
