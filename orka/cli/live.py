@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.text import Text
 
 from orka.cli.output import safe_line, warn
-from orka.cli.tree import Row, RunTree
+from orka.cli.tree import Row, RunTree, State
 from orka.clock import now_ms
 from orka.graph.graph import Graph
 from orka.journal.entries import Kind
@@ -20,17 +20,16 @@ from orka.types import Json, Path, Status
 
 _REFRESH = 0.1
 """Seconds between two drawings."""
-_MARKS = {"running": "●", "retrying": "↻", "success": "✓", "error": "✗", "skipped": "–", "cancelled": "⊘"}
-_PLAIN_MARKS = {"running": "*", "retrying": "~", "success": "+", "error": "x", "skipped": "-", "cancelled": "/"}
-_STYLES = {
-    "running": "bold cyan",
-    "retrying": "yellow",
-    "success": "green",
-    "error": "bold red",
-    "skipped": "dim",
-    "cancelled": "dim",
+_MARKS: dict[State, tuple[str, str, str]] = {
+    "waiting": ("·", ".", "dim"),
+    "running": ("●", "*", "bold cyan"),
+    "retrying": ("↻", "~", "yellow"),
+    "success": ("✓", "+", "green"),
+    "error": ("✗", "x", "bold red"),
+    "skipped": ("–", "-", "dim"),
+    "cancelled": ("⊘", "/", "dim"),
 }
-
+"""Mark, mark where the terminal knows no Unicode, style."""
 
 T = TypeVar("T")
 
@@ -85,9 +84,9 @@ def draw(tree: RunTree, console: Console, at_ms: int) -> Text:
 
 
 def _append(text: Text, row: Row, console: Console, *, first: bool) -> None:
-    marks = _MARKS if (console.encoding or "").lower().startswith("utf") else _PLAIN_MARKS
+    mark, plain, style = _MARKS[row.state]
     text.append(("" if first else "\n") + "  " * row.depth)
-    text.append(marks[row.state], style=_STYLES[row.state])
+    text.append(mark if (console.encoding or "").lower().startswith("utf") else plain, style=style)
     text.append(f" {safe_line(row.label, 60)}")
     if row.seconds is not None:
         text.append(f"  {row.seconds:.1f} s", style="dim")

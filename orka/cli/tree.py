@@ -18,7 +18,7 @@ CROWD = 12
 KEPT = 40
 """Visits kept below one parent; the oldest finished ones are only counted."""
 
-State: TypeAlias = Literal["running", "retrying", "success", "error", "skipped", "cancelled"]
+State: TypeAlias = Literal["waiting", "running", "retrying", "success", "error", "skipped", "cancelled"]
 
 UNDER_WAY: tuple[State, ...] = ("running", "retrying")
 
@@ -71,6 +71,7 @@ class RunTree:
     def __init__(self, graph: Graph | None = None) -> None:
         self.root = Visit(Path(""), graph.id if graph else "run")
         self._visits: dict[Path, Visit] = {}
+        self._sequence = graph.scope.sequence if graph else ()
         self._lengths: dict[str, tuple[int, ...]] = dict(_lengths(graph)) if graph else {}
 
     def apply(self, kind: str, path: Path, at_ms: int, data: Mapping[str, Json]) -> None:
@@ -100,7 +101,10 @@ class RunTree:
             self.root.duration_ms = at_ms - self.root.since_ms
 
     def rows(self, limit: int, now_ms: int) -> list[Row]:
-        """The run, then its visits. Over `limit` rows, finished visits lose their children, then the top is cut."""
+        """The run, its visits, and what is still to come as far as there is room.
+
+        Over `limit` rows, finished visits lose their children, then the top is cut.
+        """
         head = _row(self.root, 0, now_ms)
         rows = list(_rows(self.root, now_ms, fold=False))
         if len(rows) >= limit:
@@ -108,7 +112,16 @@ class RunTree:
         if len(rows) >= limit:
             hidden = len(rows) - limit + 2
             rows = [_counted(f"{hidden:,} more above", 1), *rows[hidden:]]
-        return [head, *rows]
+        return [head, *rows, *self._to_come(limit - 1 - len(rows))]
+
+    def _to_come(self, room: int) -> list[Row]:
+        """The run's own sequence is visited in order, so its visits say how far it is."""
+        left = self._sequence[self.root.dropped + len(self.root.children) :]
+        if room <= 0 or not left or self.root.state not in UNDER_WAY:
+            return []
+        shown = left if len(left) <= room else left[: room - 1]
+        rows = [Row(depth=1, state="waiting", label=node_id, note="", seconds=None) for node_id in shown]
+        return rows if len(shown) == len(left) else [*rows, _counted(f"{len(left) - len(shown):,} more to come", 1)]
 
     def _place(self, path: Path, at_ms: int) -> Visit | None:
         """The visit of `path`, made with its parents if need be; None below a crowd, where visits are only counted."""

@@ -90,6 +90,15 @@ def test_ten_thousand_branches_are_one_line_and_little_memory() -> None:
     assert tree.root.children[Path("each")].progress == {}
 
 
+def test_what_is_still_to_come_is_shown_where_there_is_room() -> None:
+    scope = Scope(sequence=tuple(NodeId(f"step{number}") for number in range(9)), nodes={})
+    graph = Graph(id="g", scope=scope, limits=Limits(), digest=Digest("0"))
+    tree = feed(RunTree(graph), *(finished(f"step{number}") for number in range(6)))
+    assert shown(tree, limit=20)[5:] == ["success step5", "waiting step6", "waiting step7", "waiting step8"]
+    assert shown(tree, limit=9)[5:] == ["success step5", "waiting step6", "skipped 2 more to come"]
+    assert shown(feed(tree, ("run.failed", "", {})), limit=20)[-1] == "success step5"
+
+
 def test_a_branch_failed_when_one_of_its_members_did() -> None:
     fork = ForkNode(id=NodeId("spread"), branches=tuple((NodeId("a"), NodeId("b")) for _ in range(3)))
     scope = Scope(sequence=(fork.id,), nodes={fork.id: fork})
