@@ -47,15 +47,23 @@ class Calls:
         returns when it has ended or was abandoned."""
         if pure:
             return await _in_place(agent, task, timeout)
-        job = asyncio.ensure_future(agent.run(task))
+        loop = asyncio.get_running_loop()
+        job = loop.create_task(_as_coroutine(agent, task))
         self._running.add(job)
+        # A plain future, because awaiting the job itself would wait for an agent that ignores its cancellation.
+        over: asyncio.Future[None] = loop.create_future()
+        job.add_done_callback(lambda _: over.done() or over.set_result(None))
         job.add_done_callback(self._ended)
+        timer = None if timeout is None else loop.call_later(timeout, lambda: over.done() or over.set_result(None))
         try:
-            done, _ = await asyncio.wait({job}, timeout=timeout)
+            await over
         except BaseException:
             await self._cancel(job, task)
             raise
-        if not done:
+        finally:
+            if timer is not None:
+                timer.cancel()
+        if not job.done():
             await self._cancel(job, task)
             raise _timed_out(task, timeout)
         return job.result()
@@ -75,6 +83,10 @@ class Calls:
         if not job.done():
             self._abandoned.add(job)
             _log.error("agent.abandoned", run_id=task.run_id, path=task.path, after=self._grace)
+
+
+async def _as_coroutine(agent: Agent, task: AgentInput) -> AgentOutput:
+    return await agent.run(task)
 
 
 async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> AgentOutput:

@@ -152,6 +152,7 @@ async def _announce(frame: Frame, step: Step, path: Path, at_ms: int, attempt: i
     """Before an agent that touches the world: what it follows from is stored, and so is the fact that it begins."""
     frame.write(Kind.NODE_STARTED, path, NodeStarted(id=step.node.id, node=step.digest, at_ms=at_ms, attempt=attempt))
     await frame.run.log.barrier()
+    frame.run.sliced = monotonic()  # others had their turn
 
 
 async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> AgentOutput:
