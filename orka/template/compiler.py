@@ -10,27 +10,29 @@ from collections.abc import Callable, Iterator
 from io import StringIO
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
-from jinja2 import TemplateSyntaxError, nodes
+from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 
 from orka.errors import TemplateError
-from orka.template.rendering import FAILURES, Rendering
+from orka.template.rendering import FAILURES, Rendering, Tag
 from orka.template.syntax import price
 
 if TYPE_CHECKING:
     from orka.template.environment import Sandbox
 
 
-def generate(environment: Sandbox, tree: nodes.Template) -> Callable[[Rendering], Iterator[str]]:
+def generate(environment: Sandbox, tree: nodes.Template, tags: list[Tag]) -> Callable[[Rendering], Iterator[str]]:
     """Compiles the tree to its root function. Raises `TemplateError`."""
     try:
         written = StringIO()
-        GuardedCodeGenerator(environment, None, None, written, optimized=False).visit(tree)
+        generator = GuardedCodeGenerator(environment, None, None, written, optimized=False)
+        generator.tags = tags
+        generator.visit(tree)
         code = compile(written.getvalue(), "<template>", "exec")
-    except TemplateSyntaxError as error:
-        raise TemplateError(error.message or "bad syntax") from None
-    except (RecursionError, MemoryError, SyntaxError, ValueError, OverflowError) as error:
-        raise TemplateError(f"the template is nested too deeply or names what it cannot: {error}") from None
+    except SyntaxError as error:
+        raise TemplateError(f"the template cannot be compiled: {error.msg}") from None
+    except (RecursionError, MemoryError, ValueError, OverflowError) as error:
+        raise TemplateError(f"the template cannot be compiled: {error or type(error).__name__}") from None
     namespace: dict[str, Any] = {"environment": environment, "FAILURES": FAILURES}
     exec(code, namespace)
     return cast("Callable[[Rendering], Iterator[str]]", namespace["root"])
@@ -39,8 +41,11 @@ def generate(environment: Sandbox, tree: nodes.Template) -> Callable[[Rendering]
 class GuardedCodeGenerator(CodeGenerator):
     """Jinja's code generator; what it emits for a tag cannot fail, and every operation that can grow is bounded."""
 
+    tags: list[Tag]
+    """Set by `generate`: syntax nodes carry indexes of these where Jinja has lines."""
+
     def fail(self, msg: str, lineno: int) -> NoReturn:
-        raise TemplateError(msg)
+        raise TemplateError(msg, line=self.tags[lineno or 0].line)
 
     def write_commons(self) -> None:
         super().write_commons()
@@ -81,9 +86,22 @@ class GuardedCodeGenerator(CodeGenerator):
     def visit_Output(self, node: nodes.Output, frame: Frame) -> None:
         for child in node.nodes:
             if isinstance(child, nodes.TemplateData):
-                self.simple_write(repr(child.data), frame)
+                self._put(repr(child.data), frame)
             else:
-                self.simple_write(self._value(child, frame, "text("), frame)
+                self._put(self._value(child, frame, "text("), frame)
+
+    def _put(self, text: str, frame: Frame) -> None:
+        """Emits the output of a Python expression that is text."""
+        self.writeline(f"yield {text}" if frame.buffer is None else f"{frame.buffer}.append({text})")
+
+    def start_write(self, frame: Frame, node: nodes.Node | None = None) -> None:
+        # What blocks put out is whatever their filter or macro gave.
+        super().start_write(frame, node)
+        self.write("text(")
+
+    def end_write(self, frame: Frame) -> None:
+        self.write(")")
+        super().end_write(frame)
 
     def visit_ExprStmt(self, node: nodes.ExprStmt, frame: Frame) -> None:
         # Only `check` makes these: the price of one pass through a repeated body.
@@ -128,7 +146,7 @@ class GuardedCodeGenerator(CodeGenerator):
         if not isinstance(target, nodes.Tuple):
             return 0
         if any(isinstance(item, nodes.Tuple) for item in target.items):
-            raise TemplateError("unpacking within unpacking is not available")
+            self.fail("unpacking within unpacking is not available", target.lineno)
         return len(target.items)
 
     def visit_Assign(self, node: nodes.Assign, frame: Frame) -> None:

@@ -17,7 +17,7 @@ from orka.template.filters import FILTERS
 from orka.template.limits import OPERATORS, SIZE_LIMIT, breach, current
 from orka.template.missing import Missing, nothing
 from orka.template.reads import reads_of
-from orka.template.rendering import Rendering, Tag
+from orka.template.rendering import FAILURES, Rendering, Tag
 from orka.template.values import attribute, element
 from orka.template.view import View
 from orka.types import Json
@@ -66,7 +66,7 @@ class _Compiled:
         self.tags = tuple(tags)
         self.notes = tuple(syntax.check(tree, tags, environment))
         self.reads, self.reads_all = reads_of(tree)
-        self.root: Callable[[Rendering], Iterator[str]] = compiler.generate(environment, tree)
+        self.root: Callable[[Rendering], Iterator[str]] = compiler.generate(environment, tree, tags)
 
 
 class Template:
@@ -99,10 +99,8 @@ class Template:
         current.meter = rendering
         try:
             text = "".join(code.root(rendering))
-        except TemplateError:
-            raise
-        except RecursionError:
-            raise breach("nesting of calls or values") from None
+        except (TemplateError, *FAILURES) as error:
+            raise rendering.located(error) from error.__cause__
         finally:
             current.meter = None
         if len(text) > SIZE_LIMIT:
@@ -136,8 +134,8 @@ class Expression:
             value = rendering.vars.get(syntax.RESULT)
             rendering.weigh(value)
             return cast(Json, rendering.plain(value))
-        except RecursionError:
-            raise breach("nesting of calls or values") from None
+        except (TemplateError, *FAILURES) as error:
+            raise rendering.located(error) from error.__cause__
         finally:
             current.meter = None
 

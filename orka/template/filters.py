@@ -186,7 +186,7 @@ def _sorting(function: Callable[..., object]) -> _Filter:
     """A filter of Jinja's that compares elements and is given the environment."""
 
     def applied(value: object, *args: object, **kwargs: object) -> object:
-        spend(8 * weigh(value))
+        spend(4 * weigh(value))
         found = function(rendering().environment, value, *args, **kwargs)
         return list(cast("Iterator[object]", found)) if isinstance(found, Iterator) else found
 

@@ -15,15 +15,20 @@ from orka.errors import TemplateError
 
 SOURCE_LIMIT = 1_000_000
 """Characters of template source."""
-NODE_LIMIT = 50_000
+TOKEN_LIMIT = 50_000
+"""Tokens of one template, white space within tags included."""
+NODE_LIMIT = 10_000
 """Syntax nodes of one template."""
 DEPTH_LIMIT = 100
 """Syntax nodes inside each other."""
 SIZE_LIMIT = 8_000_000
 """Characters of a rendered text or of any text that an expression makes; elements of any list that one makes."""
 WORK_LIMIT = 16_000_000
-"""Units of work of one rendering: 1 for a character read, `NODE_WORK` for a syntax node executed or an element read."""
+"""Units of work of one rendering: 1 for a character read, and the two below."""
 NODE_WORK = 16
+"""Units for executing one syntax node."""
+ELEMENT_WORK = 32
+"""Units for reading one element of a list or mapping."""
 RANGE_LIMIT = 100_000
 """Elements of one `range()`."""
 BITS_LIMIT = 4096
@@ -40,6 +45,9 @@ class Meter(Protocol):
 
     def spend(self, units: int) -> None: ...
     def undefined(self, name: object) -> None: ...
+    def outputs(self) -> object:
+        """The mapping of earlier outputs."""
+        ...
 
 
 class _Current(threading.local):
@@ -83,7 +91,7 @@ def weigh(value: Any) -> int:
     stack: list[Any] = [value]
     while stack:
         item = stack.pop()
-        units += NODE_WORK
+        units += ELEMENT_WORK
         if isinstance(item, str):
             units += len(item)
         elif item.__class__ in _SCALARS:

@@ -175,6 +175,18 @@ class Rendering:
         self._note(f"failed with {type(error).__name__}: {str(error)[:200]}")
         return otherwise
 
+    def outputs(self) -> object:
+        return self.view.outputs
+
+    def located(self, error: Exception) -> TemplateError:
+        """`error`, which ends the rendering, as one that says at which tag."""
+        tag = self._tags[self.tag]
+        if isinstance(error, TemplateError):
+            return error if error.line is not None else TemplateError(f"{tag}: {error}", line=tag.line)
+        if isinstance(error, RecursionError):
+            return self.located(breach("nesting of calls or values"))
+        return TemplateError(f"{tag}: failed with {type(error).__name__}: {str(error)[:200]}", line=tag.line)
+
     def plain(self, value: object) -> object:
         """`value` as JSON, or None, noted, when it is no value."""
         try:

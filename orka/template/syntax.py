@@ -7,6 +7,7 @@ and leads to the tag's line and its text as it stands in the source.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from jinja2 import TemplateSyntaxError, nodes
@@ -14,7 +15,7 @@ from jinja2.lexer import TokenStream
 from jinja2.parser import Parser
 
 from orka.errors import TemplateError
-from orka.template.limits import DEPTH_LIMIT, NODE_LIMIT, NODE_WORK, SOURCE_LIMIT, breach
+from orka.template.limits import DEPTH_LIMIT, NODE_LIMIT, NODE_WORK, SOURCE_LIMIT, TOKEN_LIMIT, breach
 from orka.template.rendering import Tag
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def parse(environment: Sandbox, source: str) -> tuple[nodes.Template, list[Tag]]
         raise breach(f"{SOURCE_LIMIT:,} characters of source")
     tags: list[Tag] = [Tag(1, "")]
     try:
-        tokens = list(_numbered(environment, source, tags))
+        tokens = _limited(_numbered(environment, source, tags))
     except TemplateSyntaxError as error:
         raise TemplateError(error.message or "bad syntax", line=error.lineno) from None
     parser = Parser(environment, "")
@@ -61,6 +62,13 @@ def _numbered(environment: Sandbox, source: str, tags: list[Tag]) -> Iterator[tu
         yield len(tags) - 1, kind, text
 
 
+def _limited(tokens: Iterator[tuple[int, str, str]]) -> list[tuple[int, str, str]]:
+    taken = list(islice(tokens, TOKEN_LIMIT + 1))
+    if len(taken) > TOKEN_LIMIT:
+        raise breach(f"{TOKEN_LIMIT:,} tokens")
+    return taken
+
+
 def check(tree: nodes.Template, tags: list[Tag], environment: Sandbox) -> list[str]:
     """Refuses what is too large or not available, makes unknown filters harmless, and charges repeated bodies.
 
@@ -80,7 +88,7 @@ def check(tree: nodes.Template, tags: list[Tag], environment: Sandbox) -> list[s
         elif isinstance(node, nodes.Test) and node.name not in environment.tests:
             raise TemplateError(f"{tag}: unknown test {node.name!r}", line=tag.line)
         elif isinstance(node, (nodes.For, nodes.Macro, nodes.CallBlock)):
-            node.body.insert(0, nodes.ExprStmt(nodes.Const(price(node)), lineno=node.lineno))
+            node.body.insert(0, nodes.ExprStmt(nodes.Const(price(*(node.body if isinstance(node, nodes.For) else [node]))), lineno=node.lineno))
     return notes
 
 

@@ -12,20 +12,31 @@ from string import Formatter
 from types import MethodType
 from typing import cast
 
-from orka.template.limits import check_format, claim
+from orka.template.limits import check_format, claim, current
 from orka.template.missing import Missing
 from orka.template.text import text_of
+
+_NOWHERE = object()
+
+
+def _own(entries: Mapping[object, object], name: object) -> object:
+    """A key of a mapping, or of its `result`; `_NOWHERE` when neither has it."""
+    if name in entries:
+        return entries[name]
+    meter = current.meter
+    if meter is None or entries is not meter.outputs():  # A node named `result` is not the result of all nodes.
+        result = entries.get("result")
+        if isinstance(result, dict) and name in result:
+            return cast("dict[object, object]", result)[name]
+    return _NOWHERE
 
 
 def attribute(value: object, name: object) -> object:
     """`value.name` and `value['name']`: see the module. `Missing` when there is no such thing."""
     if isinstance(value, Mapping):
-        entries = cast("Mapping[object, object]", value)
-        if name in entries:
-            return entries[name]
-        result = entries.get("result")
-        if result.__class__ is dict and name in cast("dict[object, object]", result):
-            return cast("dict[object, object]", result)[name]
+        found = _own(cast("Mapping[object, object]", value), name)
+        if found is not _NOWHERE:
+            return found
         method = MAPPING_METHODS.get(name)
     elif isinstance(value, str):
         method = TEXT_METHODS.get(name)
@@ -149,8 +160,8 @@ LIST_METHODS: Mapping[object, Callable[..., object]] = {
 
 
 def _get(entries: Mapping[object, object], key: object, default: object = None) -> object:
-    found = attribute(entries, key) if isinstance(key, (str, int, float)) and key not in MAPPING_METHODS else None
-    return default if found is None or isinstance(found, Missing) else found
+    found = _own(entries, key) if isinstance(key, (str, int, float)) else _NOWHERE
+    return default if found is _NOWHERE else found
 
 
 # Lists, not views: a template can print, index and count them.
