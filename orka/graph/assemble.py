@@ -107,7 +107,7 @@ class _Assembler:
     def _join(self, area: Area, definition: Definition, node: JoinNode) -> JoinNode | None:
         if definition.group is not None:
             return node
-        forks = [name for name in area.visible() if _type_of(area, name) == "fork"]
+        forks = area.forks()
         if len(forks) == 1:
             return dataclasses.replace(node, group=forks[0])
         problem = "there is no fork to wait for" if not forks else f"there are {len(forks)} forks"
@@ -119,8 +119,3 @@ class _Assembler:
             key="group",
         )
         return None
-
-
-def _type_of(area: Area, name: NodeId) -> str | None:
-    found = area.find(name)
-    return found[1].type if found is not None else None

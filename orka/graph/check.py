@@ -35,9 +35,9 @@ def check_areas(
     places = straight_places(top, scope.sequence)
     _check_order(top, places, findings)
     _check_searches(top, findings)
+    check_texts(top, places, findings, compile_template=compile_template, strict=strict)
     if not findings.failed:  # else most of it would only follow from the errors
         _check_reached(top, findings)
-    check_texts(top, places, findings, compile_template=compile_template, strict=strict)
 
 
 def label_of(definition: Definition) -> str:
@@ -89,10 +89,15 @@ def _check_mentions(area: Area, definition: Definition, findings: Findings) -> N
 
 def _check_join(area: Area, definition: Definition, findings: Findings) -> None:
     node, group = definition.node, definition.group
+    if definition.type != "join":
+        return
+    forks = area.forks()
     if group is None:
+        found = area.find(forks[0]) if len(forks) == 1 else None
+        if isinstance(node, JoinNode) and found is not None:
+            _check_quorum(definition, node, found[1], findings)
         return
     found = area.find(group.name)
-    forks = [name for name in area.visible() if (seen := area.find(name)) and seen[1].type == "fork"]
     if found is None:
         hint = suggest(group.name, forks) or (f"the fork here is {forks[0]!r}" if len(forks) == 1 else None)
         message = f"{label_of(definition)} waits for fork {group.name!r}, which is not defined"
@@ -165,7 +170,8 @@ def _check_order(top: Area, places: Mapping[NodeId, int], findings: Findings) ->
     for definition in top.definitions.values():
         node = definition.node
         if isinstance(node, JoinNode):
-            needed, verb = node.group or _only_fork(top), "waits for"
+            forks = top.forks()
+            needed, verb = node.group or (forks[0] if len(forks) == 1 else None), "waits for"
         elif isinstance(node, RouterNode):
             needed, verb = NodeId(node.decision_key.split(".")[0]), "decides by"
         else:
@@ -178,11 +184,6 @@ def _check_order(top: Area, places: Mapping[NodeId, int], findings: Findings) ->
                 hint=f"list it after {needed!r}, or give it 'depends_on: {needed}'",
                 agent=definition.id,
             )
-
-
-def _only_fork(top: Area) -> NodeId | None:
-    forks = [name for name, found in top.definitions.items() if isinstance(found.node, ForkNode) and not found.made]
-    return forks[0] if len(forks) == 1 else None
 
 
 def _check_searches(top: Area, findings: Findings) -> None:

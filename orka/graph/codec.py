@@ -43,15 +43,23 @@ _KINDS: Mapping[str, type[Node]] = {
 }
 _TAGS: Mapping[type, str] = {kind: tag for tag, kind in _KINDS.items()}
 _PARTS: Mapping[str, Any] = {
+    "id": NodeId,
+    "type": str,
+    "prompt": str | None,
     "policy": Policy,
+    "max_concurrency": int | None,
+    "terminal": bool,
+    "max_loops": int,
+    "score_threshold": float,
+    "fallback_score": float | None,
+    "timeout_score": float | None,
+    "options": dict[str, Any],
     "strategies": tuple[ScoreStrategy, ...],
     "priority_agents": tuple[NodeId, ...],
     "past_loops_metadata": tuple[tuple[str, str], ...],
     "cognition": Cognition | None,
-    "limits": Limits,
-    "sequence": tuple[NodeId, ...],
 }
-"""Fields that msgspec can convert by type in nodes that it cannot convert as a whole."""
+"""Types of the fields of nodes that msgspec cannot convert as a whole, other nodes apart."""
 T = TypeVar("T")
 
 
@@ -73,7 +81,7 @@ def decode_graph(data: bytes | str, *, source: str = "<graph>") -> Graph:
             )
         scope = _scope(form["scope"])
         limits = msgspec.convert(form.get("limits", {}), Limits)
-        options = _mapping(form.get("options", {}))
+        options = msgspec.convert(form.get("options", {}), dict[str, Any])
         graph_id = msgspec.convert(form["id"], str)
     except (msgspec.MsgspecError, UnicodeDecodeError, KeyError, TypeError, AttributeError, RecursionError) as exc:
         raise ConfigError(f"the graph of {source!r} cannot be decoded: {exc}", path=source) from exc
@@ -146,14 +154,8 @@ def _node(form: Any) -> Node:
     for name, part in _PARTS.items():
         if name in fields:
             fields[name] = msgspec.convert(fields[name], part)
-    if "options" in fields:
-        fields["options"] = _mapping(fields["options"])
     if kind is LoopNode:
         fields["body"] = _scope(fields["body"])
     if kind is FailoverNode:
         fields["children"] = tuple(_node(child) for child in fields["children"])
     return kind(**fields)
-
-
-def _mapping(value: object) -> dict[str, Any]:
-    return msgspec.convert(value, dict[str, Any])

@@ -193,11 +193,15 @@ def read_map(entry: Entry) -> Definition:
     named = entry.names(tree, "agents")
     if isinstance(tree, ListTree) and not tree.items:
         entry.error(f"'agents' of {entry.owner} is empty", tree.at, key="agents")
-    if keys is None or items is None:
+    if items is None:
         return define(entry, None, mentions=named)
+    expression = _expression(items)
+    text = Text(owner=entry.id, key="items", scalar=Scalar(expression, expression, items.at), expression=True)
+    if keys is None:
+        return define(entry, None, mentions=named, texts=(text,))
     node = MapNode(
         id=entry.id,
-        items=_expression(items),
+        items=expression,
         name=keys.as_,
         sequence=ids_of(named),
         max_concurrency=keys.max_concurrency,
@@ -205,7 +209,6 @@ def read_map(entry: Entry) -> Definition:
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,
     )
-    text = Text(owner=entry.id, key="items", scalar=Scalar(node.items, node.items, items.at), expression=True)
     return define(entry, node, mentions=named, texts=(text,))
 
 

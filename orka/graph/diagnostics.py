@@ -129,10 +129,10 @@ class Findings:
     ) -> None:
         if (message, at) in self._seen:
             return
+        self._seen.add((message, at))
         if len(self._faults) >= MAX_FAULTS:
             self._dropped += 1
             return
-        self._seen.add((message, at))
         self._faults.append(
             Fault(
                 severity=severity,

@@ -100,7 +100,7 @@ def _check_strategy(entry: Entry, strategy: StrategyKeys, place: Tree) -> None:
         check_pattern(entry, pattern, find(place, "patterns"))
     needs = {"direct_key": "key", "pattern": "patterns", "agent_key": "agents"}[strategy.type]
     if not getattr(strategy, needs):
-        entry.error(f"a {strategy.type} strategy of {entry.owner} has no {needs!r}", place.at, key=needs)
+        entry.error(f"strategy {strategy.type!r} of {entry.owner} has no {needs!r}", place.at, key=needs)
 
 
 def _cognition(entry: Entry, keys: CognitionKeys | None) -> Cognition | None:

@@ -91,6 +91,10 @@ class Area:
             yield from (name for name, found in area.definitions.items() if not found.made)
             area = area.parent
 
+    def forks(self) -> list[NodeId]:
+        """Ids of the forks that a join may wait for here."""
+        return [name for name in self.visible() if (found := self.find(name)) and found[1].type == "fork"]
+
     def walk(self) -> Iterator[tuple[Area, Definition]]:
         """Every definition with its scope, loop bodies and failover children included, outer before inner."""
         for definition in self.definitions.values():

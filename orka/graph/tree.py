@@ -291,7 +291,7 @@ class _Composer:
         try:
             value: Any = self._loader.construct_object(yaml.ScalarNode(tag, text))
         except (ValueError, KeyError, OverflowError, IndexError):
-            raise _Unreadable(f"{text[:60]!r} is not a {tag.removeprefix(_TAG)}", at) from None
+            raise _Unreadable(f"{text[:60]!r} is not of type {_shown(tag)}", at) from None
         if isinstance(value, float) and not math.isfinite(value):
             raise _Unreadable(f"{text[:60]!r} is not a finite number", at)
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
@@ -325,12 +325,14 @@ def _report_syntax(exc: yaml.MarkedYAMLError, findings: Findings) -> None:
         problem = f"{exc.context or 'this'} is not closed".replace("while scanning ", "").replace("while parsing ", "")
         problem = problem.replace("quoted scalar", "quoted text")
     at = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
-    findings.error(f"YAML syntax: {problem}", at, hint=_syntax_hint(problem, findings.line(at.line)))
+    line = findings.line(at.line)
+    if "\\t" in problem or re.match(r" *\t", line):
+        findings.error("YAML syntax: a tab in the indentation", at, hint="indent with spaces")
+    else:
+        findings.error(f"YAML syntax: {problem}", at, hint=_syntax_hint(problem, line))
 
 
 def _syntax_hint(problem: str, line: str) -> str | None:
-    if "\\t" in problem or line.startswith("\t") or line.lstrip(" ").startswith("\t"):
-        return "indent with spaces; YAML does not allow tabs"
     if "mapping values are not allowed" in problem:
         return "quote text that contains ': ', or check the indentation"
     if re.search(r":\s+\{\{", line) or re.match(r"\s*-\s+\{\{", line):
