@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol, Self
 
@@ -16,7 +17,7 @@ from orka.clock import now_ms
 from orka.engine.answer import log_entries, response_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute
-from orka.errors import AgentError, ConfigError, JournalMismatch, OrkaError, RunError, RunTimeout
+from orka.errors import AgentError, ConfigError, JournalMismatch, OrkaError, RunError, RunTimeout, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
@@ -140,9 +141,7 @@ class Orchestrator:
         result = await self.execute(input)
         return _value(result, return_logs)
 
-    async def execute(
-        self, input: Json, *, run_id: RunId | None = None, on_event: OnEvent | None = None
-    ) -> RunResult:
+    async def execute(self, input: Json, *, run_id: RunId | None = None, on_event: OnEvent | None = None) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
         `on_event` is called with every event once it is stored.
@@ -183,24 +182,28 @@ class Orchestrator:
             started = anyio.Event()
             services.tasks.start_soon(_host, services, program, input, run_id, started)
             await started.wait()
-            async for event in self.events(run_id):
-                yield event
+            async with contextlib.aclosing(self.events(run_id)) as events:
+                async for event in events:
+                    yield event
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
+        # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
+        opened = Orchestrator(self.graph, settings=self._settings, registry=self._registry, allow_functions=self._allow)
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
-        host = asyncio.create_task(self._host_services(ready, left))
+        host = asyncio.create_task(opened._host_services(ready, left))
         try:
             await asyncio.wait({host, ready}, return_when=asyncio.FIRST_COMPLETED)
             if host.done():
                 await host
-            async for event in self.stream(input):
-                yield event
+            async with contextlib.aclosing(opened.stream(input)) as events:
+                async for event in events:
+                    yield event
         finally:
             left.set()
             await asyncio.shield(host)
 
-    def events(self, run_id: str, *, after: str = "0", follow: bool = True) -> AsyncIterator[RunEvent]:
+    def events(self, run_id: str, *, after: str = "0", follow: bool = True) -> AsyncGenerator[RunEvent]:
         """Events of any run, strictly after an id; with `follow` until it ends. Needs an open Orchestrator."""
         return self.runs.events(RunId(run_id), after=after, follow=follow)
 
@@ -293,6 +296,12 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
             codec=services.codec,
             retention_ms=services.journal.retention_ms,
         )
+    except Exception:
+        log = task.log
+        if log.failure is None and log.ending is None:  # the run has no end here: somebody else may give it one
+            with contextlib.suppress(StoreError):
+                await services.runs.release(log)
+        raise
     finally:
         services.journal.remove(task.log)
 
@@ -306,8 +315,8 @@ async def _finish(
     try:
         task = await _prepare(services, taken, graph)
     except BaseException:
-        with anyio.move_on_after(2, shield=True):
-            await services.runs.release(taken)
+        with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
+            await services.runs.release(taken.log)
         raise
     return await _carry_out(services, task)
 

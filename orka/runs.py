@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -90,7 +90,7 @@ class Runs:
                 error_path = Path(getattr(body, "path", "")) or None
         return RunReport(info=info, visits=tuple(visits.values()), error=error, error_path=error_path)
 
-    def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncIterator[RunEvent]:
+    def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncGenerator[RunEvent]:
         """The run's events strictly after an id; with `follow` also those to come, until the run ends."""
         return read_feed(self._registry, self._router, run_id, after=after, follow=follow)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,17 +15,14 @@ from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
-from orka.errors import JournalMismatch, RunError, RunTimeout, sole_error
+from orka.errors import JournalMismatch, OrkaError, RunError, RunTimeout, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
-from orka.journal.log import Ending, RunLog
+from orka.journal.log import FAREWELL, Ending, RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay
 from orka.journal.runs import Runs
 from orka.results import Failure, NodeResult, RunResult, Usage
 from orka.types import Json, Path, RunStatus, Status
-
-_FAREWELL = 3.0
-"""Seconds that a cancelled run has to write that it was cancelled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +39,25 @@ class Assignment:
 
 async def execute(task: Assignment, *, runs: Runs, calls: Calls, codec: ValueCodec, retention_ms: int) -> RunResult:
     """Runs to the end and writes it. A failed run is a result; raised is what keeps a run from ending at all:
-    `LeaseLost`, `JournalUnavailable`, `JournalMismatch`, `StepsExceeded`. Cancelling writes `run.cancelled`."""
+    `LeaseLost`, `JournalUnavailable`, `JournalMismatch`, `StepsExceeded`. Cancelling writes `run.cancelled`, unless the
+    end was being written already: a run has one end."""
     began, context = monotonic(), Context()
+    log = task.log
+    try:
+        return await _to_the_end(task, context, began, runs, calls, codec, retention_ms)
+    except anyio.get_cancelled_exc_class():
+        # The cancellation goes on, whatever becomes of the farewell.
+        with anyio.move_on_after(FAREWELL, shield=True), contextlib.suppress(OrkaError):
+            if log.ending is not None:
+                await log.barrier()
+            elif log.failure is None:
+                await _end(task, context, RunStatus.CANCELLED, began, retention_ms)
+        raise
+
+
+async def _to_the_end(
+    task: Assignment, context: Context, began: float, runs: Runs, calls: Calls, codec: ValueCodec, retention_ms: int
+) -> RunResult:
     log = task.log
     stopped: NodeResult | None = None
     try:
@@ -62,11 +77,6 @@ async def execute(task: Assignment, *, runs: Runs, calls: Calls, codec: ValueCod
             return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error, path=path)
         answer = find_answer(context.results)
         return await _end(task, context, RunStatus.COMPLETED, began, retention_ms, answer=answer)
-    except anyio.get_cancelled_exc_class():
-        if log.failure is None:
-            with anyio.move_on_after(_FAREWELL, shield=True):
-                await _end(task, context, RunStatus.CANCELLED, began, retention_ms)
-        raise
     except JournalMismatch:
         raise
     except RunError as exc:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -61,7 +61,7 @@ class Reader(Protocol):
 
 async def read_feed(
     runs: Runs, router: Router, run_id: RunId, *, after: str = "0", follow: bool = False
-) -> AsyncIterator[RunEvent]:
+) -> AsyncGenerator[RunEvent]:
     """Events strictly after an id. With `follow` it waits for more until the run has ended, and survives a lost
     connection. `RunNotFound` when there is no such run; `StoreError` when Redis stays away."""
     await runs.info(run_id)

@@ -11,24 +11,44 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from orka.clock import monotonic
+from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Command, Entry, append, create, finish
+from orka.redis.scripts import Command, Entry, append, create, finish, reopen
 from orka.types import Digest, RunId
 
 SETTLED_AFTER = 3.0
 """Seconds after which an entry seen on the server has been fsynced under `everysec` (which may lag two seconds)."""
 
 
+FAREWELL = 3.0
+"""Seconds that a cancelled run has to write that it was cancelled."""
+_RECREATABLE_MS = 60_000
+"""A run that is gone this long after its creation was not lost in a crash of Redis: its retention ended, or it was deleted."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Creation:
     """What the create script needs, kept until the run is surely on disk."""
 
+    at_ms: int
     graph: bytes
     deadline_ms: int
     entry: Entry
     fields: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopening:
+    """What the reopen script needs, kept until it is surely on disk."""
+
+    seq: int
+    """Sequence number of the `run.resumed` entry."""
+    graph: bytes
+    before: Digest
+    """Of the graph that the run had until now."""
+    data: bytes
+    holder: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,9 +82,10 @@ class RunLog:
         self.keys = keys
         self.digest = digest
         self.lease = lease
-        self.creation = creation
-        """Present while the run's own creation may have to be sent (again)."""
+        self.opening: Creation | Reopening | None = creation
+        """How the run came into these hands; present while that may have to be sent (again)."""
         self.created = creation is None
+        """The opening is on the server."""
         self.graph_known = False
         """The graph need not be sent along with the creation."""
         self.listener = listener
@@ -79,6 +100,8 @@ class RunLog:
         self.stored = seq
         """Last sequence number known to be on the server; pending entries follow it."""
         self.waiting_since: float | None = None
+        self._shown = 0
+        """Highest sequence number that the listener was told of: what is stored again is not told again."""
         self._wake = wake
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
@@ -86,6 +109,10 @@ class RunLog:
     def seq(self) -> int:
         """Sequence number of the last entry appended."""
         return self.stored + len(self.pending)
+
+    def reopen(self, how: Reopening) -> None:
+        """What is sent next makes the run, taken over before, go on."""
+        self.opening, self.created, self.stored = how, False, how.seq
 
     def append(self, entry: Entry) -> None:
         """Queues an entry. Raises what stopped the log (`LeaseLost`, `JournalUnavailable`) once something did."""
@@ -114,21 +141,9 @@ class RunLog:
         await self.barrier()
 
     def commands(self, lease_ms: int, retention_ms: int, most: int) -> Command:
-        """The next command to send: creation first, then up to `most` pending entries, the ending with the last."""
-        if not self.created and self.creation is not None:
-            made = self.creation
-            return create(
-                self.keys,
-                self.digest,
-                lease=self.lease,
-                lease_ms=lease_ms,
-                run_id=self.run_id,
-                graph=b"" if self.graph_known else made.graph,
-                retention_ms=retention_ms,
-                deadline_ms=made.deadline_ms,
-                entry=made.entry,
-                fields=made.fields,
-            )
+        """The next command to send: the opening first, then up to `most` pending entries, the ending with the last."""
+        if not self.created and self.opening is not None:
+            return self._open(self.opening, lease_ms, retention_ms)
         entries = [self.pending[i] for i in range(min(most, len(self.pending)))]
         if self.ending is not None and len(entries) == len(self.pending):
             return finish(
@@ -144,6 +159,36 @@ class RunLog:
             )
         return append(self.keys, lease=self.lease, lease_ms=lease_ms, first=self.stored + 1, entries=entries)
 
+    def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
+        match opening:
+            case Creation():
+                return create(
+                    self.keys,
+                    self.digest,
+                    lease=self.lease,
+                    lease_ms=lease_ms,
+                    run_id=self.run_id,
+                    graph=b"" if self.graph_known else opening.graph,
+                    retention_ms=retention_ms,
+                    deadline_ms=opening.deadline_ms,
+                    entry=opening.entry,
+                    fields=opening.fields,
+                )
+            case Reopening():
+                return reopen(
+                    self.keys,
+                    self.digest,
+                    lease=self.lease,
+                    lease_ms=lease_ms,
+                    seq=opening.seq,
+                    data=opening.data,
+                    run_id=self.run_id,
+                    graph=opening.graph,
+                    before=opening.before,
+                    retention_ms=retention_ms,
+                    holder=opening.holder,
+                )
+
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:
         """`count` pending entries are stored under `ids` (None: they were there already)."""
         now = monotonic()
@@ -151,17 +196,27 @@ class RunLog:
             entry = self.pending.popleft()
             self.stored += 1
             self.retained.append((self.stored, now, entry))
-            if self.listener is not None and (entry_id := ids[index] if index < len(ids) else None):
-                self.listener(entry_id.decode(), entry)
+            self._show(self.stored, ids[index] if index < len(ids) else None, entry)
         if not self.pending:
             self.waiting_since = None
         self.release()
 
-    def acknowledge_creation(self, ids: list[bytes | None]) -> None:
+    def acknowledge_opening(self, ids: list[bytes | None]) -> None:
+        """The run is created or reopened."""
         self.created = True
-        if self.creation is not None and self.listener is not None and ids and ids[0]:
-            self.listener(ids[0].decode(), self.creation.entry)
+        match self.opening:
+            case Creation(entry=entry):
+                self._show(1, ids[0], entry)
+            case Reopening(seq=seq, data=data):
+                self._show(seq, ids[0], Entry("run.resumed", "", data))
+            case None:
+                pass
         self.release()
+
+    def _show(self, seq: int, entry_id: bytes | None, entry: Entry) -> None:
+        if self.listener is not None and entry_id is not None and seq > self._shown:
+            self._shown = seq
+            self.listener(entry_id.decode(), entry)
 
     def release(self) -> None:
         """Wakes the barriers whose entries are stored."""
@@ -181,13 +236,17 @@ class RunLog:
         before = monotonic() - SETTLED_AFTER
         while self.retained and self.retained[0][0] <= seen and self.retained[0][1] < before:
             self.retained.popleft()
-            self.creation = None
+            self.opening = None
 
     def rewind(self, last: int) -> bool:
-        """The server's journal ends at `last`, before what it acknowledged. Queues the lost tail again.
+        """The server's journal ends at `last`, before what it acknowledged. Queues the lost tail again, and what opened
+        the run, if it lost that too.
 
         False when the tail is not kept any more.
         """
+        if isinstance(self.opening, Reopening) and last == self.opening.seq - 1:
+            last = self.opening.seq
+            self.created = False
         if last < self.stored and (not self.retained or self.retained[0][0] > last + 1):
             return False
         while self.retained and self.stored > last:
@@ -195,6 +254,17 @@ class RunLog:
             self.pending.appendleft(entry)
             self.stored = seq - 1
         return self.stored == last
+
+    def recreate(self) -> bool:
+        """The run itself is gone: right after its creation a crash of Redis can do that, and it is queued again.
+
+        False when that cannot be the reason.
+        """
+        made = self.opening
+        if not isinstance(made, Creation) or now_ms() - made.at_ms > _RECREATABLE_MS or not self.rewind(1):
+            return False
+        self.created = self.graph_known = False
+        return True
 
     def fail(self, error: OrkaError) -> None:
         """Nothing more is written: barriers raise, the run is told."""

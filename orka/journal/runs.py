@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from orka.errors import RunAlive, RunNotFound, StoreError
+import anyio
+
+from orka.clock import now_ms
+from orka.errors import OrkaError, RunAlive, RunNotFound, StoreError
 from orka.ids import new_nonce
-from orka.journal.entries import Body, decode_body
+from orka.journal.entries import Body, Kind, RunEnded, decode_body, make_entry
 from orka.journal.holder import current_holder, describe, is_dead
-from orka.journal.log import Creation, Listener, RunLog
+from orka.journal.log import FAREWELL, Creation, Ending, Listener, Reopening, RunLog
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key, run_keys, tag_of
-from orka.redis.pipeline import Pipe
-from orka.redis.scripts import Command, Entry, release, reopen, take
+from orka.redis.pipeline import ConnectionLost, Pipe
+from orka.redis.scripts import Command, Entry, release, take
 from orka.types import Digest, Json, Path, RunId, RunStatus
 
 _PAGE = 500
 """Entries, or run ids, read in one round trip."""
+_RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
+"""Seconds before each further attempt when the connection is lost; everything sent that way is harmless when repeated."""
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
     *("lease_until", "holder", "seq", "generation", "deadline_ms", "version"),
@@ -87,7 +93,10 @@ class Runs:
         deadline: float | None,
         listener: Listener | None = None,
     ) -> RunLog:
-        """Run, lease and `run.started` as one script; returns when they are stored. `deadline` in seconds from now."""
+        """Run, lease and `run.started` as one script; returns when they are stored. `deadline` in seconds from now.
+
+        Cancelling ends the run as cancelled: the server may have it already.
+        """
         log = RunLog(
             run_id=run_id,
             keys=self.keys(run_id),
@@ -97,6 +106,7 @@ class Runs:
             wake=journal.wake,
             listener=listener,
             creation=Creation(
+                at_ms=now_ms(),
                 graph=graph,
                 deadline_ms=0 if deadline is None else max(1, int(deadline * 1000)),
                 entry=entry,
@@ -110,6 +120,10 @@ class Runs:
         try:
             await log.barrier()
         except BaseException:
+            if log.failure is None:
+                with anyio.move_on_after(FAREWELL, shield=True), suppress(OrkaError):
+                    ending = Ending(status="cancelled", retention_ms=self._retention_ms)
+                    await log.end(make_entry(Kind.RUN_CANCELLED, "", RunEnded()), ending)
             journal.remove(log)
             raise
         return log
@@ -158,21 +172,11 @@ class Runs:
     async def reopen(self, journal: Journal, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
         """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry."""
         log = taken.log
-        reply = await self._one(
-            log.keys.run,
-            reopen(
-                log.keys,
-                digest,
-                lease=log.lease,
-                lease_ms=self._lease_ms,
-                seq=log.stored + 1,
-                data=data,
-                run_id=log.run_id,
-                graph=graph,
-                before=taken.info.digest,
-                retention_ms=self._retention_ms,
-            ),
+        log.digest = digest
+        log.reopen(
+            Reopening(seq=log.stored + 1, graph=graph, before=taken.info.digest, data=data, holder=current_holder())
         )
+        reply = await self._one(log.keys.run, log.commands(self._lease_ms, self._retention_ms, 0))
         if reply[0] != b"ok":
             raise RunAlive(
                 f"run {log.run_id} was taken by another process meanwhile",
@@ -180,15 +184,11 @@ class Runs:
                 holder="another process",
                 left_ms=0,
             )
-        log.digest = digest
-        log.stored += 1
-        if log.listener is not None and reply[2] and reply[2][0]:
-            log.listener(reply[2][0].decode(), Entry("run.resumed", "", data))
+        log.acknowledge_opening(reply[2])
         journal.add(log)
 
-    async def release(self, taken: Taken) -> None:
-        """Gives back a taken run that was not reopened; nothing was written."""
-        log = taken.log
+    async def release(self, log: RunLog) -> None:
+        """Gives back the lease of a run that is not executed any further, and has not been ended."""
         await self._one(log.keys.run, release(log.keys, lease=log.lease, retention_ms=self._retention_ms))
 
     async def info(self, run_id: RunId) -> RunInfo:
@@ -204,7 +204,7 @@ class Runs:
         for run_id in run_ids:
             key = self.keys(run_id).run
             keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("TIME",))]
-        replies = _checked(await self._pipe.roundtrip(keyed)) if keyed else []
+        replies = await self._ask(keyed) if keyed else []
         found: list[RunInfo] = []
         for index, run_id in enumerate(run_ids):
             fields, time = replies[2 * index], replies[2 * index + 1]
@@ -302,10 +302,8 @@ class Runs:
     async def _newest(self, kind: Any, offset: int, count: int) -> list[RunId]:
         """Ids of one kind from every partition, newest first, `offset` and `count` taken per partition."""
         tags = [tag_of(partition) for partition in range(self._partitions)]
-        replies = _checked(
-            await self._pipe.roundtrip(
-                [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in tags]
-            )
+        replies = await self._ask(
+            [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in tags]
         )
         scored: list[tuple[float, str]] = []
         for reply in replies:
@@ -317,7 +315,16 @@ class Runs:
         return await self._one(key, ("HMGET", key, *fields))
 
     async def _one(self, key: str, command: Command) -> Any:
-        return _checked(await self._pipe.roundtrip([(key, command)]))[0]
+        return (await self._ask([(key, command)]))[0]
+
+    async def _ask(self, commands: Sequence[tuple[str, Command]]) -> list[Any]:
+        """One round trip, again when the connection is lost: it may have been cut while nobody used it."""
+        for pause in _RECONNECT:
+            try:
+                return _checked(await self._pipe.roundtrip(commands))
+            except ConnectionLost:
+                await anyio.sleep(pause)
+        return _checked(await self._pipe.roundtrip(commands))
 
 
 def decode_entry(entry_id: bytes, fields: Sequence[bytes]) -> tuple[str, str, str, bytes]:

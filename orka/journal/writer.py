@@ -9,7 +9,7 @@ This file uses asyncio's futures and events directly: anyio's cost several micro
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import anyio
 import anyio.abc
@@ -27,7 +27,9 @@ _MOST_ENTRIES = 256
 """Entries of one run in one command: keeps a script call well under a millisecond."""
 _RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
 """Seconds between attempts while Redis cannot be reached."""
-_TRANSIENT = ("LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS")
+_TRANSIENT = frozenset(
+    {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
+)
 """Error replies that pass by themselves (Redis error prefixes)."""
 
 _log = get_logger()
@@ -61,6 +63,11 @@ class Journal:
         self._graphs: set[tuple[str, Digest]] = set()
         self._written = self._retried = self._lost = 0
         self._failing_since: float | None = None
+        self._sent_at: float | None = None
+        """When the round trip under way began."""
+        self._asked_at = 0.0
+        """When the last one began."""
+        self._stopped = False
         self._scope = anyio.CancelScope(shield=True)
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
@@ -72,8 +79,21 @@ class Journal:
                 await self._send()
 
     def stop(self) -> None:
-        """Ends `run`; what was not written by then is not."""
+        """Ends `run`; what was not written by then is not, and whoever waits for it is told."""
+        self._stopped = True
         self._scope.cancel()
+        for log in list(self._logs):
+            self._refuse(log)
+
+    def _refuse(self, log: RunLog) -> None:
+        if log.failure is None:
+            self._fail(
+                log,
+                JournalUnavailable(
+                    f"the Orchestrator was closed while run {log.run_id} was under way;"
+                    f" resume it with `orka resume {log.run_id}`"
+                ),
+            )
 
     async def _send(self) -> None:
         pause = _RETRY_FIRST
@@ -96,6 +116,8 @@ class Journal:
         """From now on `log` is sent and its lease renewed, until `remove`."""
         log.graph_known = (log.keys.tag, log.digest) in self._graphs
         self._logs.add(log)
+        if self._stopped:
+            self._refuse(log)
 
     def remove(self, log: RunLog) -> None:
         self._logs.discard(log)
@@ -124,7 +146,7 @@ class Journal:
             logs = [log for log in self._dirty if log.failure is None]
             self._dirty.clear()
             sent: list[tuple[RunLog, int | None]] = []
-            """(log, number of entries; -1 for a creation, None for a renewal)"""
+            """(log, number of entries; -1 for a creation or reopening, None for a renewal)"""
             commands: list[Keyed] = []
             for log in logs:
                 if log.pending or not log.created:
@@ -140,26 +162,23 @@ class Journal:
                     sent.append((log, None))
             if not commands:
                 return
+            self._sent_at = self._asked_at = monotonic()
             try:
-                replies = await self._round_trip(commands)
+                replies = await self._pipe.roundtrip(commands)
             except StoreError:
                 self._dirty = dict.fromkeys(logs) | self._dirty
                 raise
+            finally:
+                self._sent_at = None
             trouble: ResponseError | None = None
             for (log, count), reply in zip(sent, replies, strict=True):
-                if isinstance(reply, ResponseError) and str(reply).startswith(_TRANSIENT):
+                if isinstance(reply, ResponseError) and _code_of(reply) in _TRANSIENT:
                     trouble = reply
                     self._dirty[log] = None
                 elif log.failure is None:
                     self._settle(log, count, reply)
             if trouble is not None:
                 raise StoreError(f"Redis refuses writes for now: {trouble}")
-
-    async def _round_trip(self, commands: list[Keyed]) -> list[Any]:
-        # A server that is stopped or unreachable without closing its connections never answers.
-        with anyio.move_on_after(max(1.0, self._patience)):
-            return await self._pipe.roundtrip(commands)
-        raise StoreError(f"Redis has not answered for {max(1.0, self._patience):g} s")
 
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):
@@ -173,7 +192,7 @@ class Journal:
             case b"ok" if count == -1:
                 self._graphs.add((log.keys.tag, log.digest))
                 self._written += 1
-                log.acknowledge_creation(reply[2])
+                log.acknowledge_opening(reply[2])
                 if log.pending:
                     self._dirty[log] = None
             case b"ok":
@@ -217,17 +236,16 @@ class Journal:
             )
 
     def _recreate(self, log: RunLog) -> None:
-        """The run itself is gone. Right after its creation a crash of Redis can do that, and it is made again."""
-        if log.creation is not None and log.rewind(1):
-            log.created = log.graph_known = False
+        if log.recreate():
+            _log.warning("journal.recreated", run_id=log.run_id)
             self._dirty[log] = None
-            return
-        self._fail(log, StoreError(f"run {log.run_id} is gone from Redis (flushed, or lost in a crash)"))
+        else:
+            self._fail(log, StoreError(f"run {log.run_id} is gone from Redis (expired, flushed, or lost in a crash)"))
 
     def _give_up(self, error: StoreError) -> None:
         now = monotonic()
         if self._failing_since is None:
-            self._failing_since = now
+            self._failing_since = self._asked_at
         for log in list(self._logs):
             since = log.waiting_since if log.created else self._failing_since
             if since is not None and now - max(since, self._failing_since) >= self._patience:
@@ -246,10 +264,17 @@ class Journal:
         log.fail(error)
 
     async def _beat(self) -> None:
-        """Renews every lease three times per lease."""
+        """Renews every lease three times per lease, and breaks a round trip that outlasts all patience."""
         while True:
             await anyio.sleep(self.lease_ms / 3000)
+            if self._sent_at is not None and monotonic() - self._sent_at > max(1.0, self._patience):
+                self._pipe.abort()
             for log in self._logs:
                 if log.created and log.failure is None:
                     log.renewing = True
                     self.wake(log)
+
+
+def _code_of(reply: ResponseError) -> str:
+    """redis-py keeps the codes that it knows beside the text, and leaves the others in it."""
+    return cast("str | None", getattr(reply, "status_code", None)) or str(reply).partition(" ")[0]

@@ -97,11 +97,14 @@ FINISH = Script.of(
     + """
 local run_id, status, retention = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
 if redis.call('HGET', KEYS[1], 'status') == 'running' then
-  if redis.call('HINCRBY', KEYS[4], 'runs', -1) <= 0 then redis.call('PEXPIRE', KEYS[4], retention + 60000) end
+  local keep = math.max(now + retention + 60000, tonumber(redis.call('HGET', KEYS[4], 'keep') or 0))
+  redis.call('HSET', KEYS[4], 'keep', keep)
+  if redis.call('HINCRBY', KEYS[4], 'runs', -1) <= 0 then redis.call('PEXPIREAT', KEYS[4], keep) end
 end
 redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', 0, 'status', status, 'ended_ms', now)
 redis.call('ZREM', KEYS[5], run_id)
 redis.call('ZADD', KEYS[6], now, run_id)
+if redis.call('PTTL', KEYS[6]) < retention then redis.call('PEXPIRE', KEYS[6], retention + 60000) end
 for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], retention) end
 return {'ok', last, ids}
 """
@@ -160,6 +163,9 @@ TAKE = Script.of(
 local held = redis.call('HMGET', KEYS[1], 'status', 'lease', 'lease_until', 'holder', 'seq', 'generation')
 if not held[1] then return {'missing'} end
 if held[1] == 'completed' then return {'completed'} end
+if held[2] and string.match(held[2], '-(.*)$') == ARGV[1] then  -- sent again because the reply was lost
+  return {'ok', held[2], tonumber(held[5]), tonumber(held[6]), held[1]}
+end
 local left = tonumber(held[3] or 0) - now
 if left > 0 and held[4] ~= ARGV[4] and ARGV[5] ~= '1' then return {'alive', held[4], left} end
 local epoch = tonumber(string.match(held[2] or '0', '^%d+')) + 1
@@ -171,14 +177,18 @@ return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 )
 
 # KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
-# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms.
+# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder.
+# Sent again when the server lost it: lease and holder are then those of before, too.
 REOPEN = Script.of(
     _NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'created_ms')
 if not held[2] then return {'missing'} end
-if held[1] ~= ARGV[1] then return {'stale'} end
+if held[1] ~= ARGV[1] then
+  if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
+end
 local seq = tonumber(ARGV[3])
+if seq > tonumber(held[2]) + 1 then return {'gap', tonumber(held[2])} end
 if seq <= tonumber(held[2]) then return {'ok', tonumber(held[2]), {false}} end
 if held[3] == 'running' then
   if redis.call('HINCRBY', KEYS[7], 'runs', -1) <= 0 then redis.call('PEXPIRE', KEYS[7], ARGV[8]) end
@@ -190,7 +200,9 @@ redis.call('PERSIST', KEYS[4])
 redis.call('ZADD', KEYS[5], held[4], ARGV[5])
 redis.call('HDEL', KEYS[1], 'ended_ms')
 redis.call('HINCRBY', KEYS[1], 'generation', 1)
-redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease_until', now + ARGV[2])
+redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease', ARGV[1],
+  'lease_until', now + ARGV[2], 'holder', ARGV[9])
+for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
 """
 )
@@ -198,11 +210,11 @@ return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'pat
 # KEYS: run, journal, values.  ARGV: lease, retention_ms.  Gives a lease back without having written anything.
 RELEASE = Script.of(
     """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'status')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'status', 'ended_ms')
 if held[1] ~= ARGV[1] then return {'stale'} end
 redis.call('HSET', KEYS[1], 'lease_until', 0)
 if held[2] ~= 'running' then
-  for i = 1, 3 do redis.call('PEXPIRE', KEYS[i], ARGV[2]) end
+  for i = 1, 3 do redis.call('PEXPIREAT', KEYS[i], held[3] + ARGV[2]) end
 end
 return {'ok'}
 """
@@ -302,6 +314,7 @@ def reopen(
     graph: bytes,
     before: Digest,
     retention_ms: int,
+    holder: str,
 ) -> Command:
     """Marks a taken run as running again, in its next generation, with a `run.resumed` entry. Reply as `append`.
 
@@ -310,7 +323,7 @@ def reopen(
     shared = (*_shared(keys, digest), graph_key(keys.tag, before))
     return (
         *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
-        *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms),
+        *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder),
     )
 
 
