@@ -17,7 +17,7 @@ SOURCE_LIMIT = 1_000_000
 """Characters of template source."""
 TOKEN_LIMIT = 50_000
 """Tokens of one template, white space within tags included."""
-NODE_LIMIT = 10_000
+NODE_LIMIT = 5_000
 """Syntax nodes of one template."""
 DEPTH_LIMIT = 100
 """Syntax nodes inside each other."""

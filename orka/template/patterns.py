@@ -160,7 +160,7 @@ def _group(inner: list[_Atom], least: int, repeated: bool, varies: bool, source:
     """The atoms of a group, given the group's own repeat."""
     if repeated and any(atom.repeated or atom.least == 0 for atom in inner):
         raise TemplateError(f"the pattern {source!r} repeats a group that itself repeats or has alternatives")
-    if repeated and inner:
+    if repeated:
         # Several characters as one: nothing is known about what it matches.
         return [_Atom("", inner[0].chars if len(inner) == 1 else None, least, repeated, varies)]
     if least == 0 or _ALTERNATIVE in inner or _LOOK in inner:

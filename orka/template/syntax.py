@@ -88,7 +88,12 @@ def check(tree: nodes.Template, tags: list[Tag], environment: Sandbox) -> list[s
         elif isinstance(node, nodes.Test) and node.name not in environment.tests:
             raise TemplateError(f"{tag}: unknown test {node.name!r}", line=tag.line)
         elif isinstance(node, (nodes.For, nodes.Macro, nodes.CallBlock)):
-            node.body.insert(0, nodes.ExprStmt(nodes.Const(price(*(node.body if isinstance(node, nodes.For) else [node]))), lineno=node.lineno))
+            node.body.insert(
+                0,
+                nodes.ExprStmt(
+                    nodes.Const(price(*(node.body if isinstance(node, nodes.For) else [node]))), lineno=node.lineno
+                ),
+            )
     return notes
 
 

@@ -9,7 +9,14 @@ from orka.types import Json
 
 ENVIRONMENT = Environment()
 OUTPUTS: dict[str, Json] = {
-    "a": {"response": "yes", "score": 0.75, "n": 3, "nothing": None, "_metrics": {"tokens": 1}, "formatted_prompt": "p"},
+    "a": {
+        "response": "yes",
+        "score": 0.75,
+        "n": 3,
+        "nothing": None,
+        "_metrics": {"tokens": 1},
+        "formatted_prompt": "p",
+    },
     "a-b": {"result": {"inner": {"deep": 1}}, "items": [1, 2]},
     "search": [{"title": "one"}, {"title": "zwei"}],
     "result": {"hidden": 1},
@@ -164,7 +171,9 @@ def test_a_tag_in_a_loop_is_noted_once() -> None:
     assert warnings == ["`{{ nope }}` (line 1): 'nope' is undefined"]
 
 
-@pytest.mark.parametrize("source", ["a\n{{ nope }}", "\n{{ 1 / 0 }}", "\n{% for i in nope %}{% endfor %}", "\n{{ 1 | frob }}"])
+@pytest.mark.parametrize(
+    "source", ["a\n{{ nope }}", "\n{{ 1 / 0 }}", "\n{% for i in nope %}{% endfor %}", "\n{{ 1 | frob }}"]
+)
 def test_strict_mode_raises_with_the_line(source: str) -> None:
     with pytest.raises(TemplateError) as caught:
         rendered(source, view(strict=True))
@@ -173,7 +182,9 @@ def test_strict_mode_raises_with_the_line(source: str) -> None:
 
 def test_unknown_filters_leave_the_value_and_are_noted_at_compile_time() -> None:
     template = ENVIRONMENT.compile("x\n{{ input | frob('a') | upper }}")
-    assert template.notes == ("`{{ input | frob('a') | upper }}` (line 2): unknown filter 'frob' leaves its value as it is",)
+    assert template.notes == (
+        "`{{ input | frob('a') | upper }}` (line 2): unknown filter 'frob' leaves its value as it is",
+    )
     seen = view()
     assert template.render(seen) == "x\nHELLO"
     assert seen.warnings == ["`{{ input | frob('a') | upper }}` (line 2): unknown filter 'frob'"]
