@@ -4,7 +4,7 @@ of its own is in `forking` and `rounds`. It has no state: `Frame` knows where it
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 import anyio
@@ -33,62 +33,86 @@ from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
 from orka.types import NodeId, Path, RunId, Status
 
+Routed = tuple[Frame, tuple[NodeId, ...]]
+"""A sequence that a visit has chosen, and the frame to run it in."""
+
 
 async def run_frame(frame: Frame, ids: Sequence[NodeId]) -> None:
     """Runs a frame to its end: its sequence, then the forks that it left open are joined. `SequenceStopped` when a
-    visit fails whose node says so. Cancelling cancels the open forks."""
+    visit fails whose node says so. Cancelling cancels the open forks.
+
+    Routed sequences wait on a stack, not in calls: a routing cycle may be thousands deep.
+    """
+    stack = [(frame, iter(ids))]
     try:
-        await _run_ids(frame, ids)
-        if frame.opened:
-            await close_forks(frame)
+        while stack:
+            inside, left = stack[-1]
+            routed = await _run_ids(inside, left)
+            if routed is not None:
+                stack.append((routed[0], iter(routed[1])))
+                continue
+            if inside.opened:
+                await close_forks(inside)
+            stack.pop()
     except BaseException:
-        await abandon_forks(frame)
+        for inside, _ in reversed(stack):
+            await abandon_forks(inside)
         raise
 
 
-async def _run_ids(frame: Frame, ids: Sequence[NodeId]) -> None:
+async def _run_ids(frame: Frame, ids: Iterator[NodeId]) -> Routed | None:
+    """Up to the end of `ids`, or to the first visit that chooses others."""
     for node_id in ids:
         step = frame.body.steps.get(node_id)
         await frame.run.take_step()
         if step is None:
             _skip_undefined(frame, node_id)
-        else:
-            await visit_step(frame, step)
+        elif (routed := await visit_step(frame, step)) is not None:
+            return routed
+    return None
 
 
-async def visit_step(frame: Frame, step: Step) -> None:
-    """One visit: answered by the journal, or executed and committed."""
+async def _visit_whole(frame: Frame, step: Step) -> None:
+    """A visit, with what it routes to."""
+    if (routed := await visit_step(frame, step)) is not None:
+        await run_frame(*routed)
+
+
+async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
+    """One visit: answered by the journal, or executed and committed. Gives the ids that it chose to run next."""
     path = frame.next_path(step)
     seen = frame.seen(path, step)
     node = step.node
     match node:
         case AgentNode():
-            await _visit_agent(frame, step, node, path, seen)
+            return await _visit_agent(frame, step, node, path, seen)
         case RouterNode():
-            await _visit_router(frame, step, node, path, seen)
+            return await _visit_router(frame, step, node, path, seen)
         case ForkNode():
             await visit_fork(run_frame, frame, step, node, path, seen)
         case JoinNode():
             await visit_join(frame, step, node, path, seen)
         case FailoverNode():
-            await visit_failover(visit_step, frame, step, node, path, seen)
+            await visit_failover(run_frame, frame, step, node, path, seen)
         case LoopNode():
             await visit_loop(run_frame, frame, step, node, path, seen)
         case MapNode():
             await visit_map(run_frame, frame, step, node, path, seen)
         case _:
             assert_never(node)
+    return None
 
 
-async def _visit_agent(frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None) -> None:
+async def _visit_agent(
+    frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None
+) -> tuple[str, ...] | None:
     at_ms, began = began_at(seen), monotonic()
     if seen is not None and seen.finished is not None:
         outcome = await _recall_agent(frame, step, node, seen, at_ms)
     else:
         outcome = await _attempt_agent(frame, step, node, path, seen, at_ms)
-    result = await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-    if outcome.next:
-        await run_frame(frame.inside(result.path), [NodeId(chosen) for chosen in outcome.next])
+    await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+    return outcome.next
 
 
 async def _recall_agent(frame: Frame, step: Step, node: AgentNode, seen: Visit, at_ms: int) -> Outcome:
@@ -199,7 +223,9 @@ async def _pause(frame: Frame, step: Step, path: Path, at_ms: int, attempt: int,
     await anyio.sleep(delay)
 
 
-async def _visit_router(frame: Frame, step: Step, node: RouterNode, path: Path, seen: Visit | None) -> None:
+async def _visit_router(
+    frame: Frame, step: Step, node: RouterNode, path: Path, seen: Visit | None
+) -> tuple[str, ...] | None:
     at_ms, began = began_at(seen), monotonic()
     finished = seen.finished if seen is not None else None
     if finished is not None:
@@ -212,9 +238,14 @@ async def _visit_router(frame: Frame, step: Step, node: RouterNode, path: Path, 
         )
     else:
         outcome = _route(frame, node, path)
-    result = await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-    if outcome.next:
-        await run_frame(frame.inside(result.path), [NodeId(chosen) for chosen in outcome.next])
+    await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+    return outcome.next
+
+
+def _routed(frame: Frame, result: NodeResult, outcome: Outcome) -> Routed | None:
+    if not outcome.next:
+        return None
+    return frame.inside(result.path), tuple(NodeId(chosen) for chosen in outcome.next)
 
 
 def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:

@@ -84,10 +84,10 @@ class OpenFork:
             with anyio.CancelScope(shield=True):
                 await self.done.wait()
 
-    def branch(self, index: int) -> Branch:
-        """What a join sees of a branch."""
+    def branch(self, index: int, *, ended: bool = True) -> Branch:
+        """What a join sees of a branch. `ended`: it had, when the join decided."""
         settled = self.settled.get(index)
-        if settled is None:
+        if settled is None or not ended:
             return Branch(members=self.branches[index], outputs={}, failed=(), ended=False)
         context = settled.context
         return Branch(
@@ -170,7 +170,8 @@ def _decide(node: JoinNode, fork: OpenFork, among: tuple[int, ...] = ()) -> Verd
 
 
 def _join_outcome(node: JoinNode, fork: OpenFork, verdict: Verdict, late: bool) -> Outcome:
-    output = merge([fork.branch(index) for index in range(len(fork.branches))], verdict.winners)
+    seen = frozenset(verdict.settled)
+    output = merge([fork.branch(i, ended=i in seen) for i in range(len(fork.branches))], verdict.winners)
     error = None
     if late:
         left = len(fork.branches) - len(verdict.settled)
@@ -179,16 +180,16 @@ def _join_outcome(node: JoinNode, fork: OpenFork, verdict: Verdict, late: bool) 
             message=f"{left} of {len(fork.branches)} branches were not done within the timeout",
         )
     elif not verdict.satisfied:
-        error = Failure(kind=BranchError.__name__, message=_why(node.mode, node.min_success, fork))
+        error = Failure(kind=BranchError.__name__, message=_why(node.mode, node.min_success, fork, seen))
     return Outcome(
         output=output, error=error, fork=fork.path, settled=_compact(verdict, fork), late=_late(fork, verdict)
     )
 
 
-def _why(mode: str, wanted: int | None, fork: OpenFork) -> str:
+def _why(mode: str, wanted: int | None, fork: OpenFork, seen: frozenset[int]) -> str:
     failures: list[str] = []
     for index, settled in sorted(fork.settled.items()):
-        if not settled.ok:
+        if index in seen and not settled.ok:
             failure = settled.error or next(iter(settled.context.failed.values()))
             failures.append(f"branch {index}: {failure.message}")
     need = {"all": "every branch", "any": "one branch"}.get(mode, f"{wanted or 1} branches")
@@ -254,7 +255,7 @@ async def visit_map(
     output = merge_items([fork.branch(index) for index in range(len(items))])
     error = None
     if not verdict.satisfied:
-        error = Failure(kind=BranchError.__name__, message=_why("all", None, fork))
+        error = Failure(kind=BranchError.__name__, message=_why("all", None, fork, frozenset(verdict.settled)))
     outcome = Outcome(output=output, error=error, fork=path, late=_late(fork, verdict))
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)

@@ -9,7 +9,6 @@ import anyio
 from orka.clock import iso, monotonic, now_ms
 from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
 from orka.engine.fallback import is_valid, merge_failover
-from orka.engine.forking import abandon_forks, close_forks
 from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round
 from orka.engine.program import Step
 from orka.errors import FailoverExhausted, RunTimeout
@@ -21,7 +20,7 @@ from orka.results import Failure
 from orka.types import Json, NodeId, Path, Status
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
-VisitStep = Callable[[Frame, Step], Awaitable[None]]
+RunChild = Callable[[Frame, Sequence[NodeId], Step], Awaitable[None]]
 
 
 async def visit_loop(
@@ -142,7 +141,7 @@ def _remember(
 
 
 async def visit_failover(
-    visit_step: VisitStep, frame: Frame, step: Step, node: FailoverNode, path: Path, seen: Visit | None
+    run_frame: RunChild, frame: Frame, step: Step, node: FailoverNode, path: Path, seen: Visit | None
 ) -> None:
     """Children in turn until one gives a valid result."""
     at_ms, began = began_at(seen), monotonic()
@@ -150,18 +149,21 @@ async def visit_failover(
     if finished is not None and finished.status is Status.ERROR:
         outcome = Outcome(output=_exhausted(finished.error), error=finished.error)
     else:
-        outcome = await _try_children(visit_step, frame, step, path, node.policy.timeout)
+        outcome = await _try_children(run_frame, frame, step, path, node.policy.timeout)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
 
 
-async def _try_children(visit_step: VisitStep, frame: Frame, step: Step, path: Path, timeout: float | None) -> Outcome:
+async def _try_children(run_frame: RunChild, frame: Frame, step: Step, path: Path, timeout: float | None) -> Outcome:
     reasons: list[str] = []
     with anyio.move_on_after(timeout):
         for index, child in enumerate(step.children):
             context = frame.context.child(inner=True)
             inside = frame.inside(member(path, index), context=context)
             inside.consumes = True
-            await _visit_child(visit_step, inside, child)
+            try:
+                await run_frame(inside, (), child)
+            except SequenceStopped:
+                pass  # a failure that would stop a sequence is the failover's to handle
             frame.context.results.extend(context.results)
             result = next(r for r in reversed(context.results) if r.node_id == child.node.id)
             if is_valid(result):
@@ -172,19 +174,6 @@ async def _try_children(visit_step: VisitStep, frame: Frame, step: Step, path: P
         return Outcome(output=_exhausted(error), error=error)
     error = Failure(kind=RunTimeout.__name__, message=f"no child answered within {timeout:g} s")
     return Outcome(output=_exhausted(error), error=error)
-
-
-async def _visit_child(visit_step: VisitStep, inside: Frame, child: Step) -> None:
-    """A child is a frame of one visit. A failure that would stop a sequence is the failover's to handle."""
-    await inside.run.take_step()
-    try:
-        await visit_step(inside, child)
-        await close_forks(inside)
-    except SequenceStopped:
-        await abandon_forks(inside)
-    except BaseException:
-        await abandon_forks(inside)
-        raise
 
 
 def _exhausted(error: Failure | None) -> dict[str, Json]:
