@@ -14,6 +14,8 @@ MAX_FAULTS = 200
 """More are counted but not kept: a hostile file must not be able to make a report of a gigabyte."""
 _WIDTH = 110
 """Characters shown of an offending line."""
+_LONGEST = 600
+"""Characters of a message: what it quotes may be a megabyte long."""
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")
 """The line breaks of YAML 1.1, section 4.2; the parser counts lines by them."""
 
@@ -127,6 +129,7 @@ class Findings:
         agent: str | None,
         key: str | None,
     ) -> None:
+        message = message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
         if (message, at) in self._seen:
             return
         self._seen.add((message, at))

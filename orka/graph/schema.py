@@ -6,7 +6,6 @@ Both are made of the models in `models.py` and of the agent types' own models, a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
@@ -149,14 +148,14 @@ def _section(
     text = summary or re.sub(r"\s+", " ", model.__doc__ or "").strip()
     head = f"{'#' * level} {heading}\n\n{text}\n"
     skipped = set(without.model_fields) if without is not None else set[str]()
-    rows = [row for name, info in model.model_fields.items() if name not in skipped for row in _row(name, info, model)]
+    schema: dict[str, Any] = model.model_json_schema(mode="validation")
+    rows = [_row(name, info, schema) for name, info in model.model_fields.items() if name not in skipped]
     if not rows:
         return f"{head}\nNo keys of its own.\n"
     return "\n".join((head, "| key | value | default | meaning |", "|---|---|---|---|", *rows, ""))
 
 
-def _row(name: str, info: FieldInfo, model: type[BaseModel]) -> Iterator[str]:
-    whole: dict[str, Any] = model.model_json_schema(mode="validation")
+def _row(name: str, info: FieldInfo, whole: dict[str, Any]) -> str:
     key = next((alias for alias in (info.validation_alias, info.alias) if isinstance(alias, str)), name)
     schema: dict[str, Any] = whole.get("properties", {}).get(key, {})
     meaning = re.sub(r"\s+", " ", info.description or "").strip()
@@ -165,7 +164,7 @@ def _row(name: str, info: FieldInfo, model: type[BaseModel]) -> Iterator[str]:
     else:
         kind = _kind(schema, whole.get("$defs", {}))
         default = "required" if info.is_required() else _default(info)
-    yield f"| `{key}` | {kind} | {default} | {meaning} |".replace("|  |", "| |")
+    return f"| `{key}` | {kind} | {default} | {meaning} |".replace("|  |", "| |")
 
 
 def _default(info: FieldInfo) -> str:
