@@ -4,7 +4,7 @@ of its own is in `forking` and `rounds`. It has no state: `Frame` knows where it
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import assert_never
 
 import anyio
@@ -33,49 +33,38 @@ from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
 from orka.types import NodeId, Path, RunId, Status
 
-Routed = tuple[Frame, tuple[NodeId, ...]]
-"""A sequence that a visit has chosen, and the frame to run it in."""
 
-
-async def run_frame(frame: Frame, ids: Sequence[NodeId]) -> None:
+async def run_frame(frame: Frame, ids: Sequence[NodeId], first: Step | None = None) -> None:
     """Runs a frame to its end: its sequence, then the forks that it left open are joined. `SequenceStopped` when a
-    visit fails whose node says so. Cancelling cancels the open forks.
-
-    Routed sequences wait on a stack, not in calls: a routing cycle may be thousands deep.
-    """
-    stack = [(frame, iter(ids))]
+    visit fails whose node says so. Cancelling cancels the open forks. `first`, if given, is visited before `ids`."""
     try:
-        while stack:
-            inside, left = stack[-1]
-            routed = await _run_ids(inside, left)
-            if routed is not None:
-                stack.append((routed[0], iter(routed[1])))
-                continue
-            if inside.opened:
-                await close_forks(inside)
-            stack.pop()
+        await _walk(frame, ids, first)
+        if frame.opened:
+            await close_forks(frame)
     except BaseException:
-        for inside, _ in reversed(stack):
-            await abandon_forks(inside)
+        await abandon_forks(frame)
         raise
 
 
-async def _run_ids(frame: Frame, ids: Iterator[NodeId]) -> Routed | None:
-    """Up to the end of `ids`, or to the first visit that chooses others."""
-    for node_id in ids:
-        step = frame.body.steps.get(node_id)
-        await frame.run.take_step()
+async def _walk(frame: Frame, ids: Sequence[NodeId], first: Step | None) -> None:
+    """What a visit chose to run next goes before the rest, in the same frame: routing cycles do not nest."""
+    waiting = [iter(ids)]
+    step = first
+    while waiting:
         if step is None:
-            _skip_undefined(frame, node_id)
-        elif (routed := await visit_step(frame, step)) is not None:
-            return routed
-    return None
-
-
-async def _visit_whole(frame: Frame, step: Step) -> None:
-    """A visit, with what it routes to."""
-    if (routed := await visit_step(frame, step)) is not None:
-        await run_frame(*routed)
+            node_id = next(waiting[-1], None)
+            if node_id is None:
+                waiting.pop()
+                continue
+            step = frame.body.steps.get(node_id)
+            if step is None:
+                _skip_undefined(frame, node_id)
+                continue
+        await frame.run.take_step()
+        chosen = await visit_step(frame, step)
+        if chosen:
+            waiting.append(iter([NodeId(node_id) for node_id in chosen]))
+        step = None
 
 
 async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
@@ -240,12 +229,6 @@ async def _visit_router(
         outcome = _route(frame, node, path)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     return outcome.next
-
-
-def _routed(frame: Frame, result: NodeResult, outcome: Outcome) -> Routed | None:
-    if not outcome.next:
-        return None
-    return frame.inside(result.path), tuple(NodeId(chosen) for chosen in outcome.next)
 
 
 def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:
