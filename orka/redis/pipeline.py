@@ -123,7 +123,7 @@ class Pipe:
         connection = self._connections.get(node)
         try:
             if connection is None:
-                connection = self._connections[node] = await self._connect(node)
+                connection = await self._connect(node)
             replies = await _converse(connection, commands)
             self.round_trips += 1
             missing = [i for i, reply in enumerate(replies) if isinstance(reply, ResponseError) and _no_script(reply)]
@@ -140,14 +140,10 @@ class Pipe:
             raise
 
     async def _connect(self, node: str) -> Connection:
-        connection = self._router.connection(node)
-        try:
-            await connection.connect()
-            await _load_scripts(connection)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await connection.disconnect(nowait=True)
-            raise
+        # Known before it works, so that `abort` reaches it; the caller drops it when this fails.
+        connection = self._connections[node] = self._router.connection(node)
+        await connection.connect()
+        await _load_scripts(connection)
         return connection
 
     async def _drop(self, node: str) -> None:
