@@ -41,7 +41,12 @@ def _host() -> str:
 
 def current_holder() -> str:
     """This process."""
-    pid = os.getpid()
+    return _holder_of(os.getpid())
+
+
+@cache
+def _holder_of(pid: int) -> str:
+    """By pid, because a forked child inherits the cache."""
     return f"{_host()}/{pid}/{_start_of(pid) or '-'}"
 
 
