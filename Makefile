@@ -35,8 +35,8 @@ bench: $(BENCH) ## run every benchmark; each prints one JSON line
 chaos: $(DEV) ## the long forms: processes killed, servers killed
 	$(BIN)/python -m pytest -m chaos
 
-fuzz: $(DEV) ## the property tests with many more examples (make fuzz EXAMPLES=...)
-	ORKA_TEST_EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -m "not chaos" -k "fuzz or random or hypothesis"
+fuzz: $(DEV) ## the property tests with many more examples (make fuzz EXAMPLES=20000)
+	EXAMPLES=$(or $(EXAMPLES),5000) $(BIN)/python -m pytest -p tests.profiles --hypothesis-profile=fuzz -m hypothesis
 
 clean: ## remove the virtual environment, caches and builds; .orka/ (your runs) stays
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache .hypothesis *.egg-info

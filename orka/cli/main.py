@@ -17,20 +17,26 @@ _HELP = frozenset({"-h", "--help"})
 _VERSION = frozenset({"-V", "--version"})
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The console script. Returns the exit code; never raises for what a user did."""
+def main() -> int:
+    """The console script."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):  # a lone surrogate in an answer must not be a traceback
             stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
-    code = _guarded(sys.argv[1:] if argv is None else argv)
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        code = _without_reader()
+    code = perform(sys.argv[1:])
     if any(not t.daemon and t.is_alive() for t in threading.enumerate() if t is not threading.main_thread()):
         # A function that ignored its cancellation still runs in a thread; the interpreter would wait for it.
         sys.stderr.flush()
         os._exit(code)
+    return code
+
+
+def perform(argv: Sequence[str]) -> int:
+    """Executes one command and gives its exit code. Never raises for what a user did."""
+    code = _guarded(argv)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _without_reader()
     return code
 
 

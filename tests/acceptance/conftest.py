@@ -1,5 +1,6 @@
 """The `orka` command in real processes, on the session's private server."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orka.cli.main import perform
 from orka.settings import Settings
 
 Completed = subprocess.CompletedProcess[str]
@@ -65,6 +67,27 @@ def orka(tmp_path: Path, redis_settings: Settings) -> Iterator[Orka]:
     command = Orka(tmp_path, redis_settings)
     yield command
     command.close()
+
+
+@pytest.fixture
+def here(
+    tmp_path: Path, redis_settings: Settings, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[..., Completed]]:
+    """Like `orka`, in this process: many times as fast, for what does not depend on being a process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ORKA_HOME", str(redis_settings.home))
+    monkeypatch.setenv("ORKA_SERVER_LINGER", "0")
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    logger = logging.getLogger("orka")
+    before = (list(logger.handlers), logger.level, logger.propagate)
+
+    def run(*arguments: str) -> Completed:
+        capfd.readouterr()
+        code = perform(arguments)
+        return Completed(arguments, code, *capfd.readouterr())
+
+    yield run
+    logger.handlers, logger.level, logger.propagate = before
 
 
 @pytest.fixture

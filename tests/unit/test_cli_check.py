@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orka.cli.main import main
+from orka.cli.main import perform
 
 Check = Callable[..., tuple[int, str, str]]
 
@@ -26,7 +26,7 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
     before = (list(logger.handlers), logger.level, logger.propagate)
 
     def run(*arguments: str) -> tuple[int, str, str]:
-        code = main(arguments)
+        code = perform(arguments)
         return code, *capsys.readouterr()
 
     yield run
