@@ -63,7 +63,9 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
-    """One pass over the results: the last response below each item."""
+    """One pass over the results: the last response below each item. Of no items, no responses."""
+    if isinstance(result.output, dict) and result.output.get("results") == []:
+        return Answer(value=[], paths=(), many=True)
     prefix = f"{result.path}."
     found: dict[int, NodeResult] = {}
     for inner in results:

@@ -14,7 +14,7 @@ import anyio
 
 from orka.agents.base import Agent, AgentInput, AgentOutput
 from orka.clock import monotonic
-from orka.errors import RunTimeout
+from orka.errors import AgentError, RunTimeout
 from orka.logs import get_logger
 
 GRACE = 5.0
@@ -66,6 +66,8 @@ class Calls:
         if not job.done():
             await self._cancel(job, task)
             raise _timed_out(task, timeout)
+        if job.cancelled():  # by the agent's own code: nobody here asked for it, and the run goes on
+            raise AgentError("the agent cancelled itself", kind="CancelledError", run_id=task.run_id, path=task.path)
         return job.result()
 
     def _ended(self, job: asyncio.Task[AgentOutput]) -> None:

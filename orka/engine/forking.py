@@ -63,6 +63,8 @@ class OpenFork:
     """(branch, succeeded) in the order in which they ended."""
     closed: bool = False
     joined: bool = False
+    merged: Json = None
+    """The output of its join."""
     refused: int = 0
     """Writes of branches after the fork was closed."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
@@ -133,12 +135,8 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
     """Waits for its fork, commits the decision, brings the branches' outputs in."""
     at_ms, began = began_at(seen), monotonic()
     fork = frame.context.forks.get(node.group)
-    if fork is None:
-        warning = f"{node.group!r} has not been opened here, so there is nothing to join"
-        outcome = Outcome(
-            output={"status": "done", "merged": {}, "failed": []}, status=Status.SKIPPED, warnings=(warning,)
-        )
-        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+    if fork is None or fork.joined:
+        await frame.settle(step, path, _nothing_to_join(node, fork), seen=seen, at_ms=at_ms, began=began)
         return
     late = False
     verdict: Verdict | None = None
@@ -155,12 +153,24 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
         settled = tuple(index for index, _ in fork.order)
         verdict = Verdict(satisfied=False, settled=settled, winners=tuple(sorted(settled)))
     outcome = _join_outcome(node, fork, verdict, late)
+    fork.merged = outcome.output
     fork.closed = True
     _enter(frame, fork, verdict)
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     finally:
         await fork.close()
+
+
+def _nothing_to_join(node: JoinNode, fork: OpenFork | None) -> Outcome:
+    """A fork that was never opened has nothing; of one that was joined before, its join's output is given again."""
+    why = "has not been opened here" if fork is None else "has been joined before"
+    output = fork.merged if fork is not None else None
+    return Outcome(
+        output=output or {"status": "done", "merged": {}, "failed": []},
+        status=Status.SKIPPED,
+        warnings=(f"{node.group!r} {why}, so there is nothing to wait for",),
+    )
 
 
 def _decide(node: JoinNode, fork: OpenFork, among: tuple[int, ...] = ()) -> Verdict | None:

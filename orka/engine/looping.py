@@ -15,6 +15,8 @@ PAST_KEPT: Final = 20
 RECENT: Final = 5
 """Past loops that `insights`, `improvements` and `mistakes` are joined from."""
 JOINED: Final = ("insights", "improvements", "mistakes")
+PRIORITY: Final = ("agreement_moderator", "quality_moderator", "score_moderator")
+"""Members whose responses are searched first when the file names none."""
 DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("loop_number", "{{ loop_number }}"),
     ("score", "{{ score }}"),
@@ -45,7 +47,7 @@ _MOST_TEXT: Final = 20_000
 def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
     """The score, 0 to 1, of a round whose members gave `results` (by id, in order); None when none can be found."""
     patterns = _patterns(node)
-    for agent in node.priority_agents:
+    for agent in node.priority_agents or PRIORITY:
         for text in _texts(results.get(agent)):
             if (score := _first_match(text, patterns)) is not None:
                 return score
@@ -67,7 +69,7 @@ def normalise(text: str, right: str, whole: str) -> float | None:
         value /= 100
     elif re.match(r"(?:/\s*10\b|out\s+of\s+10\b)", after, re.IGNORECASE):
         value /= 10
-    if 1 < value <= 100:
+    elif 1 < value <= 100:
         value /= 100
     return min(1.0, max(0.0, value))
 

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import Retry
 from orka.results import Failure
 
 
 def failure_of(error: Exception) -> Failure:
-    """An exception as data. An `AgentError` speaks for the error it stands for."""
+    """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it."""
+    error = _inner(error)
     kind = error.kind if isinstance(error, AgentError) else type(error).__name__
     return Failure(kind=kind, message=str(error) or kind)
+
+
+def _inner(error: Exception) -> Exception:
+    """What an agent's task groups have wrapped, as long as it is alone in them."""
+    while isinstance(error, ExceptionGroup):
+        within = cast("ExceptionGroup[Exception]", error).exceptions
+        if len(within) != 1:
+            break
+        error = within[0]
+    return cast(Exception, error)
 
 
 def names_of(error: Exception) -> frozenset[str]:
     """What a retry policy's `on` may call this error: its class, the classes above it, and its kind."""
     names = {cls.__name__ for cls in type(error).__mro__ if issubclass(cls, Exception)}
+    if (inner := _inner(error)) is not error:
+        names |= names_of(inner)
     if isinstance(error, AgentError):
         names.add(error.kind)
     if isinstance(error, RunTimeout):

@@ -46,8 +46,11 @@ def _step(value: object, key: str) -> object:
 
 
 def decision_value(outputs: Mapping[str, Json], decision_key: str) -> object:
-    """What a router decides by: the output, or the `response` or `result` inside it."""
+    """What a router decides by: the output, or the `response` or `result` inside it. None, too, for the output of a
+    visit that failed: the words of its error message decide nothing."""
     value = read_path(outputs, decision_key)
+    if isinstance(value, dict) and "error_type" in value and cast("dict[str, object]", value).get("status") == "error":
+        return None
     for key in ("response", "response", "result"):
         if isinstance(value, dict):
             mapping = cast("dict[str, object]", value)
@@ -58,8 +61,15 @@ def decision_value(outputs: Mapping[str, Json], decision_key: str) -> object:
 def choose_route(node: RouterNode, value: object) -> tuple[NodeId, ...] | None:
     """The ids to run; `()` for a route that is empty on purpose; None when nothing fits and there is no fallback."""
     if value is not None:
-        text = str(value).strip().lower().strip("\"'`.,;:!? \t\n")
-        for match in (_exact(node, value), _by_text(node, text), _by_boolean(node, text), _by_word(node, text)):
+        whole = str(value).strip().lower()
+        text = whole.strip("\"'`.,;:!? \t\n")
+        for match in (
+            _exact(node, value),
+            _by_text(node, whole),
+            _by_text(node, text),
+            _by_boolean(node, text),
+            _by_word(node, text),
+        ):
             if match is not None:
                 return match
     return node.fallback
@@ -103,6 +113,6 @@ def _by_word(node: RouterNode, text: str) -> tuple[NodeId, ...] | None:
     held = [
         route
         for key, route in node.routes
-        if re.search(rf"(?<!\w){re.escape(str(key).strip().lower())}(?!\w)", text) is not None
+        if (word := str(key).strip().lower()) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
     ]
     return held[0] if len(held) == 1 else None
