@@ -1,5 +1,6 @@
 """Fixtures for every test that needs Redis: one private server for the whole session, emptied before each test."""
 
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,11 +13,12 @@ from orka.settings import Settings
 
 
 @pytest.fixture(scope="session")
-def redis_settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+def redis_settings() -> Iterator[Settings]:
     """Settings of a private server that runs for the whole session, so that joining it costs milliseconds."""
-    settings = Settings(home=tmp_path_factory.mktemp("orka") / ".orka", server_linger=0)
-    with open_session_server(settings):
-        yield settings
+    with tempfile.TemporaryDirectory(prefix="orka-") as folder:
+        settings = Settings(home=Path(folder) / ".orka", server_linger=0)
+        with open_session_server(settings):
+            yield settings
 
 
 @pytest.fixture
@@ -28,9 +30,11 @@ async def clean_redis(redis_settings: Settings) -> AsyncIterator[RedisHandle]:
 
 
 @pytest.fixture
-def home(tmp_path: Path) -> Settings:
-    """Settings of a private server of the test's own, which stops with its last user."""
-    return Settings(home=tmp_path / ".orka", server_linger=0, server_patience=10)
+def home() -> Iterator[Settings]:
+    """Settings of a private server of the test's own, which stops with its last user. The folder's path is short
+    enough for a socket, which pytest's own may not be."""
+    with tempfile.TemporaryDirectory(prefix="orka-") as folder:
+        yield Settings(home=Path(folder) / ".orka", server_linger=0, server_patience=10)
 
 
 @pytest.fixture

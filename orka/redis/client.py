@@ -21,14 +21,22 @@ from redis.crc import REDIS_CLUSTER_HASH_SLOTS
 from redis.exceptions import RedisError
 
 from orka.errors import StoreError
-from orka.redis.facts import ServerFacts, probe, refuse_eviction
+from orka.redis.facts import Connection, ServerFacts, converse, probe, refuse_eviction
 from orka.redis.faults import translate
-from orka.redis.pipeline import Connection
 from orka.redis.server import OnLoading, ServerHandle, private_server
 from orka.redis.url import Target, node_name, parse_url
 from orka.settings import Settings
 
-__all__ = ["NodeRouter", "RedisHandle", "Target", "connection_for", "open_redis", "parse_url", "translate"]
+__all__ = [
+    "Connection",
+    "NodeRouter",
+    "RedisHandle",
+    "Target",
+    "connection_for",
+    "open_redis",
+    "parse_url",
+    "translate",
+]
 
 MAX_CONNECTIONS: Final = 64
 """Of the shared client, per node; who comes later waits for a free one."""
@@ -113,8 +121,7 @@ class NodeRouter:
         """CLUSTER SLOTS (https://redis.io/docs/latest/commands/cluster-slots/): an empty host means the one asked."""
         slots: list[str] = [""] * REDIS_CLUSTER_HASH_SLOTS
         async with _connected(self._connect(node), self._timeout) as connection:
-            await connection.send_packed_command(connection.pack_commands([("CLUSTER", "SLOTS")]), check_health=False)
-            rows = cast("list[Any]", await connection.read_response())
+            rows = cast("list[Any]", await converse(connection, "CLUSTER", "SLOTS"))
         for first, last, (host, port, *_), *_ in rows:
             name = node_name(host.decode() if host else node.rpartition(":")[0].strip("[]"), port)
             slots[first : last + 1] = [name] * (last + 1 - first)

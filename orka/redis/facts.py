@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from redis.exceptions import ResponseError
 
 from orka.errors import BackendMissing, StoreError
+from orka.redis import pipeline
 from orka.redis.control import parse_info
-from orka.redis.pipeline import Connection
+
+
+class Connection(pipeline.Connection, Protocol):
+    """redis-py's connection, as much of it as is used here and may be used by the owner of a dedicated one."""
+
+    def pack_commands(self, commands: Any) -> list[bytes]: ...
+
+
+async def converse(connection: Connection, *words: str) -> Any:
+    """One command and its reply. Error replies are raised as redis-py's `ResponseError`."""
+    await connection.send_packed_command(connection.pack_commands([words]), check_health=False)
+    return await connection.read_response()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,9 +106,8 @@ def refuse_eviction(facts: ServerFacts, where: str) -> None:
 
 async def _ask(connection: Connection, *words: str) -> Any:
     """The reply, or None where the server refuses the question (permission, unknown command)."""
-    await connection.send_packed_command(connection.pack_commands([words]), check_health=False)
     try:
-        return await connection.read_response()
+        return await converse(connection, *words)
     except ResponseError as exc:
         if getattr(exc, "status_code", None) in {"NOAUTH", "WRONGPASS"}:
             raise

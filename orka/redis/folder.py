@@ -95,8 +95,6 @@ def _own(path: Path, remedy: str) -> None:
         raise ServerError(f"{path} belongs to user {found.st_uid} and you are user {os.geteuid()}: {remedy}")
     if stat.S_IMODE(found.st_mode) != 0o700:
         path.chmod(0o700)
-    if not os.access(path, os.R_OK | os.W_OK | os.X_OK):
-        raise PermissionError(13, "permission denied", str(path))
 
 
 def new_socket(folder: ServerFolder) -> Path:

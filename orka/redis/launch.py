@@ -40,7 +40,10 @@ async def start_server(folder: ServerFolder, lock: int, settings: Settings) -> P
         # Not in a thread: a cancellation there would lose the pid of a process that nobody else knows.
         pid = _spawn([str(wheels.server), *_options(folder, socket, wheels, settings)], lock)
     except OSError as exc:
-        raise ServerError(f"the private server cannot be started in {folder.path}: {exc}") from exc
+        raise ServerError(
+            f"the private server cannot be started in {folder.path} ({exc}): "
+            "see to that, or set ORKA_HOME to another folder"
+        ) from exc
     finally:
         os.close(lock)
     try:
@@ -111,8 +114,6 @@ def _options(folder: ServerFolder, socket: Path, wheels: Wheels, settings: Setti
         "aof-load-truncated": "yes",
         "save": "",
         "maxmemory-policy": "noeviction",
-        # While loading it answers only between pieces of this size, and vectors make a megabyte last long.
-        "loading-process-events-interval-bytes": "262144",
         "loadmodule": str(wheels.search),
     }
     return [word for name, value in options.items() for word in (f"--{name}", value)]

@@ -99,9 +99,10 @@ class ServerHandle:
 
     async def leave(self) -> None:
         """Ends the part in it; the last to leave stops it, now or after the linger time."""
-        if (users := self._users) >= 0:
-            self._users = -1
-            await _leave(self._folder, users, self._settings)
+        async with self._turn:  # a revival under way would take part again
+            if (users := self._users) >= 0:
+                self._users = -1
+                await _leave(self._folder, users, self._settings)
 
 
 @contextlib.asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,8 +41,6 @@ def find_wheels() -> Wheels:
                 f"the installed {package!r} has no build for {here} ({file.name} is missing): "
                 f'reinstall it (`pip install --force-reinstall "orka[local]"`), or set REDIS_URL to a running Redis'
             )
-    if not os.access(server, os.X_OK):
-        raise ServerError(f"{server} may not be executed: `chmod +x` it, or set REDIS_URL to a running Redis")
     return Wheels(server=server, search=search)
 
 

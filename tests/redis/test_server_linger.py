@@ -98,13 +98,6 @@ def _is_zombie(pid: int) -> bool:
 
 
 def _lingerers(home: Path) -> list[int]:
-    """Pids of live lingerers of a folder (Linux)."""
-    found: list[int] = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes()
-        except OSError:
-            continue
-        if b"linger.py" in line and os.fsencode(home) in line:
-            found.append(int(process.name))
-    return found
+    """The pid of the live lingerer of a folder, if there is one."""
+    file = server_folder(home).linger
+    return [int(file.read_text().split()[0])] if is_held(file) else []
