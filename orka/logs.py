@@ -103,4 +103,6 @@ class _Formatter(logging.Formatter):
             stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event)
             return str(structlog.processors.JSONRenderer(default=str)(None, "", stamped))
         stamped = structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False)(None, "", event)
-        return str(structlog.dev.ConsoleRenderer(colors=self._colors, pad_event_to=0)(None, "", stamped))
+        # Quoted strings: control characters of run data are shown, not obeyed by a terminal.
+        render = structlog.dev.ConsoleRenderer(colors=self._colors, pad_event_to=0, repr_native_str=True)
+        return str(render(None, "", stamped))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -22,7 +22,7 @@ from orka.errors import ConfigError
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator, RunResult, finish
-from orka.runs import open_runs
+from orka.runs import RunEvent, open_runs
 from orka.services import load_file
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
@@ -63,14 +63,19 @@ def run(
             warn(fault.render())
     value = read_input(input, as_json=json_input)
     run_id = new_run_id()
+    stored: list[RunId] = []
 
     async def work() -> int:
-        result = await show(
-            lambda on_event: orchestrator.execute(value, run_id=run_id, on_event=on_event), orchestrator.graph
-        )
-        return _finish(result, as_log=json)
+        def execute(on_event: Show) -> Awaitable[RunResult]:
+            def note(event: RunEvent) -> None:
+                stored[:] = [run_id]
+                on_event(event)
 
-    return _until_stopped(work, lambda: run_id)
+            return orchestrator.execute(value, run_id=run_id, on_event=note)
+
+        return _finish(await show(execute, orchestrator.graph), as_log=json)
+
+    return _until_stopped(work, stored)
 
 
 def resume(
@@ -110,7 +115,7 @@ def resume(
         )
         return _finish(result, as_log=json)
 
-    return _until_stopped(work, lambda: found[0] if found else None)
+    return _until_stopped(work, found)
 
 
 def _permission(argument: str | None) -> bool | frozenset[str]:
@@ -136,21 +141,22 @@ def _finish(result: RunResult, *, as_log: bool) -> int:
     why = f": {result.error.kind}: {result.error.message}" if result.error else ""
     warn(f"error: the run failed{where}{why}")
     _say_how_to_resume(result.run_id)
-    return Exit.FAILED
+    return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 
 
 def _say_how_to_resume(run_id: str) -> None:
     warn(f"resume it with: orka resume {run_id}")
 
 
-def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], run_id: Callable[[], RunId | None]) -> int:
+def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequence[RunId]) -> int:
+    """`stored` holds the run's id as soon as there is something to resume."""
+
     def stopping() -> None:
         warn("stopping; press Ctrl-C again to leave at once")
 
     code = run_until_stopped(work, stopping=stopping)
-    known = run_id()
-    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and known is not None:
-        _say_how_to_resume(known)
+    if code in (Exit.INTERRUPTED, Exit.TERMINATED) and stored:
+        _say_how_to_resume(stored[0])
     return code
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -14,7 +14,7 @@ from orka.cli.output import print_json, safe_text
 from orka.clock import monotonic
 from orka.errors import OrkaError
 from orka.redis.client import RedisHandle, open_redis
-from orka.redis.pipeline import Connection
+from orka.redis.facts import converse
 from orka.redis.status import ServerStatus, server_status, stop_private_server
 from orka.settings import Settings
 from orka.types import Json
@@ -80,9 +80,9 @@ async def _ask(redis: RedisHandle) -> Findings:
     try:
         await connection.connect()
         began = monotonic()
-        await _reply(connection, "PING")
+        await converse(connection, "PING")
         ping_ms = round((monotonic() - began) * 1000, 2)
-        indexes: list[bytes] = await _reply(connection, "FT._LIST") if redis.facts.search else []
+        indexes: list[bytes] = await converse(connection, "FT._LIST") if redis.facts.search else []
     finally:
         await connection.disconnect()
     return Findings(
@@ -93,11 +93,6 @@ async def _ask(redis: RedisHandle) -> Findings:
         search_module=redis.facts.search,
         indexes=tuple(sorted(name.decode() for name in indexes)),
     )
-
-
-async def _reply(connection: Connection, *words: str) -> Any:
-    await connection.send_packed_command(connection.pack_commands([words]))
-    return await connection.read_response()
 
 
 def _as_json(findings: Findings, private: ServerStatus | None) -> dict[str, Json]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from orka import errors
+from orka.cli.commands import COMMANDS
 from orka.cli.exits import MEANINGS, Exit, exit_for
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
@@ -14,6 +15,11 @@ DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "cli.md"
 def test_the_documented_table_is_the_one_in_the_code() -> None:
     rows = re.findall(r"^\| (\d+) \| (.+?) \|$", DOCUMENT.read_text(encoding="utf-8"), re.MULTILINE)
     assert {int(code): meaning for code, meaning in rows} == {int(code): text for code, text in MEANINGS.items()}
+
+
+def test_every_command_is_documented() -> None:
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert [command.name for command in COMMANDS if f"orka {command.name}" not in text] == []
 
 
 def test_every_code_has_a_meaning() -> None:
