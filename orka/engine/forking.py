@@ -89,12 +89,11 @@ class OpenFork:
     def branch(self, index: int, *, ended: bool = True) -> Branch:
         """What a join sees of a branch. `ended`: it had, when the join decided."""
         settled = self.settled.get(index)
+        members = self.step.members[index] if self.items is None else self.branches[index]
         if settled is None or not ended:
-            return Branch(members=self.branches[index], outputs={}, failed=(), ended=False)
+            return Branch(members=members, outputs={}, failed=(), ended=False)
         context = settled.context
-        return Branch(
-            members=self.branches[index], outputs=context.outputs, failed=tuple(context.failed), error=settled.error
-        )
+        return Branch(members=members, outputs=context.outputs, failed=tuple(context.failed), error=settled.error)
 
 
 async def visit_fork(
@@ -110,7 +109,7 @@ async def visit_fork(
         frame.write(
             Kind.FORK_OPENED, path, Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=len(node.branches))
         )
-    agents: list[Json] = [member_id for branch in node.branches for member_id in branch]
+    agents: list[Json] = [member_id for branch in step.members for member_id in branch]
     frame.record(
         NodeResult(
             path=path,
@@ -414,4 +413,6 @@ async def _close_implicitly(frame: Frame, fork: OpenFork) -> None:
             ),
         )
     _enter(frame, fork, verdict)
+    for settled in fork.settled.values():  # no join has taken them in
+        frame.context.failed.update(settled.context.failed)
     await fork.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
@@ -54,6 +54,8 @@ class Step:
     """Of a loop."""
     children: tuple[Step, ...] = ()
     """Of a failover."""
+    members: tuple[tuple[NodeId, ...], ...] = ()
+    """Of a fork: the ids of every branch, those of nested lists of `targets` included."""
     items: Expression | None = None
     """Of a map."""
     past: tuple[tuple[str, Template], ...] = ()
@@ -124,6 +126,8 @@ def _finish(step: Step, steps: Mapping[NodeId, Step], workshop: Workshop) -> Non
         step.body = _build_body(node.body, steps, workshop)
         fields = node.past_loops_metadata or DEFAULT_FIELDS
         step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
+    elif isinstance(node, ForkNode):
+        step.members = tuple(tuple(_flat(branch, lambda name: steps[name].node)) for branch in node.branches)
     elif isinstance(node, FailoverNode):
         step.children = tuple(_build_step(child, workshop) for child in node.children)
         for child in step.children:
@@ -159,11 +163,23 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
 def _members(graph: Graph) -> dict[str, tuple[str, ...]]:
     members: dict[str, tuple[str, ...]] = {}
     joins: list[JoinNode] = []
+    nodes = {node.id: node for node in graph.nodes()}
     for node in graph.nodes():
         if isinstance(node, ForkNode):
-            members[node.id] = tuple(member for branch in node.branches for member in branch)
+            members[node.id] = tuple(member for branch in node.branches for member in _flat(branch, nodes.__getitem__))
         elif isinstance(node, JoinNode):
             joins.append(node)
     for join in joins:
         members.setdefault(join.id, members.get(join.group, ()))
     return members
+
+
+def _flat(branch: Sequence[NodeId], find: Callable[[NodeId], Node]) -> Iterator[NodeId]:
+    """The ids that a file names in a branch. The fork that a nested list became has none of its own."""
+    for node_id in branch:
+        node = find(node_id)
+        if isinstance(node, ForkNode) and node.awaited:
+            for inner in node.branches:
+                yield from _flat(inner, find)
+        else:
+            yield node_id
