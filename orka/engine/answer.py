@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from orka.clock import iso
 from orka.engine.joining import failed_output
+from orka.engine.looping import shown_loop
 from orka.results import NodeResult
 from orka.types import Json, Path, Status
 
@@ -99,10 +100,19 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
         if result.group is not None:
             entry["fork_group_id"] = result.group
         entries.append(entry)
-        outputs[result.node_id] = result.output if result.error is None else failed_output(result.error)
+        outputs[result.node_id] = _seen_by_templates(result)
         if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
             outputs.update(merged)
     return entries
+
+
+def _seen_by_templates(result: NodeResult) -> Json:
+    output = result.output
+    if result.error is not None:
+        return {**(output if isinstance(output, dict) else {}), **failed_output(result.error)}
+    if result.event_type == "LoopNode" and isinstance(output, dict):
+        return shown_loop(output)
+    return output
 
 
 def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:

@@ -13,6 +13,7 @@ import msgspec
 from orka.clock import monotonic, now_ms
 from orka.engine.calls import Calls
 from orka.engine.joining import failed_output
+from orka.engine.looping import inner_input
 from orka.engine.program import Body, Program, Step
 from orka.errors import StepsExceeded
 from orka.graph.nodes import NO_OPTIONS
@@ -192,6 +193,7 @@ class Frame:
             strict=run.program.graph.limits.strict_templates,
         )
         if loop is not None:
+            view.input = inner_input(run.input, loop.number, loop.metadata, view.outputs)
             view.loop_number = loop.number
             view.past_loops = loop.past
             view.past_loops_metadata = loop.metadata

@@ -124,6 +124,19 @@ def best_response(results: Mapping[str, Json]) -> Json:
     return None
 
 
+def inner_input(value: Json, number: int, metadata: Mapping[str, Json], outputs: Mapping[str, Json]) -> Json:
+    """What templates of a round read as `input`: one that is a mapping with a text of its own also has the round."""
+    if not isinstance(value, dict) or "input" not in value:
+        return value
+    seen = {"loop_number": number, "past_loops_metadata": metadata, "previous_outputs": outputs}
+    return cast(Json, {**seen, **value})
+
+
+def shown_loop(loop: Mapping[str, Json]) -> dict[str, Json]:
+    """The output of a loop as templates see it: workflow-format 6.3."""
+    return {**loop, "response": dict(loop), "confidence": 1.0, "internal_reasoning": "", "status": "success"}
+
+
 def _patterns(node: LoopNode) -> tuple[str, ...]:
     configured = tuple(pattern for strategy in node.strategies for pattern in strategy.patterns)
     return configured or DEFAULT_PATTERNS

@@ -9,14 +9,14 @@ import anyio
 from orka.clock import iso, monotonic, now_ms
 from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
 from orka.engine.fallback import is_valid, merge_failover
-from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round
+from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
 from orka.engine.program import Step
 from orka.errors import FailoverExhausted, RunTimeout
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
 from orka.journal.paths import member, round_of
 from orka.journal.replay import Visit
-from orka.results import Failure
+from orka.results import Failure, NodeResult
 from orka.types import Json, NodeId, Path, Status
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
@@ -45,7 +45,7 @@ async def visit_loop(
         "threshold_met": met,
         "past_loops": past,
     }
-    outcome = Outcome(output=loop, shown={**loop, "response": loop, "confidence": 1.0, "status": "success"})
+    outcome = Outcome(output=loop, shown=shown_loop(loop))
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
 
 
@@ -118,7 +118,9 @@ def _remember(
     frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json]
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
-    text = frame.run.input if isinstance(frame.run.input, str) else str(frame.run.input)
+    given = frame.run.input
+    given = given["input"] if isinstance(given, dict) and "input" in given else given
+    text = given if isinstance(given, str) else str(given)
     timestamp = iso(scored.at_ms)
     variables: dict[str, Json] = {
         **frame.context.variables,
@@ -146,34 +148,42 @@ async def visit_failover(
     """Children in turn until one gives a valid result."""
     at_ms, began = began_at(seen), monotonic()
     finished = seen.finished if seen is not None else None
-    if finished is not None and finished.status is Status.ERROR:
-        outcome = Outcome(output=_exhausted(finished.error), error=finished.error)
-    else:
+    if finished is None:
         outcome = await _try_children(run_frame, frame, step, path, node.policy.timeout)
+    else:
+        gone = finished.child if finished.status is Status.ERROR else None
+        outcome = await _try_children(run_frame, frame, step, path, None, gone)
+        if finished.error is not None:
+            outcome = Outcome(output=_exhausted(finished.error), error=finished.error)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
 
 
-async def _try_children(run_frame: RunChild, frame: Frame, step: Step, path: Path, timeout: float | None) -> Outcome:
+async def _try_children(
+    run_frame: RunChild, frame: Frame, step: Step, path: Path, timeout: float | None, gone: int | None = None
+) -> Outcome:
+    """`gone`: the child that ran out of time when this was visited before; its visits are not used."""
     reasons: list[str] = []
+    index = 0
     with anyio.move_on_after(timeout):
-        for index, child in enumerate(step.children):
+        for index, child in enumerate(step.children[:gone]):
             context = frame.context.child(inner=True)
             inside = frame.inside(member(path, index), context=context)
             inside.consumes = True
+            stopped: NodeResult | None = None
             try:
                 await run_frame(inside, (), child)
-            except SequenceStopped:
-                pass  # a failure that would stop a sequence is the failover's to handle
+            except SequenceStopped as exc:
+                stopped = exc.result  # the failover's to handle
             frame.context.results.extend(context.results)
             result = next(r for r in reversed(context.results) if r.node_id == child.node.id)
-            if is_valid(result):
+            if stopped is None and is_valid(result):
                 return Outcome(output=merge_failover(result), child=index)
-            reason = result.error.message if result.error is not None else "gave no usable result"
-            reasons.append(f"{child.node.id}: {reason}")
+            error = stopped.error if stopped is not None else result.error
+            reasons.append(f"{child.node.id}: {error.message if error is not None else 'gave no usable result'}")
         error = Failure(kind=FailoverExhausted.__name__, message=f"every child failed: {'; '.join(reasons)}")
         return Outcome(output=_exhausted(error), error=error)
     error = Failure(kind=RunTimeout.__name__, message=f"no child answered within {timeout:g} s")
-    return Outcome(output=_exhausted(error), error=error)
+    return Outcome(output=_exhausted(error), error=error, child=index)
 
 
 def _exhausted(error: Failure | None) -> dict[str, Json]:
