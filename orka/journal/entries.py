@@ -148,7 +148,7 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     late: tuple[int, ...] = ()
     """With `fork`: branches that ran out of time, whose visits are not used."""
     child: int | None = None
-    """Of a failover: the child that gave the result."""
+    """Of a failover: the child that gave the result; of one that ran out of time: the child under way then."""
     consumed: bool = False
     """A failure that the sequence goes on after: replay believes it."""
     warnings: tuple[str, ...] = ()

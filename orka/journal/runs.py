@@ -139,10 +139,16 @@ class Runs:
         keys = self.keys(run_id)
         raw = await self._hash(keys.run, "holder")
         dead = raw[0].decode() if raw[0] and is_dead(raw[0].decode()) else ""
-        reply = await self._one(
-            keys.run,
-            take(keys, nonce=new_nonce(), holder=current_holder(), lease_ms=self._lease_ms, dead=dead, force=force),
-        )
+        nonce = new_nonce()
+        try:
+            reply = await self._one(
+                keys.run,
+                take(keys, nonce=nonce, holder=current_holder(), lease_ms=self._lease_ms, dead=dead, force=force),
+            )
+        except BaseException:  # it may be ours all the same
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreError):
+                await self._give_back(keys, nonce)
+            raise
         match reply[0]:
             case b"ok":
                 log = RunLog(
@@ -189,7 +195,7 @@ class Runs:
 
     async def release(self, log: RunLog) -> None:
         """Gives back the lease of a run that is not executed any further, and has not been ended."""
-        await self._one(log.keys.run, release(log.keys, lease=log.lease, retention_ms=self._retention_ms))
+        await self._give_back(log.keys, log.lease.partition("-")[2])
 
     async def info(self, run_id: RunId) -> RunInfo:
         """`RunNotFound` when there is no such run."""
@@ -310,6 +316,9 @@ class Runs:
             scored += [(float(score), member.decode()) for member, score in _pairs(reply)]
         scored.sort(reverse=True)
         return [RunId(member) for _, member in scored]
+
+    async def _give_back(self, keys: RunKeys, nonce: str) -> None:
+        await self._one(keys.run, release(keys, nonce=nonce, retention_ms=self._retention_ms))
 
     async def _hash(self, key: str, *fields: str) -> list[bytes | None]:
         return await self._one(key, ("HMGET", key, *fields))

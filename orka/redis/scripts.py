@@ -207,11 +207,11 @@ return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'pat
 """
 )
 
-# KEYS: run, journal, values.  ARGV: lease, retention_ms.  Gives a lease back without having written anything.
+# KEYS: run, journal, values.  ARGV: the lease's nonce, retention_ms.  Gives a lease back without having written anything.
 RELEASE = Script.of(
     """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'status', 'ended_ms')
-if held[1] ~= ARGV[1] then return {'stale'} end
+if string.match(held[1] or '', '-(.*)$') ~= ARGV[1] then return {'stale'} end
 redis.call('HSET', KEYS[1], 'lease_until', 0)
 if held[2] ~= 'running' then
   for i = 1, 3 do redis.call('PEXPIREAT', KEYS[i], held[3] + ARGV[2]) end
@@ -327,9 +327,9 @@ def reopen(
     )
 
 
-def release(keys: RunKeys, *, lease: str, retention_ms: int) -> Command:
-    """Gives back a lease that was taken and not used. Reply: `ok` or `stale`."""
-    return ("EVALSHA", RELEASE.sha, 3, keys.run, keys.journal, keys.values, lease, retention_ms)
+def release(keys: RunKeys, *, nonce: str, retention_ms: int) -> Command:
+    """Gives back a lease, of which the caller may know no more than the nonce. Reply: `ok` or `stale`."""
+    return ("EVALSHA", RELEASE.sha, 3, keys.run, keys.journal, keys.values, nonce, retention_ms)
 
 
 def _shared(keys: RunKeys, digest: Digest) -> tuple[str, str, str]:

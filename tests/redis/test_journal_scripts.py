@@ -132,7 +132,7 @@ async def test_the_former_owner_can_neither_append_nor_renew_nor_end_nor_reopen(
     assert await call(scripts.renew(KEYS, lease="1-aa", lease_ms=99_000)) == ["stale"]
     assert await call(finishing(2, "run.failed")) == ["stale"]
     assert await call(reopening("1-aa", 2)) == ["stale"]
-    assert await call(scripts.release(KEYS, lease="1-aa", retention_ms=RETENTION)) == ["stale"]
+    assert await call(scripts.release(KEYS, nonce="aa", retention_ms=RETENTION)) == ["stale"]
     assert await call.kinds() == ["run.started"]
     assert await call.client.hgetall(KEYS.run) == before
 

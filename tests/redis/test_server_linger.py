@@ -7,8 +7,10 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from servers import Users, server_processes, until
 
+from orka.errors import ServerError
 from orka.redis.folder import server_folder
 from orka.redis.locks import is_held
 from orka.redis.server import private_server
@@ -29,6 +31,17 @@ async def test_a_lingering_server_is_joined_without_a_start(home: Settings) -> N
         pass
     async with private_server(home) as second:
         assert (second.pid, second.started) == (first.pid, False)
+    await until(lambda: _lingerers(home.home) == [])
+
+
+async def test_nobody_lingers_for_a_server_that_did_not_start(home: Settings) -> None:
+    folder = home.home / "redis" / "appendonlydir"
+    folder.mkdir(parents=True)
+    (folder / "appendonly.aof.manifest").write_text("nonsense\n")
+    with pytest.raises(ServerError):
+        async with private_server(replace(home, server_linger=60)):
+            pass
+    assert _lingerers(home.home) == []
 
 
 async def test_a_lingerer_spares_a_server_that_has_users_again(home: Settings) -> None:

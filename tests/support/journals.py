@@ -83,7 +83,7 @@ async def cut_connections(client: Any) -> int:
 async def entries_reach(client: Any, run_id: str, count: int, seconds: float = 10.0) -> None:
     """Waits until the run's stream has `count` entries."""
     async with asyncio.timeout(seconds):
-        while await client.xlen(keys_of(run_id).journal) < count:
+        while await client.xlen(keys_of(run_id).journal) < count:  # noqa: ASYNC110
             await asyncio.sleep(0.005)
 
 
@@ -155,6 +155,13 @@ class OwnServer:
         self.send(number)
         assert self._process is not None
         self._process.wait(10)
+
+    def lose_bytes(self, count: int) -> None:
+        """While it is dead: the last bytes of its append-only file never reached the disk."""
+        file = max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
+        size = file.stat().st_size
+        with file.open("r+b") as data:
+            data.truncate(max(0, size - count))
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
