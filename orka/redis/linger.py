@@ -38,14 +38,30 @@ def leave_lingerer(folder: ServerFolder, seconds: float) -> int | None:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             pid, sooner = _read(fd)
-            if sooner <= deadline:
-                _write(fd, pid, deadline)
+            if sooner <= deadline or not pid:
+                _write(fd, pid, max(sooner, deadline))
                 return None
             os.kill(pid, signal.SIGTERM)
             fcntl.flock(fd, fcntl.LOCK_EX)  # it sleeps, or waits for the gate that we hold: it dies at once
+        _write(fd, 0, deadline)  # the program reads it as soon as it runs
         pid = _spawn(folder, fd)
         _write(fd, pid, deadline)
         return pid
+    finally:
+        os.close(fd)
+
+
+def dismiss_lingerer(folder: ServerFolder) -> None:
+    """Under the gate: ends the lingerer of a server that is stopped now, if there is one."""
+    try:
+        fd = os.open(folder.linger, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if pid := _read(fd)[0]:
+            os.kill(pid, signal.SIGTERM)
     finally:
         os.close(fd)
 
@@ -80,7 +96,8 @@ def _write(fd: int, pid: int, deadline: float) -> None:
 
 
 def _read(fd: int) -> tuple[int, float]:
-    """Pid and deadline (seconds of the monotonic clock, which the processes of a machine share)."""
+    """Pid (0 where its starter was killed before it could note it) and deadline, in seconds of the monotonic clock,
+    which the processes of a machine share."""
     pid, deadline = os.pread(fd, 100, 0).split()
     return int(pid), float(deadline)
 

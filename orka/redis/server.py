@@ -36,7 +36,7 @@ from orka.redis import folder as files
 from orka.redis import launch
 from orka.redis.control import Silent, Unreachable, ask, ask_info
 from orka.redis.folder import ServerFolder
-from orka.redis.linger import leave_lingerer
+from orka.redis.linger import dismiss_lingerer, leave_lingerer
 from orka.redis.locks import is_held, lock_exclusive, lock_shared, try_exclusive
 from orka.settings import Settings
 
@@ -212,7 +212,8 @@ async def _leave(folder: ServerFolder, users: int, settings: Settings) -> None:
     alone = None
     try:
         alone = try_exclusive(folder.users)
-        if alone is not None and not _linger(folder, settings.server_linger):
+        # Nothing runs when the start failed, or the server died.
+        if alone is not None and is_held(folder.alive) and not _linger(folder, settings.server_linger):
             await end_server(folder, settings.server_patience)
     finally:
         if alone is not None:
@@ -249,6 +250,7 @@ async def end_server(folder: ServerFolder, patience: float) -> bool:
     if not await wait_for_end(folder, patience):
         _log.warning("server.stop_refused", pid=pid, folder=str(folder.path))
         return False
+    dismiss_lingerer(folder)
     _log.info("server.stopped", pid=pid, folder=str(folder.path))
     await launch.collect(pid)
     return True
