@@ -210,3 +210,35 @@ def server_processes(home: Path) -> list[int]:
             if b"valkey-server" in line and str(home).encode() in line + os.readlink(process / "cwd").encode():
                 found.append(int(process.name))
     return found
+
+
+async def start_cluster(servers: "Servers") -> list["Started"]:
+    """Three primaries, each with a third of the slots, that know each other."""
+    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+    nodes = [servers.start(*options, password="hunter2") for _ in range(3)]
+    for number, node in enumerate(nodes):
+        first, last = 5462 * number, min(5462 * (number + 1), 16384) - 1
+        await _command(node, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
+        await _command(node, "CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
+
+    async with asyncio.timeout(8):
+        while not all([await _knows_three(node) for node in nodes]):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    return nodes
+
+
+async def _knows_three(node: Started) -> bool:
+    info = await _command(node, "CLUSTER", "INFO")
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+
+
+async def _command(node: Started, *words: str) -> bytes:
+    reader, writer = await asyncio.open_unix_connection(str(node.socket))
+    try:
+        packed = b"".join(b"$%d\r\n%b\r\n" % (len(word), word.encode()) for word in words)
+        writer.write(b"AUTH hunter2\r\n*%d\r\n" % len(words) + packed)
+        assert await reader.readline() == b"+OK\r\n"
+        line = await reader.readline()
+        return await reader.readexactly(int(line[1:])) if line.startswith(b"$") else line
+    finally:
+        writer.close()
