@@ -47,5 +47,8 @@ def wants_retry(retry: Retry, attempt: int, error: Exception) -> bool:
 
 def delay_after(retry: Retry, attempt: int, draw: float) -> float:
     """Seconds to wait after the failed `attempt`. `draw` is uniform in 0..1 and chooses within the jitter."""
-    delay = min(retry.max_delay, retry.delay * retry.factor ** (attempt - 1))
+    try:
+        delay = min(retry.max_delay, retry.delay * retry.factor ** (attempt - 1))
+    except OverflowError:
+        delay = retry.max_delay if retry.delay else 0.0
     return max(0.0, delay * (1 + retry.jitter * (2 * draw - 1)))
