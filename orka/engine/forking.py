@@ -85,6 +85,9 @@ class OpenFork:
             self.scope.cancel()
             with anyio.CancelScope(shield=True):
                 await self.done.wait()
+        replay = self.frame.run.replay
+        if replay is not None and any(i not in self.settled or self.settled[i].late for i in range(len(self.branches))):
+            replay.closed.add(self.path)
 
     def branch(self, index: int, *, ended: bool = True) -> Branch:
         """What a join sees of a branch. `ended`: it had, when the join decided."""

@@ -50,6 +50,8 @@ class Replay:
     visits: dict[Path, Visit] = field(default_factory=dict[Path, Visit])
     joins: dict[Path, NodeFinished] = field(default_factory=dict[Path, NodeFinished])
     """Committed joins by the path of their fork."""
+    closed: set[Path] = field(default_factory=set[Path])
+    """Forks of which this execution has cut branches off: it need not ask for everything below them."""
     started: RunStarted | None = None
     ended: RunEnded | None = None
     entries: int = 0
@@ -88,7 +90,9 @@ class Replay:
 
     def _optional(self, path: Path) -> bool:
         """Below a visit that is tried again or whose failure stands, or where a join or a round did not wait for it."""
-        return any(p in self._reopened or p in self.joins or self._given_up(p) for p in parents(path))
+        return any(
+            p in self._reopened or p in self.joins or p in self.closed or self._given_up(p) for p in parents(path)
+        )
 
     def _given_up(self, path: Path) -> bool:
         visit = self.visits.get(path)
