@@ -2,94 +2,23 @@
 doubled, and nothing that has finished is executed again."""
 
 import asyncio
-import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 from servers import wait_until
-from support.effects import ANSWER, EFFECTS, GRAPH, executions
-from support.journals import Entry, client_of, entries_of, field_of
+from support.effects import ANSWER, EFFECTS, executions
+from support.journals import client_of, field_of
+from support.killing import TESTS, Nursery, Run, is_gone
 
-from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator
 from orka.settings import Settings
 from orka.types import RunStatus
-
-TESTS = Path(__file__).resolve().parents[1]
-
-
-class Nursery:
-    """Starts processes that run `GRAPH`; see tests/support/nursery.py."""
-
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.graph = folder / "killed.yml"
-        self.graph.write_text(GRAPH)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.nursery", str(self.graph), str(settings.home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=TESTS,
-        )
-        assert self._read() == "ready"
-
-    def start(self, run: "Run") -> int:
-        """The pid of a process that runs or, if it was started before, resumes."""
-        job = {"resume": run.kills > 0, "run_id": run.run_id, "input": run.input}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def close(self) -> None:
-        self._process.communicate(timeout=10)
-
-
-@dataclass
-class Run:
-    """One run, how often its process was killed, and what was there when that happened the last time."""
-
-    file: Path
-    run_id: str = field(default_factory=new_run_id)
-    kills: int = 0
-    entries: list[Entry] = field(default_factory=list)
-    executed: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def input(self) -> dict[str, Any]:
-        return {"name": "you", "file": str(self.file)}
-
-    @property
-    def finished(self) -> set[str]:
-        return {path for kind, path, _ in self.entries if kind == "node.finished"}
-
-    @property
-    def started(self) -> set[str]:
-        return {path for kind, path, _ in self.entries if kind == "node.started"}
-
-    async def observe(self, client: Any) -> None:
-        """Looks at what is there and compares it with the last time."""
-        finished, executed, entries = self.finished, self.executed, self.entries
-        self.entries = await entries_of(client, self.run_id)
-        self.executed = dict(executions(self.file))
-        assert self.entries[: len(entries)] == entries  # nothing lost, nothing changed
-        for path, times in self.executed.items():
-            assert path in self.started, f"{path} ran before its entry was stored"
-            more = times - executed.get(path, 0)
-            assert more <= (0 if path in finished else 1), f"{path} was executed {more} times more"
 
 
 @pytest.fixture
@@ -97,10 +26,6 @@ def nursery(tmp_path: Path, redis_settings: Settings) -> Iterator[Nursery]:
     started = Nursery(tmp_path, redis_settings)
     yield started
     started.close()
-
-
-def is_gone(pid: int) -> bool:
-    return not Path(f"/proc/{pid}").exists()
 
 
 def kill_at_random(nursery: Nursery, runs: list[Run], chance: random.Random, longest: float) -> list[Run]:

@@ -331,3 +331,39 @@ async def test_scripts_that_the_server_lost_are_loaded_again(
         await clean_redis.client.script_flush()
         gate.opened.set()
         assert (await run).output == "two, through"
+
+
+@pytest.mark.parametrize("durability", ["default", "strict"])
+async def test_an_agent_that_touches_the_world_waits_for_the_entries_it_follows_from(
+    durability: str, tmp_path: Path, redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    """While nothing can be stored a pure step may run ahead, unless `durability: strict` forbids it."""
+    pure, world = Gate(), Gate()
+    ran: list[str] = []
+
+    def ahead(task: Any) -> str:
+        ran.append(task.path)
+        return "ahead"
+
+    async def enter(task: Any) -> str:
+        return await pure(task)
+
+    registry = world.registry()
+    registry.agent("enter", pure=True)(enter)
+    registry.agent("ahead", pure=True)(ahead)
+    nodes = "- {id: enter, type: enter}\n- {id: ahead, type: ahead}\n- {id: gate, type: gate}"
+    top = "durability: strict" if durability == "strict" else ""
+    client = clean_redis.client
+    file = graph_file(tmp_path, "enter, ahead, gate", nodes, top)
+    async with Orchestrator(file, settings=redis_settings, registry=registry) as orchestrator:
+        run = asyncio.create_task(orchestrator.execute("x"))
+        await pure.reached.wait()
+        await client.execute_command("CLIENT", "PAUSE", 20_000, "WRITE")
+        pure.opened.set()
+        await asyncio.wait({run}, timeout=0.2)
+        assert ran == ([] if durability == "strict" else ["ahead"])
+        assert not world.reached.is_set()
+        await client.execute_command("CLIENT", "UNPAUSE")
+        world.opened.set()
+        assert (await run).output == "through"
+    assert ran == ["ahead"]
