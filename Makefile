@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
-INPUT  ?= My order 4417 arrived with a cracked screen and I was charged twice. Please help before Friday!
+INPUT  ?= My order 48213 has not arrived, I need it by Friday and nobody answers me!
 
 BIN    := $(VENV)/bin
 # Which extras are in the environment; each stamp is renewed when pyproject.toml changes.

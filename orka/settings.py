@@ -47,7 +47,7 @@ class Settings:
     allow_eviction: bool = False
     """`ORKA_ALLOW_EVICTION`: run on a server whose `maxmemory-policy` may drop journals."""
     log_level: str = "warning"
-    """`ORKA_LOG_LEVEL`."""
+    """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
     """`ORKA_LOG_FORMAT`: `console` or `json`."""
 
