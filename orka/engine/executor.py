@@ -237,7 +237,10 @@ def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:
     if route is not None:
         return Outcome(output=list(route), next=route)
     keys = ", ".join(repr(str(key)) for key, _ in node.routes)
-    message = f"no route of {node.id!r} fits {node.decision_key} = {str(value)[:80]!r} (routes: {keys})"
+    shown = "which gave nothing" if value is None else f"= {str(value)[:80]!r}"
+    message = (
+        f"no route of {node.id!r} fits {node.decision_key} {shown} (routes: {keys}; a `default` would catch the rest)"
+    )
     if frame.run.program.graph.limits.strict_templates:
         return Outcome(error=failure_of(RouteNotFound(message, run_id=frame.run.run_id, path=path)))
     return Outcome(output=[], next=(), warnings=(f"{message}; going on without one",))
