@@ -74,6 +74,9 @@ class Run:
         finished, executed, entries = self.finished, self.executed, self.entries
         self.entries = await entries_of(client, self.run_id)
         self.executed = dict(executions(self.file))
+        if self.executed:
+            keys = {line.split(" ")[1] for line in self.file.read_text().splitlines()}
+            assert keys == {f"{self.run_id}:{path}" for path in self.executed}
         assert self.entries[: len(entries)] == entries  # nothing lost, nothing changed
         for path, times in self.executed.items():
             assert path in self.started, f"{path} ran before its entry was stored"
