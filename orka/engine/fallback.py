@@ -44,7 +44,12 @@ def merge_failover(child: NodeResult) -> dict[str, Json]:
     """The output of a failover: the child's envelope under `result` and its output under its id and as `response`."""
     output = child.output
     response = cast("dict[str, Json]", output).get("response", output) if isinstance(output, dict) else output
-    envelope: dict[str, Json] = {"result": output, "status": str(child.status), "component_id": child.node_id}
+    envelope: dict[str, Json] = {
+        "result": output,
+        "response": response,  # where `get_agent_response` looks
+        "status": str(child.status),
+        "component_id": child.node_id,
+    }
     return {
         "result": envelope,
         "successful_child": child.node_id,

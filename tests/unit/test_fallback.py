@@ -71,7 +71,12 @@ def test_only_a_success_is_valid(status: Status) -> None:
 
 def test_a_failover_shows_the_childs_output_by_its_name_and_its_response() -> None:
     assert merge_failover(result({"response": "r", "score": 1})) == {
-        "result": {"result": {"response": "r", "score": 1}, "status": "success", "component_id": "c"},
+        "result": {
+            "result": {"response": "r", "score": 1},
+            "response": "r",
+            "status": "success",
+            "component_id": "c",
+        },
         "successful_child": "c",
         "c": {"response": "r", "score": 1},
         "response": "r",
