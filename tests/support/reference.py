@@ -329,7 +329,7 @@ class Reference:
             done = next(seen for seen in below.results if seen.path == f"{path}.{index}/{child.id}")
             if not below.stopped and usable(done):
                 response = done.output.get("response", done.output) if isinstance(done.output, dict) else done.output
-                envelope = {"result": done.output, "status": "success", "component_id": child.id}
+                envelope = {"result": done.output, "response": response, "status": "success", "component_id": child.id}
                 output = {"result": envelope, "successful_child": child.id, child.id: done.output}
                 output |= {"response": response, "status": "success"}
                 return self.commit(node, path, world, output, kind="failover")
