@@ -100,6 +100,8 @@ class Context:
     """The latest fork of each id."""
     loop: LoopView | None = None
     variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    before: int = 0
+    """Results around this context when it began: its steps are counted from there, whatever runs beside it."""
     inner: bool = False
     """Inside a loop, a map or a failover."""
     group: Path | None = None
@@ -116,6 +118,7 @@ class Context:
         """A context whose results shadow this one's, which must not change while the child lives."""
         values: dict[str, object] = {
             "base": self.visible(),
+            "before": self.before + len(self.results),
             "loop": self.loop,
             "variables": self.variables,
             "inner": self.inner,
@@ -174,8 +177,7 @@ class Frame:
                 fork.refused += 1
                 raise BranchClosed(path)
         if self.replaying and self.run.replay is not None:
-            self.run.replay.at_frontier(self.path)
-            self.replaying = False
+            self.replaying = self.run.replay.at_frontier(self.path)
         self.run.log.append(make_entry(kind, path, body, values))
 
     def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
@@ -186,7 +188,7 @@ class Frame:
             agent_id=node_id,
             run_id=run.run_id,
             session_id=run.run_id,
-            step=run.steps,
+            step=context.before + len(context.results) + 1,
             now_ms=at_ms,
             members=run.program.members,
             variables=context.variables if variables is None else variables,
@@ -291,7 +293,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     next: tuple[str, ...] | None = None
     fork: str = ""
-    settled: tuple[int, ...] = ()
+    settled: tuple[int, ...] | None = None
     late: tuple[int, ...] = ()
     child: int | None = None
     shown: Json = None

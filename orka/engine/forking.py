@@ -70,6 +70,11 @@ class OpenFork:
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
     changed: anyio.Event = field(default_factory=anyio.Event)
+    before: int = field(init=False)
+    """Where the branches count their steps from."""
+
+    def __post_init__(self) -> None:
+        self.before = self.frame.context.before + len(self.frame.context.results)
 
     def settle(self, index: int, settled: Settled) -> None:
         self.settled[index] = settled
@@ -141,18 +146,20 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
         await frame.settle(step, path, _nothing_to_join(node, fork), seen=seen, at_ms=at_ms, began=began)
         return
     late = False
+    among: tuple[int, ...] | None = None
     verdict: Verdict | None = None
     if seen is not None and seen.finished is not None:
-        await _wait_for(fork, seen.finished.settled or range(len(fork.branches)))
+        among = seen.finished.settled
+        await _wait_for(fork, range(len(fork.branches)) if among is None else among)
         late = seen.finished.error is not None and seen.finished.error.kind == RunTimeout.__name__
-        verdict = _decide(node, fork, seen.finished.settled)
+        verdict = _decide(node, fork, among)
     else:
         with anyio.move_on_after(node.policy.timeout) as limit:
             while (verdict := _decide(node, fork)) is None:
                 await fork.changed.wait()
         late = verdict is None and limit.cancelled_caught
     if verdict is None:
-        settled = tuple(index for index, _ in fork.order)
+        settled = tuple(index for index, _ in fork.order) if among is None else among
         verdict = Verdict(satisfied=False, settled=settled, winners=tuple(sorted(settled)))
     outcome = _join_outcome(node, fork, verdict, late)
     fork.merged = outcome.output
@@ -175,9 +182,9 @@ def _nothing_to_join(node: JoinNode, fork: OpenFork | None) -> Outcome:
     )
 
 
-def _decide(node: JoinNode, fork: OpenFork, among: tuple[int, ...] = ()) -> Verdict | None:
+def _decide(node: JoinNode, fork: OpenFork, among: tuple[int, ...] | None = None) -> Verdict | None:
     """`among`: the journaled order, when the join has decided before."""
-    order = [(index, fork.settled[index].ok) for index in among] if among else fork.order
+    order = fork.order if among is None else [(index, fork.settled[index].ok) for index in among]
     return decide(node.mode, node.min_success, node.on_failure, len(fork.branches), order)
 
 
@@ -209,10 +216,10 @@ def _why(mode: str, wanted: int | None, fork: OpenFork, seen: frozenset[int]) ->
     return f"{need} had to succeed, {len(failures)} of {len(fork.branches)} failed: {shown}"
 
 
-def _compact(verdict: Verdict, fork: OpenFork) -> tuple[int, ...]:
-    """All branches in a commit are written as none: the order of their ends decides nothing then."""
+def _compact(verdict: Verdict, fork: OpenFork) -> tuple[int, ...] | None:
+    """All branches in a commit are not written: the order of their ends decides nothing then."""
     return (
-        ()
+        None
         if len(verdict.settled) == len(fork.branches) and len(verdict.winners) == len(fork.branches)
         else verdict.settled
     )
@@ -321,13 +328,13 @@ async def _run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, 
     total = len(fork.branches)
     replay = fork.frame.run.replay
     committed = replay.joins.get(fork.path) if replay is not None else None
-    wanted = iter(committed.settled if committed is not None and committed.settled else range(total))
+    wanted = iter(range(total) if committed is None or committed.settled is None else committed.settled)
     late = frozenset(committed.late) if committed is not None else frozenset[int]()
     carried: dict[str, Json] | None = {} if sequential else None
     try:
         with fork.scope:
             timeout = fork.step.node.policy.timeout
-            if timeout is not None:
+            if timeout is not None and committed is None:  # a decision that was made is not made again
                 fork.scope.deadline = anyio.current_time() + timeout
             async with anyio.create_task_group() as group:
                 for _ in range(min(1 if sequential else limit or total, total)):
@@ -361,7 +368,7 @@ async def _run_some(
             continue
         parent = fork.frame
         base = fork.base if carried is None else {**fork.base, **carried}
-        context = parent.context.child(base=base, group=fork.path)
+        context = parent.context.child(base=base, before=fork.before, group=fork.path)
         if fork.items is not None:
             assert isinstance(fork.step.node, MapNode)
             context.variables = {

@@ -143,8 +143,8 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     """Ids that a router or an agent chose to run next."""
     fork: str = ""
     """Of a join, a map, or a fork joined by the end of its frame: the path of the fork that this commit closed."""
-    settled: tuple[int, ...] = ()
-    """With `fork`: the branches that had ended when the join decided, in the order in which they ended; empty: all."""
+    settled: tuple[int, ...] | None = None
+    """With `fork`: the branches that had ended when the join decided, in the order in which they ended; None: all."""
     late: tuple[int, ...] = ()
     """With `fork`: branches that ran out of time, whose visits are not used."""
     child: int | None = None

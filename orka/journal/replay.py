@@ -39,6 +39,8 @@ class Visit:
     """Attempts that failed and were followed, or were to be followed, by another one."""
     node: str = ""
     """Digest of the node, as far as entries name it."""
+    fatal: bool = False
+    """Its failure ended the run, in the generation in which it was last executed."""
     asked: bool = False
 
 
@@ -56,7 +58,11 @@ class Replay:
     ended: RunEnded | None = None
     entries: int = 0
     _frames: dict[Path, list[Path]] = field(default_factory=dict[Path, list[Path]])
+    """Visits of each frame in the order in which they began."""
     _reopened: frozenset[Path] = frozenset()
+    """Visits that are tried again, and the forks whose join is."""
+    _retried: frozenset[Path] = frozenset()
+    """These without the forks."""
 
     def answer(self, path: Path, node: str) -> Visit | None:
         """What is known of `path`. `JournalMismatch` if it was written for another node."""
@@ -64,24 +70,32 @@ class Replay:
         if visit is None:
             return None
         if visit.node and visit.node != node:
-            raise JournalMismatch(
-                f"run {self.run_id}: the journal has {path!r} for a node that is defined differently in this graph",
-                run_id=self.run_id,
-                path=path,
-            )
-        visit.asked = True
-        return visit
-
-    def at_frontier(self, frame: Path) -> None:
-        """The frame goes on where the journal ends: nothing in it may be left over. Raises `JournalMismatch`."""
-        for path in self._frames.get(frame, ()):
-            visit = self.visits[path]
-            if not visit.asked and not self._optional(path):
+            if visit.finished is not None or visit.opened is not None or visit.scored is not None:
                 raise JournalMismatch(
-                    f"run {self.run_id}: the journal has {path!r}, which this graph does not lead to",
+                    f"run {self.run_id}: the journal has {path!r} for a node that is defined differently in this graph",
                     run_id=self.run_id,
                     path=path,
                 )
+            visit.node, visit.at_ms, visit.attempts = node, 0, 0  # nothing that came of it is believed
+        visit.asked = True
+        return visit
+
+    def at_frontier(self, frame: Path) -> bool:
+        """The frame goes on where the journal ends: `JournalMismatch` if something in it is left over. True when there
+        still are visits that it may ask for, behind one that is tried again."""
+        left = behind = False
+        for path in self._frames.get(frame, ()):
+            visit = self.visits[path]
+            behind = behind or path in self._retried
+            if not visit.asked:
+                if not behind and not self._optional(path):
+                    raise JournalMismatch(
+                        f"run {self.run_id}: the journal has {path!r}, which this graph does not lead to",
+                        run_id=self.run_id,
+                        path=path,
+                    )
+                left = True
+        return left
 
     def at_end(self) -> None:
         """The run is complete: every visit must have been asked for. Raises `JournalMismatch`."""
@@ -116,11 +130,13 @@ def build_replay(run_id: str, entries: Iterable[tuple[str, Path, Body]]) -> Repl
                 replay.started = body
             case RunEnded():
                 replay.ended = body
+                if (visit := replay.visits.get(Path(body.path))) is not None:
+                    visit.fatal = True
             case RunResumed():
                 replay.ended = None
             case NodeStarted(node=node, at_ms=at_ms) | NodeRetrying(node=node, at_ms=at_ms):
                 visit = replay.visits.setdefault(path, Visit())
-                visit.node, visit.at_ms, visit.finished = node, at_ms, None
+                visit.node, visit.at_ms, visit.finished, visit.fatal = node, at_ms, None, False
                 visit.attempts = body.attempt if isinstance(body, NodeRetrying) else body.attempt - 1
             case Opened():
                 visit = replay.visits.setdefault(path, Visit())
@@ -130,7 +146,7 @@ def build_replay(run_id: str, entries: Iterable[tuple[str, Path, Body]]) -> Repl
                 visit.node, visit.at_ms, visit.scored = body.node, body.at_ms, body
             case NodeFinished():
                 visit = replay.visits.setdefault(path, Visit())
-                visit.node, visit.at_ms, visit.finished = body.node, body.at_ms, body
+                visit.node, visit.at_ms, visit.finished, visit.fatal = body.node, body.at_ms, body, False
     _believe(replay)
     for path in replay.visits:
         replay._frames.setdefault(frame_of(path), []).append(path)  # pyright: ignore[reportPrivateUsage]
@@ -145,19 +161,33 @@ def _believe(replay: Replay) -> None:
         if finished is not None and finished.fork and (finished.status in _DONE or finished.consumed):
             replay.joins[Path(finished.fork)] = finished
     reopened: set[Path] = set()
-    for path, finished in sorted(failed.items(), key=lambda item: len(item[0])):
-        above = parents(path)
-        if any(p in reopened for p in above):
-            believed = False
-        else:
-            believed = finished.consumed or any(_takes_in(replay, p) for p in above)
-        if not believed:
-            reopened.add(path)
-            visit = replay.visits[path]
-            visit.finished, visit.attempts = None, 0
-            if visit.opened is None:
-                visit.at_ms = 0
+    found = True
+    while found:  # a failure that is tried again takes with it what failed below
+        found = False
+        for path, finished in failed.items():
+            if path not in reopened and not _stands(replay, reopened, path, finished):
+                found = True
+                reopened.add(path)
+                if finished.fork:  # a join that failed: its branches are open again
+                    reopened.add(Path(finished.fork))
+                    replay.joins.pop(Path(finished.fork), None)
+    for path in reopened & failed.keys():
+        visit = replay.visits[path]
+        visit.finished, visit.attempts = None, 0
+        if visit.opened is None:
+            visit.at_ms = 0
     replay._reopened = frozenset(reopened)  # pyright: ignore[reportPrivateUsage]
+    replay._retried = frozenset(reopened & failed.keys())  # pyright: ignore[reportPrivateUsage]
+
+
+def _stands(replay: Replay, reopened: set[Path], path: Path, finished: NodeFinished) -> bool:
+    """A failure is believed. The innermost visit above it that has been decided says so, else its own entry."""
+    for parent in parents(path):
+        if parent in reopened:
+            return False
+        if _takes_in(replay, parent):
+            return True
+    return finished.consumed and not replay.visits[path].fatal
 
 
 def _takes_in(replay: Replay, parent: Path) -> bool:
