@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from orka import Settings, open_runs
 from orka.services import check_file
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -144,11 +145,11 @@ class Reader:
         )  # make's echo
 
     def _newest_run(self) -> str:
-        command = [sys.executable, "-m", "orka.cli.main", "runs", "list", "--limit", "1"]
-        listed = subprocess.run(
-            command, env=self.environment, cwd=self.folder, capture_output=True, text=True, check=True
-        )
-        return listed.stdout.splitlines()[1].split()[0]
+        async def ask() -> str:
+            async with open_runs(Settings.from_environment(self.environment)) as runs:
+                return (await runs.list(limit=1))[0].run_id
+
+        return asyncio.run(ask())
 
     def _python(self, block: Block, place: str) -> str:
         code = compile(block.text, place, "exec", flags=PyCF_ALLOW_TOP_LEVEL_AWAIT)
