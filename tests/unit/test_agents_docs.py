@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import inspect
 import json
-import re
-from pathlib import Path
 
 import pytest
 from pydantic_core import PydanticUndefined
+from support.pages import ROOT, read_blocks
 
 from orka.agents.base import AgentType
 from orka.agents.registry import Registry, builtin_types
 from orka.graph.load import check_graph
 from orka.template.environment import Environment
 
-PAGE = (Path(__file__).resolve().parents[2] / "docs" / "agents.md").read_text(encoding="utf-8")
+FILE = ROOT / "docs" / "agents.md"
+PAGE = FILE.read_text(encoding="utf-8")
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return [block.text for block in read_blocks(FILE) if block.kind == language]
 
 
 def table(entry: AgentType) -> str:
