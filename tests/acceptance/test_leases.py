@@ -1,7 +1,6 @@
 """Processes that are stopped and woken: while one sleeps its run may be finished elsewhere; then it writes nothing more."""
 
 import asyncio
-import os
 import random
 import signal
 import subprocess
@@ -13,7 +12,7 @@ import pytest
 from servers import wait_until
 from support.effects import ANSWER, EFFECTS, executions
 from support.journals import client_of, entries_of, keys_of
-from support.killing import Nursery, Run, is_gone
+from support.killing import Nursery, Run, is_gone, send
 
 from orka.orchestrator import Orchestrator
 from orka.runs import RunInfo, open_runs
@@ -132,17 +131,15 @@ async def test_processes_stopped_at_any_moment_write_nothing_once_their_runs_wer
             # From the run's first effect on, to its end and a little beyond.
             await asyncio.to_thread(wait_until, lambda run=run: executions(run.file))
             await asyncio.sleep(chance.uniform(0, 0.25))
-            if is_gone(pid):
-                continue
-            os.kill(pid, signal.SIGSTOP)
+            send(pid, signal.SIGSTOP)
             if (await orchestrator.runs.info(run.run_id)).status.ended:
-                os.kill(pid, signal.SIGCONT)
+                send(pid, signal.SIGCONT)
                 continue
             result = await orchestrator.finish(run.run_id, take_over=True)
             assert result.output == ANSWER
             before = await entries_of(client, run.run_id)
             executed = executions(run.file)
-            os.kill(pid, signal.SIGCONT)
+            send(pid, signal.SIGCONT)
             await asyncio.to_thread(wait_until, lambda pid=pid: is_gone(pid))
             assert await entries_of(client, run.run_id) == before
             assert set(executed) == EFFECTS

@@ -2,7 +2,6 @@
 doubled, and nothing that has finished is executed again."""
 
 import asyncio
-import os
 import random
 import signal
 import time
@@ -14,7 +13,7 @@ import pytest
 from servers import wait_until
 from support.effects import ANSWER, EFFECTS, executions
 from support.journals import client_of, field_of
-from support.killing import TESTS, Nursery, Run, is_gone
+from support.killing import TESTS, Nursery, Run, is_gone, send
 
 from orka.orchestrator import Orchestrator
 from orka.settings import Settings
@@ -35,8 +34,7 @@ def kill_at_random(nursery: Nursery, runs: list[Run], chance: random.Random, lon
     killed: list[Run] = []
     for moment, pid, run in sorted(plan, key=lambda item: item[0]):
         time.sleep(max(0.0, began + moment - time.monotonic()))
-        if not is_gone(pid):
-            os.kill(pid, signal.SIGKILL)
+        if send(pid, signal.SIGKILL):
             killed.append(run)
         wait_until(lambda pid=pid: is_gone(pid))
     return killed
@@ -115,7 +113,7 @@ async def test_the_command_line_finishes_a_run_whose_process_was_killed(
     async with client_of(redis_settings) as client:
         pid = nursery.start(run)
         await asyncio.to_thread(wait_until, lambda: "spread.1/right" in executions(run.file))
-        os.kill(pid, signal.SIGKILL)
+        send(pid, signal.SIGKILL)
         wait_until(lambda: is_gone(pid))
         await note(client, [run])
         assert int(await field_of(client, run.run_id, "lease_until") or 0) / 1000 > time.time() + 5

@@ -1,6 +1,8 @@
 """Processes that run `effects.GRAPH`, to be killed or stopped at any moment, and what must hold afterwards."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -86,3 +88,12 @@ class Run:
 
 def is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
+
+
+def send(pid: int, number: signal.Signals) -> bool:
+    """Whether there still was such a process."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
