@@ -127,7 +127,7 @@ async def orka(settings: Settings, folder: Path, seconds: float, windows: int) -
             flat[str(steps)] = await alone(long, steps, seconds / 2)
             result = await orchestrator.execute("hello")
             client: Any = orchestrator._services.redis.client  # pyright: ignore
-            keys = orchestrator._services.runs.keys(result.run_id)  # pyright: ignore
+            keys = orchestrator._services.registry.keys(result.run_id)  # pyright: ignore
             flat[str(steps)]["bytes_per_step"] = round(await client.memory_usage(keys.journal, samples=0) / steps)
     figures["pure_by_length"] = flat
     return figures
@@ -135,7 +135,7 @@ async def orka(settings: Settings, folder: Path, seconds: float, windows: int) -
 
 async def ceiling(settings: Settings, seconds: float, windows: int) -> dict[str, Any]:
     """Entries of the same size as a step's, as bare XADDs in batches of 1,000 over one socket."""
-    data = b'{"id":"s1","node":"0123456789abcdef","at_ms":1764000000000,"ms":0.031,"output":{"json":{"response":"00001 00000 he"}}}'
+    data = b'{"id":"s1","node":"0123456789abcdef","at_ms":1764000000000,"ms":0.031,"output":{"json":{"response":"00001 00000"}}}'
     rates: list[int] = []
     async with open_redis(settings) as redis:
         connection: Any = redis.connection((await redis.open_router()).node_of(0))
@@ -204,7 +204,7 @@ async def json_server(folder: Path) -> AsyncIterator[Path]:
     )
     try:
         async with asyncio.timeout(20):
-            while not socket.exists():  # the only sign of readiness that a server on a socket gives
+            while not socket.exists():  # noqa: ASYNC110  the only sign of readiness that the server gives
                 await asyncio.sleep(0.05)
         yield socket
     finally:

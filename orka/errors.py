@@ -26,7 +26,7 @@ OrkaError
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 
 class Diagnostic(Protocol):
@@ -152,7 +152,8 @@ class ServerError(OrkaError):
 
 def sole_error(group: BaseExceptionGroup[BaseException]) -> BaseException:
     """The error inside a group (of groups) of one; the first one where there are several."""
-    found: BaseException = group
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    return found
+    for error in group.exceptions:
+        if not isinstance(error, BaseExceptionGroup):
+            return error
+        return sole_error(cast("BaseExceptionGroup[BaseException]", error))
+    return group

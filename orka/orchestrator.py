@@ -5,51 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol, Self
 
 import anyio
 
 from orka.agents.registry import Registry
-from orka.agents.values import ensure_json
-from orka.clock import now_ms
-from orka.engine.answer import log_entries, response_of
+from orka.engine.answer import log_entries
 from orka.engine.program import Program
-from orka.engine.run import Assignment, execute
-from orka.errors import AgentError, ConfigError, JournalMismatch, OrkaError, RunError, RunTimeout, StoreError
-from orka.graph.codec import decode_graph
+from orka.errors import AgentError, ConfigError, RunError, RunTimeout
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
-from orka.journal.entries import (
-    Kind,
-    NodeFinished,
-    RunEnded,
-    RunResumed,
-    RunStarted,
-    Value,
-    decode_body,
-    decode_json,
-    encode_json,
-    make_entry,
-)
 from orka.journal.feed import RunEvent
-from orka.journal.holder import current_holder, describe
-from orka.journal.log import Listener
-from orka.journal.replay import Replay, build_replay
-from orka.journal.runs import Taken, preview_of
-from orka.redis.scripts import Entry
-from orka.results import Failure, RunResult, Usage
+from orka.lifecycle import OnEvent, finish_run, host_run, start_run
+from orka.results import Failure, RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.types import Json, Path, RunId, RunStatus
-from orka.version import VERSION
 
 __all__ = ["OnEvent", "Orchestrator", "RunResult", "finish"]
-
-OnEvent = Callable[[RunEvent], None]
 
 
 class Resume(Protocol):
@@ -147,7 +124,7 @@ class Orchestrator:
         `on_event` is called with every event once it is stored.
         """
         async with self._open() as (services, program):
-            return await _start(services, program, input, run_id or new_run_id(), on_event)
+            return await start_run(services, program, input, run_id or new_run_id(), on_event)
 
     resume = _Resume()
     """`await orchestrator.resume(run_id)`, or `await Orchestrator.resume(run_id)` without a file: the answer of a run
@@ -168,7 +145,7 @@ class Orchestrator:
         """
         async with self._open() as (services, _):
             graph = self.graph if changed_graph else None
-            return await _finish(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
+            return await finish_run(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
 
     async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
@@ -180,7 +157,7 @@ class Orchestrator:
         if self._services is not None:
             services, program = self._current()
             started = anyio.Event()
-            services.tasks.start_soon(_host, services, program, input, run_id, started)
+            services.tasks.start_soon(host_run, services, program, input, run_id, started)
             await started.wait()
             async with contextlib.aclosing(self.events(run_id)) as events:
                 async for event in events:
@@ -211,7 +188,7 @@ class Orchestrator:
     def runs(self) -> Runs:
         """The registry and the journals. Needs an open Orchestrator (or use `orka.open_runs`)."""
         services, _ = self._current()
-        return Runs(services.runs, services.router)
+        return Runs(services.registry, services.router)
 
     def statistics(self) -> Statistics:
         """Of everything that buffers. Needs an open Orchestrator."""
@@ -257,155 +234,7 @@ async def finish(
     """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
     settings = settings or Settings.from_environment()
     async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
-        return await _finish(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
-
-
-async def _start(
-    services: Services, program: Program, input: Json, run_id: RunId, on_event: OnEvent | None
-) -> RunResult:
-    graph = program.graph
-    value = ensure_json(input, "input")
-    stored, values = services.codec.store(value)
-    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION)
-    log = await services.runs.create(
-        services.journal,
-        run_id,
-        graph.digest,
-        graph=program.encoded,
-        entry=make_entry(Kind.RUN_STARTED, "", body, values),
-        fields={"graph": graph.id, "input": preview_of(value, encoded=encode_json(value)), "version": VERSION},
-        deadline=graph.limits.deadline,
-        listener=_listener(on_event),
-    )
-    deadline = graph.limits.deadline
-    task = Assignment(
-        program=program,
-        log=log,
-        input=value,
-        deadline_ms=None if deadline is None else now_ms() + int(deadline * 1000),
-    )
-    return await _carry_out(services, task)
-
-
-async def _carry_out(services: Services, task: Assignment) -> RunResult:
-    try:
-        return await execute(
-            task,
-            runs=services.runs,
-            calls=services.calls,
-            codec=services.codec,
-            retention_ms=services.journal.retention_ms,
-        )
-    except Exception:
-        log = task.log
-        if log.failure is None and log.ending is None:  # the run has no end here: somebody else may give it one
-            with contextlib.suppress(StoreError):
-                await services.runs.release(log)
-        raise
-    finally:
-        services.journal.remove(task.log)
-
-
-async def _finish(
-    services: Services, run_id: RunId, *, graph: Graph | None, take_over: bool, on_event: OnEvent | None
-) -> RunResult:
-    taken = await services.runs.take(services.journal, run_id, force=take_over, listener=_listener(on_event))
-    if taken is None:
-        return await _stored_result(services, run_id)
-    try:
-        task = await _prepare(services, taken, graph)
-    except BaseException:
-        with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
-            await services.runs.release(taken.log)
-        raise
-    return await _carry_out(services, task)
-
-
-async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
-    """Reads the journal, checks that the graph fits it, and only then writes that the run goes on."""
-    log, info = taken.log, taken.info
-    replay = build_replay(info.run_id, await services.runs.history(info.run_id))
-    if replay.started is None:
-        raise JournalMismatch(f"the journal of run {info.run_id} has no beginning", run_id=info.run_id)
-    graph = changed
-    if graph is None:
-        graph = decode_graph(await services.runs.graph(info.run_id, info.digest), source=f"run {info.run_id}")
-    program = services.build(graph)
-    _check_fit(replay, program)
-    value = await _load(services, info.run_id, replay.started.input)
-    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=describe(current_holder()))
-    await services.runs.reopen(services.journal, taken, graph.digest, program.encoded, encode_json(body))
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
-
-
-def _check_fit(replay: Replay, program: Program) -> None:
-    """Every visit in the journal belongs to a node that the graph still defines in the same way."""
-    for path, visit in replay.visits.items():
-        node_id = _id_of(visit.finished or visit.opened or visit.scored)
-        if node_id is not None and (node_id, visit.node) not in program.digests:
-            raise JournalMismatch(
-                f"run {replay.run_id} cannot go on with this graph: {path!r} is in the journal, and node {node_id!r}"
-                " has changed or vanished since; undo that change, or start a new run",
-                run_id=replay.run_id,
-                path=path,
-            )
-
-
-def _id_of(entry: object) -> str | None:
-    return getattr(entry, "id", None)
-
-
-async def _stored_result(services: Services, run_id: RunId) -> RunResult:
-    """The answer of a completed run, read from the entries it is in. Its visits are not made again."""
-    ended, began_ms, last_ms = RunEnded(), 0, 0
-    responses: dict[str, Value] = {}
-    usage = Usage()
-    async for entry_id, kind, path, data in services.runs.entries(run_id):
-        last_ms = int(entry_id.split("-")[0])
-        began_ms = began_ms or last_ms
-        body = decode_body(kind, data, run_id=run_id, path=path)
-        if isinstance(body, RunEnded):
-            ended = body
-        elif isinstance(body, NodeFinished):
-            responses[path] = body.output
-            usage = usage + (body.usage or Usage())
-    values = [response_of(await _load(services, run_id, responses[path])) for path in ended.answers]
-    output: Json = values if ended.many else (values[0] if values else None)
-    return RunResult(
-        run_id=run_id,
-        status=RunStatus.COMPLETED,
-        output=output,
-        results=(),
-        usage=usage,
-        duration_ms=float(last_ms - began_ms),
-    )
-
-
-async def _load(services: Services, run_id: RunId, value: Value) -> Json:
-    if not value.ref:
-        return decode_json(value.json)
-    return decode_json((await services.runs.values(run_id, [value.ref]))[value.ref])
-
-
-async def _host(services: Services, program: Program, input: Json, run_id: RunId, started: anyio.Event) -> None:
-    """A run that nobody awaits. Its end, good or bad, is in its journal."""
-    try:
-        await _start(services, program, input, run_id, lambda _: started.set())
-    except OrkaError:
-        pass  # whoever reads the feed sees it there; a run that could not even be created raises where it is read
-    finally:
-        started.set()
-
-
-def _listener(on_event: OnEvent | None) -> Listener | None:
-    if on_event is None:
-        return None
-    call = on_event
-
-    def listen(entry_id: str, entry: Entry) -> None:
-        call(RunEvent.of(entry_id, entry.kind, entry.path, entry.data))
-
-    return listen
+        return await finish_run(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
 
 
 def _value(result: RunResult, return_logs: bool) -> Json:

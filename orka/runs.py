@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from orka.errors import RunNotFound
 from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
-from orka.journal.runs import RunInfo
-from orka.journal.runs import Runs as Registry
+from orka.journal.registry import Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
@@ -103,9 +102,7 @@ async def open_runs(settings: Settings | None = None) -> AsyncGenerator[Runs]:
         router = await redis.open_router()
         pipe = Pipe(router)
         try:
-            registry = Registry(
-                pipe, partitions=settings.partitions, lease=settings.lease, retention=settings.retention
-            )
+            registry = Registry(pipe, partitions=settings.partitions)
             yield Runs(registry, router)
         finally:
             await pipe.aclose()

@@ -21,7 +21,8 @@ from orka.graph.graph import Graph
 from orka.graph.load import Loaded, Report, check_graph, load_graph
 from orka.graph.schema import json_schema, reference
 from orka.journal.entries import ValueCodec
-from orka.journal.runs import Runs
+from orka.journal.leases import Leases
+from orka.journal.registry import Registry as RunRegistry
 from orka.journal.writer import Journal, JournalStatistics
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
@@ -47,7 +48,8 @@ class Services:
     redis: RedisHandle
     router: NodeRouter
     journal: Journal
-    runs: Runs
+    registry: RunRegistry
+    leases: Leases
     calls: Calls
     codec: ValueCodec
     workshop: Workshop
@@ -76,6 +78,7 @@ async def open_services(
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
+        runs = RunRegistry(reading, partitions=settings.partitions)
         tools = AgentTools(
             embedder=LocalEmbedder(),
             allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
@@ -90,12 +93,8 @@ async def open_services(
                             redis=redis,
                             router=router,
                             journal=journal,
-                            runs=Runs(
-                                reading,
-                                partitions=settings.partitions,
-                                lease=settings.lease,
-                                retention=settings.retention,
-                            ),
+                            registry=runs,
+                            leases=Leases(runs, journal),
                             calls=Calls(),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=Workshop(

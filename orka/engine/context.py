@@ -21,8 +21,8 @@ from orka.journal.entries import NO_VALUE, Kind, NodeFinished, Value, ValueCodec
 from orka.journal.entries import Body as EntryBody
 from orka.journal.log import RunLog
 from orka.journal.paths import visit
+from orka.journal.registry import Registry
 from orka.journal.replay import Replay, Visit
-from orka.journal.runs import Runs
 from orka.results import Failure, NodeResult, Usage
 from orka.template.view import View
 from orka.types import Json, NodeId, Path, Status
@@ -310,7 +310,7 @@ class Run:
     input: Json
     log: RunLog
     codec: ValueCodec
-    runs: Runs
+    registry: Registry
     calls: Calls
     tasks: anyio.abc.TaskGroup
     """Open forks live here; it ends with the run."""
@@ -341,10 +341,7 @@ class Run:
 
     async def load(self, value: Value) -> Json:
         """A journaled value, fetched when it is stored beside its entry."""
-        if not value.ref:
-            return msgspec.json.decode(value.json)
-        found = await self.runs.values(self.log.run_id, [value.ref])
-        return msgspec.json.decode(found[value.ref])
+        return await self.registry.load(self.log.run_id, value)
 
 
 def began_at(seen: Visit | None) -> int:

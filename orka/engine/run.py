@@ -19,8 +19,8 @@ from orka.errors import JournalMismatch, OrkaError, RunError, RunTimeout, sole_e
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
 from orka.journal.log import FAREWELL, Ending, RunLog
 from orka.journal.paths import ROOT
+from orka.journal.registry import Registry
 from orka.journal.replay import Replay
-from orka.journal.runs import Runs
 from orka.results import Failure, NodeResult, RunResult, Usage
 from orka.types import Json, Path, RunStatus, Status
 
@@ -37,14 +37,16 @@ class Assignment:
     replay: Replay | None = None
 
 
-async def execute(task: Assignment, *, runs: Runs, calls: Calls, codec: ValueCodec, retention_ms: int) -> RunResult:
+async def execute(
+    task: Assignment, *, registry: Registry, calls: Calls, codec: ValueCodec, retention_ms: int
+) -> RunResult:
     """Runs to the end and writes it. A failed run is a result; raised is what keeps a run from ending at all:
     `LeaseLost`, `JournalUnavailable`, `JournalMismatch`, `StepsExceeded`. Cancelling writes `run.cancelled`, unless the
     end was being written already: a run has one end."""
     began, context = monotonic(), Context()
     log = task.log
     try:
-        return await _to_the_end(task, context, began, runs, calls, codec, retention_ms)
+        return await _to_the_end(task, context, began, registry, calls, codec, retention_ms)
     except anyio.get_cancelled_exc_class():
         # The cancellation goes on, whatever becomes of the farewell.
         with anyio.move_on_after(FAREWELL, shield=True), contextlib.suppress(OrkaError):
@@ -56,7 +58,13 @@ async def execute(task: Assignment, *, runs: Runs, calls: Calls, codec: ValueCod
 
 
 async def _to_the_end(
-    task: Assignment, context: Context, began: float, runs: Runs, calls: Calls, codec: ValueCodec, retention_ms: int
+    task: Assignment,
+    context: Context,
+    began: float,
+    registry: Registry,
+    calls: Calls,
+    codec: ValueCodec,
+    retention_ms: int,
 ) -> RunResult:
     log = task.log
     stopped: NodeResult | None = None
@@ -64,7 +72,7 @@ async def _to_the_end(
         with _scope(task) as scope:
             log.on_failure = scope.cancel
             try:
-                await _interpret(task, context, runs=runs, calls=calls, codec=codec)
+                await _interpret(task, context, registry=registry, calls=calls, codec=codec)
             except SequenceStopped as exc:
                 stopped = exc.result
         if log.failure is not None:
@@ -98,7 +106,9 @@ def _overdue(task: Assignment) -> str:
     return f"the run's deadline of {deadline:g} s has passed" if deadline else "the run's deadline has passed"
 
 
-async def _interpret(task: Assignment, context: Context, *, runs: Runs, calls: Calls, codec: ValueCodec) -> None:
+async def _interpret(
+    task: Assignment, context: Context, *, registry: Registry, calls: Calls, codec: ValueCodec
+) -> None:
     """Walks the graph in a task group for its forks; of several errors at once the first is raised alone."""
     try:
         async with anyio.create_task_group() as tasks:
@@ -108,7 +118,7 @@ async def _interpret(task: Assignment, context: Context, *, runs: Runs, calls: C
                 input=task.input,
                 log=task.log,
                 codec=codec,
-                runs=runs,
+                registry=registry,
                 calls=calls,
                 tasks=tasks,
                 replay=task.replay,

@@ -16,7 +16,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from orka.errors import StoreError
 from orka.journal.entries import ENDED
-from orka.journal.runs import Runs, decode_entry
+from orka.journal.registry import Registry, decode_entry
 from orka.redis.pipeline import Router
 from orka.types import Json, Path, RunId
 
@@ -60,21 +60,21 @@ class Reader(Protocol):
 
 
 async def read_feed(
-    runs: Runs, router: Router, run_id: RunId, *, after: str = "0", follow: bool = False
+    registry: Registry, router: Router, run_id: RunId, *, after: str = "0", follow: bool = False
 ) -> AsyncGenerator[RunEvent]:
     """Events strictly after an id. With `follow` it waits for more until the run has ended, and survives a lost
     connection. `RunNotFound` when there is no such run; `StoreError` when Redis stays away."""
-    await runs.info(run_id)
+    await registry.info(run_id)
     kind = ""
-    async for entry in runs.entries(run_id, after):
+    async for entry in registry.entries(run_id, after):
         after, kind = entry[0], entry[1]
         yield RunEvent.of(*entry)
     if not follow:
         return
-    key = runs.keys(run_id).journal
+    key = registry.keys(run_id).journal
     node = router.node_of(key_slot(key.encode()))
     failures = 0
-    while not await _is_over(runs, run_id, kind):
+    while not await _is_over(registry, run_id, kind):
         reader = cast("Reader", router.connection(node))
         try:
             await reader.connect()
@@ -98,6 +98,6 @@ async def read_feed(
                 await reader.disconnect(nowait=True)
 
 
-async def _is_over(runs: Runs, run_id: RunId, kind: str) -> bool:
+async def _is_over(registry: Registry, run_id: RunId, kind: str) -> bool:
     """The last entry read (none: the reader began behind all of them) is the end of a run that was not resumed since."""
-    return (not kind or kind in ENDED) and (await runs.info(run_id)).status.ended
+    return (not kind or kind in ENDED) and (await registry.info(run_id)).status.ended

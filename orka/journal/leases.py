@@ -1,0 +1,157 @@
+"""Who owns a run: creating one, taking one over, letting it go on, giving it back. Each is one script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+
+import anyio
+
+from orka.clock import now_ms
+from orka.errors import OrkaError, RunAlive, StoreError
+from orka.ids import new_nonce
+from orka.journal.entries import Kind, RunEnded, make_entry
+from orka.journal.holder import current_holder, describe, is_dead
+from orka.journal.log import FAREWELL, Creation, Ending, Listener, Reopening, RunLog
+from orka.journal.registry import Registry, RunInfo, not_found
+from orka.journal.writer import Journal
+from orka.redis.keys import RunKeys
+from orka.redis.scripts import Entry, release, take
+from orka.types import Digest, RunId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """A run whose lease this process now holds, not yet reopened."""
+
+    log: RunLog
+    info: RunInfo
+
+
+class Leases:
+    """Makes this process the owner of runs. `journal` writes for those that it owns."""
+
+    def __init__(self, registry: Registry, journal: Journal) -> None:
+        self._registry = registry
+        self._journal = journal
+
+    async def create(
+        self,
+        run_id: RunId,
+        digest: Digest,
+        *,
+        graph: bytes,
+        entry: Entry,
+        fields: Mapping[str, str],
+        deadline: float | None,
+        listener: Listener | None = None,
+    ) -> RunLog:
+        """Run, lease and `run.started` as one script; returns when they are stored. `deadline` in seconds from now.
+
+        Cancelling ends the run as cancelled: the server may have it already.
+        """
+        log = RunLog(
+            run_id=run_id,
+            keys=self._registry.keys(run_id),
+            digest=digest,
+            lease=f"1-{new_nonce()}",
+            seq=1,
+            wake=self._journal.wake,
+            listener=listener,
+            creation=Creation(
+                at_ms=now_ms(),
+                graph=graph,
+                deadline_ms=0 if deadline is None else max(1, int(deadline * 1000)),
+                entry=entry,
+                fields=(
+                    *("digest", digest, "holder", current_holder()),
+                    *(part for pair in fields.items() for part in pair),
+                ),
+            ),
+        )
+        self._journal.add(log)
+        try:
+            await log.barrier()
+        except BaseException:
+            if log.failure is None:
+                with anyio.move_on_after(FAREWELL, shield=True), suppress(OrkaError):
+                    ending = Ending(status="cancelled", retention_ms=self._journal.retention_ms)
+                    await log.end(make_entry(Kind.RUN_CANCELLED, "", RunEnded()), ending)
+            self._journal.remove(log)
+            raise
+        return log
+
+    async def take(self, run_id: RunId, *, force: bool = False, listener: Listener | None = None) -> Taken | None:
+        """Becomes the run's owner in the next epoch; None when the run is completed and needs none.
+
+        `RunAlive` when somebody executes it (unless `force`, or that process is known to be dead); `RunNotFound`.
+        """
+        info = await self._registry.info(run_id)
+        keys = self._registry.keys(run_id)
+        raw = await self._registry.hash(keys.run, "holder")
+        dead = raw[0].decode() if raw[0] and is_dead(raw[0].decode()) else ""
+        nonce = new_nonce()
+        try:
+            reply = await self._registry.one(
+                keys.run,
+                take(
+                    keys, nonce=nonce, holder=current_holder(), lease_ms=self._journal.lease_ms, dead=dead, force=force
+                ),
+            )
+        except BaseException:  # it may be ours all the same
+            with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreError):
+                await self._give_back(keys, nonce)
+            raise
+        match reply[0]:
+            case b"ok":
+                log = RunLog(
+                    run_id=run_id,
+                    keys=keys,
+                    digest=info.digest,
+                    lease=reply[1].decode(),
+                    seq=reply[2],
+                    wake=self._journal.wake,
+                    listener=listener,
+                )
+                return Taken(log=log, info=info)
+            case b"completed":
+                return None
+            case b"alive":
+                holder = describe(reply[1].decode())
+                raise RunAlive(
+                    f"run {run_id} is being executed by {holder} (its lease lasts {reply[2] / 1000:.1f} s more);"
+                    " wait for it, or use --take-over if you know that process to be lost",
+                    run_id=run_id,
+                    holder=holder,
+                    left_ms=reply[2],
+                )
+            case _:
+                raise not_found(run_id)
+
+    async def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
+        """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry."""
+        log = taken.log
+        log.digest = digest
+        log.reopen(
+            Reopening(seq=log.stored + 1, graph=graph, before=taken.info.digest, data=data, holder=current_holder())
+        )
+        reply = await self._registry.one(
+            log.keys.run, log.commands(self._journal.lease_ms, self._journal.retention_ms, 0)
+        )
+        if reply[0] != b"ok":
+            raise RunAlive(
+                f"run {log.run_id} was taken by another process meanwhile",
+                run_id=log.run_id,
+                holder="another process",
+                left_ms=0,
+            )
+        log.acknowledge_opening(reply[2])
+        self._journal.add(log)
+
+    async def release(self, log: RunLog) -> None:
+        """Gives back the lease of a run that is not executed any further, and has not been ended."""
+        await self._give_back(log.keys, log.lease.partition("-")[2])
+
+    async def _give_back(self, keys: RunKeys, nonce: str) -> None:
+        await self._registry.one(keys.run, release(keys, nonce=nonce, retention_ms=self._journal.retention_ms))

@@ -1,0 +1,190 @@
+"""How a run begins and goes on: what happens around the interpreter, from the services' point of view."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+
+import anyio
+
+from orka.agents.values import ensure_json
+from orka.clock import now_ms
+from orka.engine.answer import response_of
+from orka.engine.program import Program
+from orka.engine.run import Assignment, execute
+from orka.errors import JournalMismatch, OrkaError, StoreError
+from orka.graph.codec import decode_graph
+from orka.graph.graph import Graph
+from orka.journal.entries import (
+    Kind,
+    NodeFinished,
+    RunEnded,
+    RunResumed,
+    RunStarted,
+    Value,
+    decode_body,
+    encode_json,
+    make_entry,
+)
+from orka.journal.feed import RunEvent
+from orka.journal.holder import current_holder, describe
+from orka.journal.leases import Taken
+from orka.journal.log import Listener
+from orka.journal.replay import Replay, build_replay
+from orka.redis.scripts import Entry
+from orka.results import RunResult, Usage
+from orka.services import Services
+from orka.types import Json, RunId, RunStatus
+from orka.version import VERSION
+
+OnEvent = Callable[[RunEvent], None]
+"""Called with every event of a run once it is stored."""
+
+
+async def start_run(
+    services: Services, program: Program, input: Json, run_id: RunId, on_event: OnEvent | None
+) -> RunResult:
+    """A new run, to its end. `AgentError` when `input` is not JSON."""
+    graph = program.graph
+    value = ensure_json(input, "input")
+    stored, values = services.codec.store(value)
+    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION)
+    log = await services.leases.create(
+        run_id,
+        graph.digest,
+        graph=program.encoded,
+        entry=make_entry(Kind.RUN_STARTED, "", body, values),
+        fields={"graph": graph.id, "input": _preview_of(value, encoded=encode_json(value)), "version": VERSION},
+        deadline=graph.limits.deadline,
+        listener=_listener(on_event),
+    )
+    deadline = graph.limits.deadline
+    task = Assignment(
+        program=program,
+        log=log,
+        input=value,
+        deadline_ms=None if deadline is None else now_ms() + int(deadline * 1000),
+    )
+    return await _carry_out(services, task)
+
+
+async def _carry_out(services: Services, task: Assignment) -> RunResult:
+    try:
+        return await execute(
+            task,
+            registry=services.registry,
+            calls=services.calls,
+            codec=services.codec,
+            retention_ms=services.journal.retention_ms,
+        )
+    except Exception:
+        log = task.log
+        if log.failure is None and log.ending is None:  # the run has no end here: somebody else may give it one
+            with contextlib.suppress(StoreError):
+                await services.leases.release(log)
+        raise
+    finally:
+        services.journal.remove(task.log)
+
+
+async def finish_run(
+    services: Services, run_id: RunId, *, graph: Graph | None, take_over: bool, on_event: OnEvent | None
+) -> RunResult:
+    """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer."""
+    taken = await services.leases.take(run_id, force=take_over, listener=_listener(on_event))
+    if taken is None:
+        return await _stored_result(services, run_id)
+    try:
+        task = await _prepare(services, taken, graph)
+    except BaseException:
+        with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
+            await services.leases.release(taken.log)
+        raise
+    return await _carry_out(services, task)
+
+
+async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
+    """Reads the journal, checks that the graph fits it, and only then writes that the run goes on."""
+    log, info = taken.log, taken.info
+    replay = build_replay(info.run_id, await services.registry.history(info.run_id))
+    if replay.started is None:
+        raise JournalMismatch(f"the journal of run {info.run_id} has no beginning", run_id=info.run_id)
+    graph = changed
+    if graph is None:
+        graph = decode_graph(await services.registry.graph(info.run_id, info.digest), source=f"run {info.run_id}")
+    program = services.build(graph)
+    _check_fit(replay, program)
+    value = await services.registry.load(info.run_id, replay.started.input)
+    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=describe(current_holder()))
+    await services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
+    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
+
+
+def _check_fit(replay: Replay, program: Program) -> None:
+    """Every visit in the journal belongs to a node that the graph still defines in the same way."""
+    for path, visit in replay.visits.items():
+        node_id = _id_of(visit.finished or visit.opened or visit.scored)
+        if node_id is not None and (node_id, visit.node) not in program.digests:
+            raise JournalMismatch(
+                f"run {replay.run_id} cannot go on with this graph: {path!r} is in the journal, and node {node_id!r}"
+                " has changed or vanished since; undo that change, or start a new run",
+                run_id=replay.run_id,
+                path=path,
+            )
+
+
+def _id_of(entry: object) -> str | None:
+    return getattr(entry, "id", None)
+
+
+async def _stored_result(services: Services, run_id: RunId) -> RunResult:
+    """The answer of a completed run, read from the entries it is in. Its visits are not made again."""
+    ended, began_ms, last_ms = RunEnded(), 0, 0
+    responses: dict[str, Value] = {}
+    usage = Usage()
+    async for entry_id, kind, path, data in services.registry.entries(run_id):
+        last_ms = int(entry_id.split("-")[0])
+        began_ms = began_ms or last_ms
+        body = decode_body(kind, data, run_id=run_id, path=path)
+        if isinstance(body, RunEnded):
+            ended = body
+        elif isinstance(body, NodeFinished):
+            responses[path] = body.output
+            usage = usage + (body.usage or Usage())
+    values = [response_of(await services.registry.load(run_id, responses[path])) for path in ended.answers]
+    output: Json = values if ended.many else (values[0] if values else None)
+    return RunResult(
+        run_id=run_id,
+        status=RunStatus.COMPLETED,
+        output=output,
+        results=(),
+        usage=usage,
+        duration_ms=float(last_ms - began_ms),
+    )
+
+
+async def host_run(services: Services, program: Program, input: Json, run_id: RunId, started: anyio.Event) -> None:
+    """A run that nobody awaits. Its end, good or bad, is in its journal."""
+    try:
+        await start_run(services, program, input, run_id, lambda _: started.set())
+    except OrkaError:
+        pass  # whoever reads the feed sees it there; a run that could not even be created raises where it is read
+    finally:
+        started.set()
+
+
+def _listener(on_event: OnEvent | None) -> Listener | None:
+    if on_event is None:
+        return None
+    call = on_event
+
+    def listen(entry_id: str, entry: Entry) -> None:
+        call(RunEvent.of(entry_id, entry.kind, entry.path, entry.data))
+
+    return listen
+
+
+def _preview_of(value: Json, *, encoded: bytes) -> str:
+    """The first 200 characters of an input, for the registry."""
+    text = value if isinstance(value, str) else encoded.decode()
+    return text if len(text) <= 200 else f"{text[:199]}…"
