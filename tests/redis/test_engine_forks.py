@@ -405,3 +405,44 @@ agents:
     assert list(at(result, "gather").output["merged"]) == ids  # type: ignore[index,call-overload,arg-type]
     assert paths(result)[1:-1] == [f"spread.{n}/n{n}" for n in range(100)]
     assert await answer(redis_settings, text) == "n99"
+
+
+@pytest.mark.parametrize("mode", ["all", "any", "quorum, min_success: 2"])
+async def test_a_resumed_run_joins_again_as_it_did_without_running_branches_twice(
+    redis_settings: Settings, mode: str
+) -> None:
+    registry, seen = gauge()
+    cured = list[str]()
+
+    @registry.agent("flaky", pure=True)
+    async def flaky(task: AgentInput) -> str:
+        if not cured:
+            raise ConnectionError("down")
+        return "up"
+
+    text = f"""
+        orchestrator: {{id: t, agents: [spread, gather, again, flaky, end]}}
+        agents:
+          - {{id: spread, type: fork, targets: [a, [b, [[c], [d]]], e]}}
+          - {{id: a, type: work, delay: 0.03}}
+          - {{id: b, type: work, delay: 0}}
+          - {{id: c, type: work, delay: 0}}
+          - {{id: d, type: work, delay: 0}}
+          - {{id: e, type: work, delay: {0.06 if mode == "all" else 30}}}
+          - {{id: gather, type: join, group: spread, mode: {mode}}}
+          - {{id: again, type: join, group: spread}}
+          - {{id: flaky, type: flaky, on_error: stop}}
+          - {{id: end, type: template, prompt: "{{{{ previous_outputs.gather.merged | list | join }}}}"}}
+        """
+    async with opened(redis_settings, text, registry=registry) as orchestrator:
+        failed = await orchestrator.execute("x")
+        assert (failed.status, failed.error_path) == ("failed", "flaky")
+        calls = list(seen["order"])
+        cured.append("now")
+        finished = await orchestrator.finish(failed.run_id)
+    assert seen["order"] == calls
+    assert finished.output == {"all": "abcde", "any": "bcd"}.get(mode, "abcd")
+    for path in ("gather", "again"):
+        assert at(finished, path).output == at(failed, path).output
+        assert at(finished, path).status is at(failed, path).status
+    assert paths(finished) == [*paths(failed), "end"]
