@@ -232,12 +232,15 @@ async def _visit_router(
 
 
 def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:
-    value = decision_value(frame.context.visible(), node.decision_key)
+    seen = frame.context.visible()
+    if node.decision_key.partition(".")[0] == "input" and "input" not in seen:
+        seen = {"input": frame.run.input}
+    value = decision_value(seen, node.decision_key)
     route = choose_route(node, value)
     if route is not None:
         return Outcome(output=list(route), next=route)
     keys = ", ".join(repr(str(key)) for key, _ in node.routes)
-    shown = "which gave nothing" if value is None else f"= {str(value)[:80]!r}"
+    shown = "(nothing)" if value is None else f"= {str(value)[:80]!r}"
     message = (
         f"no route of {node.id!r} fits {node.decision_key} {shown} (routes: {keys}; a `default` would catch the rest)"
     )

@@ -175,3 +175,16 @@ async def test_a_routed_fork_is_joined_in_the_list_around_it(redis_settings: Set
     )
     assert paths(result) == ["a", "gate", "spread", "spread.0/x", "spread.1/y", "gather", "end"]
     assert said(result, "end") == "XY"
+
+
+async def test_a_router_may_decide_by_the_input(redis_settings: Settings) -> None:
+    text = """
+        orchestrator: {id: t, agents: [gate]}
+        agents:
+          - {id: gate, type: router, params: {decision_key: %s, routing_map: {urgent: [a], default: [b]}}}
+          - {id: a, type: echo, prompt: A}
+          - {id: b, type: echo, prompt: B}
+        """
+    assert await answer(redis_settings, text % "input.kind", {"kind": "Urgent"}) == "A"
+    assert await answer(redis_settings, text % "input.kind", {"other": 1}) == "B"
+    assert await answer(redis_settings, text % "input", "this is urgent!") == "A"
