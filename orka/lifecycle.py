@@ -104,7 +104,7 @@ async def finish_run(
 
 
 async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
-    """Reads the journal, checks that the graph fits it, and only then writes that the run goes on."""
+    """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
     replay = build_replay(info.run_id, await services.registry.history(info.run_id))
     if replay.started is None:
@@ -116,7 +116,7 @@ async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> A
     _check_fit(replay, program)
     value = await services.registry.load(info.run_id, replay.started.input)
     body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=describe(current_holder()))
-    await services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
+    services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
     return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
 
 

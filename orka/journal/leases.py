@@ -129,24 +129,14 @@ class Leases:
             case _:
                 raise not_found(run_id)
 
-    async def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
-        """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry."""
+    def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
+        """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry. That is sent
+        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind."""
         log = taken.log
         log.digest = digest
         log.reopen(
             Reopening(seq=log.stored + 1, graph=graph, before=taken.info.digest, data=data, holder=current_holder())
         )
-        reply = await self._registry.one(
-            log.keys.run, log.commands(self._journal.lease_ms, self._journal.retention_ms, 0)
-        )
-        if reply[0] != b"ok":
-            raise RunAlive(
-                f"run {log.run_id} was taken by another process meanwhile",
-                run_id=log.run_id,
-                holder="another process",
-                left_ms=0,
-            )
-        log.acknowledge_opening(reply[2])
         self._journal.add(log)
 
     async def release(self, log: RunLog) -> None:

@@ -264,13 +264,14 @@ class Journal:
         log.fail(error)
 
     async def _beat(self) -> None:
-        """Renews every lease three times per lease, and breaks a round trip that outlasts all patience."""
+        """Renews every lease three times per lease (a run that is still replayed is reopened for it), and breaks a round
+        trip that outlasts all patience."""
         while True:
             await anyio.sleep(self.lease_ms / 3000)
             if self._sent_at is not None and monotonic() - self._sent_at > max(1.0, self._patience):
                 self._pipe.abort()
             for log in self._logs:
-                if log.created and log.failure is None:
+                if log.failure is None:
                     log.renewing = True
                     self.wake(log)
 
