@@ -64,21 +64,28 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
-    """One pass over the results: the last response below each item. Of no items, no responses."""
+    """The answer of each item, found among its own visits. Of no items, no responses. A map inside an item gives its
+    last response: answers are not nested."""
     if isinstance(result.output, dict) and result.output.get("results") == []:
         return Answer(value=[], paths=(), many=True)
     prefix = f"{result.path}."
-    found: dict[int, NodeResult] = {}
+    items: dict[int, list[NodeResult]] = {}
     for inner in results:
         if inner.path.startswith(prefix):
             index, slash, _ = inner.path[len(prefix) :].partition("/")
-            if slash and index.isdigit() and response_of(inner.output) is not None:
-                found[int(index)] = inner
-    ordered = [found[index] for index in sorted(found)]
-    if not ordered:
+            if slash and index.isdigit():
+                items.setdefault(int(index), []).append(inner)
+    found: list[Answer] = []
+    for _, visits in sorted(items.items()):
+        for inner in reversed(visits):
+            if (answer := _answer_of(inner, visits)) is not None and not answer.many:
+                found.append(answer)
+                break
+    if not found:
         return None
-    values: list[Json] = [response_of(inner.output) for inner in ordered]
-    return Answer(value=values, paths=tuple(inner.path for inner in ordered), many=True)
+    return Answer(
+        value=[one.value for one in found], paths=tuple(path for one in found for path in one.paths), many=True
+    )
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:

@@ -407,12 +407,14 @@ def answer_of(seen: Seen, results: Sequence[Seen]) -> Any:
     if seen.kind != "map":
         found = (answer_of(other, results) for other in reversed(inside))
         return next((answer for answer in found if answer is not None), None)
-    last: dict[int, Any] = {}
+    items: dict[int, list[Seen]] = {}
     for other in inside:
-        response = other.output.get("response") if isinstance(other.output, dict) else None
-        if response is not None:
-            last[int(other.path[len(below) :].partition("/")[0])] = response
-    return [last[index] for index in sorted(last)] or None
+        items.setdefault(int(other.path[len(below) :].partition("/")[0]), []).append(other)
+    answers: list[Any] = []
+    for _, visits in sorted(items.items()):
+        found = (answer_of(other, visits) for other in reversed(visits))
+        answers += [answer for answer in found if answer is not None and not isinstance(answer, list)][:1]
+    return answers or None
 
 
 def comparable(results: Sequence[Any]) -> list[tuple[Any, ...]]:

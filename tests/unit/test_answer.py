@@ -111,6 +111,21 @@ def test_a_map_answers_with_its_items_responses_in_order() -> None:
     )
 
 
+def test_items_answer_like_runs_of_their_own() -> None:
+    results = [
+        says("m.0/f.0/l[2]/w", "W", inner=True),
+        visit("m.0/f.0/l", LOOP, "LoopNode", inner=True),
+        visit("m.0/f", {"response": LOOP}, "FailoverNode", inner=True),
+        says("m.1/i.0/x", "1", inner=True),
+        says("m.1/i.1/x", "2", inner=True),
+        visit("m.1/i", {"results": [1, 2], "failed": []}, "MapNode", inner=True),
+        visit("m", {"results": [1, 2], "failed": []}, "MapNode"),
+    ]
+    assert find_answer(results) == Answer(
+        value=["W", "2"], paths=(Path("m.0/f.0/l[2]/w"), Path("m.1/i.1/x")), many=True
+    )
+
+
 def test_a_map_of_nothing_answers_with_an_empty_list() -> None:
     results = [says("a", "A"), visit("m", {"results": [], "failed": []}, "MapNode")]
     assert find_answer(results) == Answer(value=[], paths=(), many=True)
