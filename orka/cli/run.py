@@ -16,7 +16,7 @@ from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.live import Show, draw_while, on_terminal, print_event
 from orka.cli.lookup import find_run
-from orka.cli.output import print_json, print_value, warn
+from orka.cli.output import print_json, print_value, safe_line, warn
 from orka.engine.answer import log_entries
 from orka.errors import ConfigError
 from orka.graph.graph import Graph
@@ -26,6 +26,9 @@ from orka.runs import RunEvent, open_runs
 from orka.services import load_file
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
+
+_MOST_FAILURES = 5
+"""Warned of one by one."""
 
 Work: TypeAlias = Callable[[Show], Awaitable[RunResult]]
 
@@ -73,7 +76,7 @@ def run(
 
             return orchestrator.execute(value, run_id=run_id, on_event=note)
 
-        return _finish(await show(execute, orchestrator.graph), as_log=json)
+        return _finish(await show(execute, orchestrator.graph), as_log=json, quiet=quiet)
 
     return _until_stopped(work, stored)
 
@@ -113,7 +116,7 @@ def resume(
             ),
             None,
         )
-        return _finish(result, as_log=json)
+        return _finish(result, as_log=json, quiet=quiet)
 
     return _until_stopped(work, found)
 
@@ -126,9 +129,11 @@ def _permission(argument: str | None) -> bool | frozenset[str]:
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 
-def _finish(result: RunResult, *, as_log: bool) -> int:
+def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
     """Prints what a run gave. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
+    if not failed and not quiet:
+        _warn_of_failures(result)
     if as_log:
         if not failed and not result.results:
             warn("the run was completed before; `orka runs show --json` prints its visits")
@@ -142,6 +147,16 @@ def _finish(result: RunResult, *, as_log: bool) -> int:
     warn(f"error: the run failed{where}{why}")
     _say_how_to_resume(result.run_id)
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
+
+
+def _warn_of_failures(result: RunResult) -> None:
+    """A run goes on after failures unless its file says otherwise; whoever reads its answer should know of them."""
+    failures = [visit for visit in result.failed if not visit.inner and visit.error is not None]
+    for visit in failures[:_MOST_FAILURES]:
+        assert visit.error is not None
+        warn(safe_line(f"warning: {visit.path} failed: {visit.error.kind}: {visit.error.message}", 400))
+    if len(failures) > _MOST_FAILURES:
+        warn(f"warning: {len(failures) - _MOST_FAILURES} more failed; see orka runs show {result.run_id}")
 
 
 def _say_how_to_resume(run_id: str) -> None:

@@ -169,7 +169,7 @@ async def _keep_strict(socket: Path, settings: Settings) -> None:
 async def _wait_until_loaded(folder: ServerFolder, socket: Path, patience: float, on_loading: OnLoading | None) -> int:
     """The pid, once the data is loaded. Gives up when the server died or made no progress for `patience` seconds."""
     seen = -1
-    give_up = monotonic() + patience
+    give_up, next_word = monotonic() + patience, monotonic() + 1
     while True:
         try:
             info = await ask_info(socket, "server", "persistence", timeout=patience)
@@ -193,7 +193,10 @@ async def _wait_until_loaded(folder: ServerFolder, socket: Path, patience: float
                 f"the private server in {folder.path} made no progress loading its data for {patience:g} s",
                 log_tail=files.log_tail(folder),
             )
-        _log.info("server.loading_awaited", loaded=progress.loaded_bytes, total=progress.total_bytes)
+        if monotonic() > next_word:  # seen by default: a large memory takes a while, and nothing else happens meanwhile
+            percent = round(100 * progress.loaded_bytes / max(1, progress.total_bytes))
+            _log.warning("server.loading_awaited", percent=percent, left_seconds=progress.left_seconds)
+            next_word = monotonic() + 2
         if on_loading is not None:
             on_loading(progress)
         await anyio.sleep(0.25)

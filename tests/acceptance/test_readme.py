@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from support.pages import ROOT, Reader, read_blocks
 
+from orka.redis.client import RedisHandle
 from orka.settings import Settings
 
 README = ROOT / "README.md"
 
 
 @pytest.fixture
-def reader(tmp_path: Path, redis_settings: Settings) -> Reader:
+def reader(tmp_path: Path, redis_settings: Settings, clean_redis: RedisHandle) -> Reader:
     environment = {"ORKA_HOME": str(redis_settings.home), "ORKA_SERVER_LINGER": "0"}
     return Reader(tmp_path / "clone", environment, "localhost:6380")
 
