@@ -188,7 +188,7 @@ class GuardedCodeGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Filter(self, node: nodes.Filter, frame: Frame) -> None:
-        self.write(f"context.apply({self.filters[node.name]}, ")
+        self.write(f"context.{_way(node.name)}({self.filters[node.name]}, ")
         if node.node is None:
             self.write(f"concat({frame.buffer})")
         else:
@@ -197,7 +197,7 @@ class GuardedCodeGenerator(CodeGenerator):
         self.write(")")
 
     def visit_Test(self, node: nodes.Test, frame: Frame) -> None:
-        self.write(f"context.apply({self.tests[node.name]}, ")
+        self.write(f"context.{_way(node.name)}({self.tests[node.name]}, ")
         self.visit(node.node, frame)
         self.signature(node, frame)
         self.write(")")
@@ -253,6 +253,19 @@ class GuardedCodeGenerator(CodeGenerator):
                 self.visit(part, frame)
             self.write(", ")
         self.write(")")
+
+
+_LOOKING = {
+    *("attr", "count", "d", "default", "first", "last", "length", "safe", "safe_get"),
+    *("boolean", "callable", "defined", "false", "float", "integer", "iterable", "mapping", "none", "number", "sameas"),
+    *("sequence", "string", "true", "undefined"),
+}
+"""Filters and tests that do not read all of their value, however large it is."""
+
+
+def _way(name: str) -> str:
+    """The method of `Rendering` that runs a filter or test."""
+    return "look" if name in _LOOKING else "apply"
 
 
 _COMPARISONS = {

@@ -111,9 +111,10 @@ class Template:
 class Expression:
     """A compiled expression, as in `map: {items: previous_outputs.search}`. Immutable."""
 
-    __slots__ = ("_code", "notes", "reads", "reads_all", "source")
+    __slots__ = ("_code", "_is_path", "notes", "reads", "reads_all", "source")
 
-    def __init__(self, source: str, code: _Compiled) -> None:
+    def __init__(self, source: str, code: _Compiled, is_path: bool) -> None:
+        self._is_path = is_path
         self.source = source
         self._code = code
         self.reads = code.reads
@@ -132,6 +133,8 @@ class Expression:
             for _ in code.root(rendering):
                 pass
             value = rendering.vars.get(syntax.RESULT)
+            if self._is_path and value.__class__ in (dict, list, str):
+                return cast(Json, value)  # An output is JSON already, and may be larger than what templates may make.
             rendering.weigh(value)
             return cast(Json, rendering.plain(value))
         except (TemplateError, *FAILURES) as error:
@@ -164,7 +167,9 @@ class Environment:
     def _compile_expression(self, source: str) -> Expression:
         bare = source.strip()
         tree, tags = syntax.parse(self._sandbox, bare if bare.startswith("{{") else f"{{{{ {bare} }}}}")
-        return Expression(source, _Compiled(self._sandbox, syntax.assigned(tree, source), tags))
+        tree = syntax.assigned(tree, source)
+        is_path = syntax.is_path(tree)
+        return Expression(source, _Compiled(self._sandbox, tree, tags), is_path)
 
 
 _attribute = attribute

@@ -21,7 +21,7 @@ from orka.template.missing import Missing
 from orka.template.patterns import compile_pattern
 from orka.template.rendering import Rendering
 from orka.template.text import text_of, to_json, truncate
-from orka.template.values import attribute, replace
+from orka.template.values import element, replace
 
 _Filter = Callable[..., object]
 _PRECISION = 300
@@ -228,7 +228,7 @@ def wordcount(value: object) -> int:
 
 FILTERS: Mapping[str, _Filter] = {
     "abs": abs,
-    "attr": attribute,
+    "attr": element,
     "batch": batch,
     "capitalize": _of_text(str.capitalize),
     "center": center,

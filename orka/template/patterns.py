@@ -17,8 +17,8 @@ PATTERN_LIMIT = 1000
 """Characters of a pattern."""
 TEXT_LIMIT = 100_000
 """Characters searched at most, whatever the pattern."""
-STEPS = 100_000_000
-"""Steps of the matcher in the worst case: some tenths of a second."""
+STEPS = 10_000_000
+"""Steps of the matcher in the worst case, at 15 to 60 ns each: some tenths of a second."""
 _REPEAT = re.compile(r"(?:[*+?]|\{(\d*)(?:(,)(\d*))?\})[?+]?")
 _GROUP = re.compile(r"\(\?(?:[:=!>]|<[=!]|P<\w+>|[aiLmsu]*(?:-[ims]+)?[:)])")
 _LOOKS = ("(?=", "(?!", "(?<")
@@ -33,14 +33,16 @@ class _Atom:
     chars: frozenset[str] | None
     """The sample characters that it matches; None: not known, or without width."""
     least: int
+    certain: bool
+    """True when every match contains it."""
     repeated: bool
     """True when it is matched more than once."""
     varies: bool
     """True when that is a variable number of times."""
 
 
-_ALTERNATIVE = _Atom("|", None, 0, False, False)
-_LOOK = _Atom("(?", None, 0, False, False)
+_ALTERNATIVE = _Atom("|", None, 0, False, False, False)
+_LOOK = _Atom("(?", None, 0, False, False, False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,7 @@ class Pattern:
     def price(self, text: str) -> int:
         """Units of work to charge for one search."""
         length = min(len(text), self.text_limit)
-        return length + (length**self.exponent // 50 if self.exponent > 1 else 0)
+        return length + (length**self.exponent // 4 if self.exponent > 1 else 0)
 
 
 @lru_cache(256)
@@ -113,7 +115,7 @@ def _atoms(source: str, flags: int) -> list[_Atom]:
             atoms[first:] = _group(atoms[first:], least, repeated, varies, source)
         else:
             width = source[start : repeat.start() if repeat else at]
-            atoms.append(_Atom(width, _chars(width, sample, flags), least, repeated, varies))
+            atoms.append(_Atom(width, _chars(width, sample, flags), least, least > 0, repeated, varies))
     return _group(atoms, 1, False, False, source)
 
 
@@ -162,9 +164,11 @@ def _group(inner: list[_Atom], least: int, repeated: bool, varies: bool, source:
         raise TemplateError(f"the pattern {source!r} repeats a group that itself repeats or has alternatives")
     if repeated:
         # Several characters as one: nothing is known about what it matches.
-        return [_Atom("", inner[0].chars if len(inner) == 1 else None, least, repeated, varies)]
-    if least == 0 or _ALTERNATIVE in inner or _LOOK in inner:
-        return [replace(atom, least=0) for atom in inner]
+        return [_Atom("", inner[0].chars if len(inner) == 1 else None, least, least > 0, repeated, varies)]
+    if least == 0:
+        return [replace(atom, least=0, certain=False) for atom in inner]
+    if _ALTERNATIVE in inner or inner[:1] == [_LOOK]:
+        return [replace(atom, certain=False) for atom in inner]
     return inner
 
 
@@ -190,7 +194,7 @@ def _exponent(atoms: list[_Atom]) -> int:
             choice = _overlaps(atom, atoms[index + 1 :])
             choices += choice
             scans = scans or not choice
-            restarts = restarts or not any(before.least and _disjoint(atom, before) for before in atoms[:index])
+            restarts = restarts or not any(before.certain and _disjoint(atom, before) for before in atoms[:index])
     return max(1, choices + scans + restarts)
 
 
@@ -199,7 +203,7 @@ def _overlaps(atom: _Atom, following: list[_Atom]) -> bool:
     for other in following:
         if not _disjoint(atom, other):
             return True
-        if other.least:
+        if other.certain:
             return False
     return False
 

@@ -47,7 +47,7 @@ FAILURES = (
     TemplateRuntimeError,
 )
 """What evaluating an expression may raise. `TemplateError` of ours is not among them: it ends the rendering."""
-_CALLABLE = (FunctionType, Macro, LoopContext, Cycler, Joiner, Missing, type)
+_CALLABLE = (FunctionType, Macro, LoopContext, Cycler, Joiner, Missing)
 
 
 class Tag:
@@ -117,10 +117,15 @@ class Rendering:
         return "".join(texts)
 
     def apply(self, function: Callable[..., object], value: object, /, *args: object, **kwargs: object) -> object:
-        """A filter or a test on `value`."""
+        """A filter or a test that reads all of `value`."""
         self.spend(NODE_WORK + weigh(value))
         if args:
             self.spend(weigh(args))
+        return function(value, *args, **kwargs)
+
+    def look(self, function: Callable[..., object], value: object, /, *args: object, **kwargs: object) -> object:
+        """A filter or a test that only looks at `value`."""
+        self.spend(NODE_WORK)
         return function(value, *args, **kwargs)
 
     def call(self, target: object, /, *args: object, **kwargs: object) -> object:
@@ -132,6 +137,8 @@ class Rendering:
         elif target.__class__ is MethodType:
             owner = cast(MethodType, target).__self__
             self.spend(weigh(owner) + weigh(args) + weigh(kwargs))
+        elif isinstance(target, type):
+            self.spend(weigh(args))  # A key of a new dict is hashed, all of it.
         elif not isinstance(target, _CALLABLE):
             raise TypeError(f"a {type(target).__name__} cannot be called")
         return cast("Callable[..., object]", target)(*args, **kwargs)

@@ -120,6 +120,13 @@ def assigned(tree: nodes.Template, source: str) -> nodes.Template:
     return tree
 
 
+def is_path(tree: nodes.Template) -> bool:
+    """Whether a tree of `assigned` only follows names and keys, so that its value is a part of the view."""
+    assign = next(iter(tree.body), None)
+    steps = (nodes.Assign, nodes.Name, nodes.Getattr, nodes.Getitem, nodes.Const)
+    return assign is not None and all(isinstance(node, steps) for node in _walk(assign))
+
+
 def price(*roots: nodes.Node) -> int:
     """Units of work for one pass through `roots`."""
     return NODE_WORK + sum(_cost(node) for root in roots for node in _walk(root))

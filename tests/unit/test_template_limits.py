@@ -12,10 +12,11 @@ from orka.template.environment import Environment
 from orka.template.limits import SIZE_LIMIT
 from orka.template.patterns import compile_pattern
 from orka.template.view import View
+from orka.types import Json
 
 ENVIRONMENT = Environment()
 SECONDS = 5.0
-"""Generous: each takes well under a second on an idle machine."""
+"""Of the processor, and generous: each takes well under one second."""
 DOUBLING = "{% set ns = namespace(x=START) %}{% for i in range(60) %}{% set ns.x = STEP %}{% endfor %}{{ ns.x USE }}"
 
 
@@ -39,6 +40,9 @@ def doubling(start: str, step: str, use: str = "") -> str:
         (doubling("['a']", "[ns.x] | batch(2, ns.x)"), "work"),
         (doubling("('a',)", "(ns.x, ns.x)", "in {}"), "work"),
         (doubling("{'a': 1}", "dict(a=ns.x, b=ns.x).values()"), "work"),
+        (doubling("('a',)", "(ns.x, ns.x)", "~ dict([(ns.x, 1)])"), "work"),
+        (doubling("('a',)", "(ns.x, ns.x)", "~ ({} | attr(ns.x))"), "work"),
+        (doubling("('a',)", "(ns.x, ns.x)", "~ previous_outputs[ns.x]"), "work"),
         ("{{ range(999999999) }}", "range"),
         ("{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}", "work"),
         ("{% for i in range(99999) %}{% set x = big | upper %}{% endfor %}", "work"),
@@ -81,10 +85,10 @@ def doubling(start: str, step: str, use: str = "") -> str:
     ids=lambda value: value[:60],
 )
 def test_breach_ends_quickly_and_names_the_limit(source: str, limit: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(TemplateError, match=limit):
         ENVIRONMENT.compile(source).render(View(input="", outputs={}, variables={"big": "a" * 500_000}))
-    assert time.perf_counter() - start < SECONDS
+    assert time.process_time() - start < SECONDS
 
 
 @pytest.mark.parametrize(
@@ -166,14 +170,15 @@ def test_patterns_that_could_take_for_ever_are_refused(pattern: str) -> None:
     ("pattern", "text", "found", "searched"),
     [
         (r"(?i)score[:\s]+([0-9]+(?:\.[0-9]+)?)", "SCORE: 0.85", "SCORE: 0.85", 100_000),
-        (r"SCORE:(.*?)END", "SCORE: 1 END", "SCORE: 1 END", 10_000),
+        (r"SCORE:(.*?)END", "SCORE: 1 END", "SCORE: 1 END", 3162),
         (r"\d+", "abc 123", "123", 100_000),
-        (r"[a-z]+\s*=\s*\"([^\"]*)\"", 'key = "value"', 'key = "value"', 10_000),
-        (r"(?:ab)+c", "ababc", "ababc", 10_000),
-        (r"^\w+(?=:)", "key: v", "key", 10_000),
+        (r"[a-z]+\s*=\s*\"([^\"]*)\"", 'key = "value"', 'key = "value"', 3162),
+        (r"(?:ab)+c", "ababc", "ababc", 3162),
+        (r"^\w+(?=:)", "key: v", "key", 3162),
+        (r"(?!b)?(?:ab)++[^b]?[ab]++[^b]?", "ababcb", "ababcb", 3162),
         (r"[\]x-z]+", "a]y", "]y", 100_000),
         (r"x{2,3}", "axxxx", "xxx", 100_000),
-        (r"a.*b.*c", "a1b2c", "a1b2c", 464),
+        (r"a.*b.*c", "a1b2c", "a1b2c", 215),
     ],
 )
 def test_ordinary_patterns_search_as_far_as_is_safe(pattern: str, text: str, found: str, searched: int) -> None:
@@ -195,9 +200,9 @@ def test_any_accepted_pattern_is_quick_on_texts_made_to_hurt(parts: list[tuple[s
     except TemplateError:
         return
     for text in ("a" * 20_000, "ab" * 10_000, " " * 20_000):
-        start = time.perf_counter()
+        start = time.process_time()
         pattern.search(text)
-        assert time.perf_counter() - start < SECONDS
+        assert time.process_time() - start < SECONDS
 
 
 WORDS = [
@@ -270,3 +275,12 @@ def test_any_expression_source_evaluates_or_is_a_template_error(source: str) -> 
         ENVIRONMENT.compile_expression(source).evaluate(View(input="in", outputs={"a": {"list": [1]}}))
     except TemplateError:
         return
+
+
+def test_large_outputs_can_be_looked_at_and_handed_on() -> None:
+    outputs: dict[str, Json] = {"big": {"list": [{"text": "x" * 1000} for _ in range(30_000)]}}
+    source = "{{ previous_outputs.big.list | length }} {{ previous_outputs.big.list[7].text | default('') | length }}"
+    assert ENVIRONMENT.compile(source).render(View(input="", outputs=outputs)) == "30000 1000"
+    large = ENVIRONMENT.compile_expression("previous_outputs.big.list").evaluate(View(input="", outputs=outputs))
+    assert isinstance(large, list)
+    assert len(large) == 30_000
