@@ -253,7 +253,8 @@ class Reference:
         fork = world.forks.get(node.group)
         if fork is None:
             empty = {"status": "done", "merged": {}, "failed": []}
-            return self.commit(node, path, world, empty, kind="join", status="skipped")
+            self.commit(node, path, world, empty, kind="join", status="skipped")
+            return
         fork.joined = True
         total = len(fork.node.branches)
         settled = list(self.decisions(path)) or list(range(total))
