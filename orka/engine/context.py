@@ -28,7 +28,7 @@ from orka.template.view import View
 from orka.types import Json, NodeId, Path, Status
 
 if TYPE_CHECKING:
-    from orka.engine.forking import OpenFork
+    from orka.engine.branches import OpenFork
 
 _SLICE = 0.002
 """Seconds that one run computes before others get their turn."""

@@ -1,5 +1,5 @@
 """The interpreter. One `match` over the closed set of nodes; sequences, agents and routers are here, what opens frames
-of its own is in `forking` and `rounds`. It has no state: `Frame` knows where it is."""
+of its own is in `forking`, `mapping` and `rounds`. It has no state: `Frame` knows where it is."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import anyio
 from orka.agents.base import AgentInput, AgentOutput
 from orka.agents.values import ensure_json
 from orka.clock import monotonic
+from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, Outcome, began_at
-from orka.engine.forking import abandon_forks, close_forks, visit_fork, visit_join, visit_map
+from orka.engine.forking import visit_fork, visit_join
+from orka.engine.mapping import visit_map
 from orka.engine.program import Step
 from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop

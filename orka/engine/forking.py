@@ -1,107 +1,29 @@
-"""Nodes whose branches run concurrently: fork, join and map. The fork opens, the join decides, the map does both.
-
-A fork's tasks live in the run's task group, below a cancel scope of the fork's own. Branch outputs enter the parent at the
-join, in declared order. A join's commit closes the fork before the losers are cancelled; what they still write is refused.
-"""
+"""Fork and join: the one opens branches and goes on, the other waits for them and decides."""
 
 from __future__ import annotations
-
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 
 import anyio
 
 from orka.clock import monotonic
-from orka.engine.context import BranchClosed, Context, Frame, Outcome, SequenceStopped, began_at
-from orka.engine.joining import Branch, Verdict, decide, merge, merge_items
+from orka.engine.branches import (
+    OpenFork,
+    RunFrame,
+    close_fork,
+    enter_branches,
+    late_of,
+    run_branches,
+    wait_for,
+    why_unsatisfied,
+)
+from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.joining import Verdict, decide, merge
 from orka.engine.program import Step
-from orka.engine.retry import failure_of
-from orka.errors import AgentError, BranchError, RunTimeout
-from orka.graph.nodes import ForkNode, JoinNode, MapNode
-from orka.journal.entries import Kind, NodeFinished, Opened
-from orka.journal.paths import member
+from orka.errors import BranchError, RunTimeout
+from orka.graph.nodes import ForkNode, JoinNode
+from orka.journal.entries import Kind, Opened
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
-from orka.types import Json, NodeId, Path, Status
-
-RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
-
-_MOST_AT_ONCE = 1000
-"""Branches of one map under way at once when the file does not say."""
-
-
-@dataclass(slots=True, kw_only=True)
-class Settled:
-    """A branch that has ended."""
-
-    context: Context
-    error: Failure | None = None
-    """Why it stopped, if it did."""
-    late: bool = False
-
-    @property
-    def ok(self) -> bool:
-        return self.error is None and not self.context.failed
-
-
-@dataclass(slots=True, kw_only=True)
-class OpenFork:
-    """A fork between its opening and its join. One owner: the task that runs the branches."""
-
-    path: Path
-    step: Step
-    frame: Frame
-    """Where it was opened."""
-    branches: Sequence[tuple[NodeId, ...]]
-    base: Mapping[str, Json]
-    """Outputs that every branch sees."""
-    at_ms: int
-    items: Sequence[Json] | None = None
-    """Of a map."""
-    settled: dict[int, Settled] = field(default_factory=dict[int, Settled])
-    order: list[tuple[int, bool]] = field(default_factory=list[tuple[int, bool]])
-    """(branch, succeeded) in the order in which they ended."""
-    closed: bool = False
-    joined: bool = False
-    merged: Json = None
-    """The output of its join."""
-    refused: int = 0
-    """Writes of branches after the fork was closed."""
-    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
-    done: anyio.Event = field(default_factory=anyio.Event)
-    changed: anyio.Event = field(default_factory=anyio.Event)
-    before: int = field(init=False)
-    """Where the branches count their steps from."""
-
-    def __post_init__(self) -> None:
-        self.before = self.frame.context.before + len(self.frame.context.results)
-
-    def settle(self, index: int, settled: Settled) -> None:
-        self.settled[index] = settled
-        self.order.append((index, settled.ok))
-        self.changed.set()
-        self.changed = anyio.Event()
-
-    async def close(self) -> None:
-        """Nothing more of it is written; what still runs is cancelled and waited for."""
-        self.closed = True
-        self.joined = True
-        if not self.done.is_set():
-            self.scope.cancel()
-            with anyio.CancelScope(shield=True):
-                await self.done.wait()
-        replay = self.frame.run.replay
-        if replay is not None and any(i not in self.settled or self.settled[i].late for i in range(len(self.branches))):
-            replay.closed.add(self.path)
-
-    def branch(self, index: int, *, ended: bool = True) -> Branch:
-        """What a join sees of a branch. `ended`: it had, when the join decided."""
-        settled = self.settled.get(index)
-        members = self.step.members[index] if self.items is None else self.branches[index]
-        if settled is None or not ended:
-            return Branch(members=members, outputs={}, failed=(), ended=False)
-        context = settled.context
-        return Branch(members=members, outputs=context.outputs, failed=tuple(context.failed), error=settled.error)
+from orka.types import Json, Path, Status
 
 
 async def visit_fork(
@@ -133,9 +55,9 @@ async def visit_fork(
     )
     frame.context.forks[node.id] = fork
     frame.opened.append(fork)
-    frame.run.tasks.start_soon(_run_branches, run_frame, fork, node.max_concurrency, node.mode == "sequential")
+    frame.run.tasks.start_soon(run_branches, run_frame, fork, node.max_concurrency, node.mode == "sequential")
     if node.awaited:
-        await _close_implicitly(frame, fork)
+        await close_fork(frame, fork)
 
 
 async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen: Visit | None) -> None:
@@ -150,7 +72,7 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
     verdict: Verdict | None = None
     if seen is not None and seen.finished is not None:
         among = seen.finished.settled
-        await _wait_for(fork, range(len(fork.branches)) if among is None else among)
+        await wait_for(fork, range(len(fork.branches)) if among is None else among)
         late = seen.finished.error is not None and seen.finished.error.kind == RunTimeout.__name__
         verdict = _decide(node, fork, among)
     else:
@@ -164,7 +86,7 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
     outcome = _join_outcome(node, fork, verdict, late)
     fork.merged = outcome.output
     fork.closed = True
-    _enter(frame, fork, verdict)
+    enter_branches(frame, fork, verdict)
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     finally:
@@ -199,21 +121,10 @@ def _join_outcome(node: JoinNode, fork: OpenFork, verdict: Verdict, late: bool) 
             message=f"{left} of {len(fork.branches)} branches were not done within the timeout",
         )
     elif not verdict.satisfied:
-        error = Failure(kind=BranchError.__name__, message=_why(node.mode, node.min_success, fork, seen))
+        error = Failure(kind=BranchError.__name__, message=why_unsatisfied(node.mode, node.min_success, fork, seen))
     return Outcome(
-        output=output, error=error, fork=fork.path, settled=_compact(verdict, fork), late=_late(fork, verdict)
+        output=output, error=error, fork=fork.path, settled=_compact(verdict, fork), late=late_of(fork, verdict)
     )
-
-
-def _why(mode: str, wanted: int | None, fork: OpenFork, seen: frozenset[int]) -> str:
-    failures: list[str] = []
-    for index, settled in sorted(fork.settled.items()):
-        if index in seen and not settled.ok:
-            failure = settled.error or next(iter(settled.context.failed.values()))
-            failures.append(f"branch {index}: {failure.message}")
-    need = {"all": "every branch", "any": "one branch"}.get(mode, f"{wanted or 1} branches")
-    shown = "; ".join(failures[:5]) + ("; ..." if len(failures) > 5 else "")
-    return f"{need} had to succeed, {len(failures)} of {len(fork.branches)} failed: {shown}"
 
 
 def _compact(verdict: Verdict, fork: OpenFork) -> tuple[int, ...] | None:
@@ -223,206 +134,3 @@ def _compact(verdict: Verdict, fork: OpenFork) -> tuple[int, ...] | None:
         if len(verdict.settled) == len(fork.branches) and len(verdict.winners) == len(fork.branches)
         else verdict.settled
     )
-
-
-def _late(fork: OpenFork, verdict: Verdict) -> tuple[int, ...]:
-    return tuple(index for index in verdict.settled if fork.settled[index].late)
-
-
-def _enter(frame: Frame, fork: OpenFork, verdict: Verdict) -> None:
-    """The branches' results, and the winners' outputs, enter the frame's context in declared order."""
-    context = frame.context
-    winners = frozenset(verdict.winners)
-    for index in sorted(verdict.settled):
-        branch = fork.settled[index].context
-        context.results.extend(branch.results)
-        if index in winners and fork.items is None:
-            context.outputs.update(branch.outputs)
-
-
-async def visit_map(
-    run_frame: RunFrame, frame: Frame, step: Step, node: MapNode, path: Path, seen: Visit | None
-) -> None:
-    """Runs its sequence once per item, and gives `{results, failed}` in the list's order."""
-    at_ms, began = began_at(seen), monotonic()
-    if seen is not None and seen.finished is not None and seen.opened is None:
-        outcome = Outcome(error=seen.finished.error, status=seen.finished.status)
-        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-        return
-    try:
-        items = await _items_of(frame, step, node, path, seen, at_ms)
-    except AgentError as exc:
-        await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
-        return
-    fork = OpenFork(
-        path=path,
-        step=step,
-        frame=frame,
-        branches=_Repeated(node.sequence, len(items)),
-        base=frame.context.snapshot(),
-        at_ms=at_ms,
-        items=items,
-    )
-    frame.opened.append(fork)
-    limit = node.max_concurrency or _MOST_AT_ONCE
-    frame.run.tasks.start_soon(_run_branches, run_frame, fork, limit, False)
-    await _wait_for(fork, range(len(items)))
-    verdict = decide("all", None, node.on_failure, len(items), fork.order)
-    assert verdict is not None
-    fork.closed = True
-    _enter(frame, fork, verdict)
-    output = merge_items([fork.branch(index) for index in range(len(items))])
-    error = None
-    if not verdict.satisfied:
-        error = Failure(kind=BranchError.__name__, message=_why("all", None, fork, frozenset(verdict.settled)))
-    outcome = Outcome(output=output, error=error, fork=path, late=_late(fork, verdict))
-    try:
-        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-    finally:
-        await fork.close()
-
-
-async def _items_of(frame: Frame, step: Step, node: MapNode, path: Path, seen: Visit | None, at_ms: int) -> list[Json]:
-    """The list, as journaled when the map was opened before. `AgentError` if it is none."""
-    if seen is not None and seen.opened is not None:
-        items = await frame.run.load(seen.opened.items)
-        assert isinstance(items, list)
-        return items
-    assert step.items is not None
-    items = step.items.evaluate(frame.view(node.id, at_ms))
-    if not isinstance(items, list):
-        shown = "nothing" if items is None else f"a {type(items).__name__}"
-        raise AgentError(f"`items: {node.items}` gives {shown}, not a list", kind="ItemsNotList")
-    stored, values = frame.run.codec.store(items)
-    frame.write(
-        Kind.MAP_OPENED,
-        path,
-        Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=len(items), items=stored),
-        values,
-    )
-    return items
-
-
-class _Repeated(Sequence[tuple[NodeId, ...]]):
-    """One sequence, many times."""
-
-    def __init__(self, sequence: tuple[NodeId, ...], times: int) -> None:
-        self._sequence = sequence
-        self._times = times
-
-    def __getitem__(self, index: int) -> tuple[NodeId, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return self._sequence
-
-    def __len__(self) -> int:
-        return self._times
-
-
-async def _wait_for(fork: OpenFork, indexes: Sequence[int]) -> None:
-    wanted = set(indexes)
-    while not wanted <= fork.settled.keys():
-        await fork.changed.wait()
-
-
-async def _run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, sequential: bool) -> None:
-    """Runs the branches, at most `limit` at once. A branch's failure is data; what ends the run passes."""
-    total = len(fork.branches)
-    replay = fork.frame.run.replay
-    committed = replay.joins.get(fork.path) if replay is not None else None
-    wanted = iter(range(total) if committed is None or committed.settled is None else committed.settled)
-    late = frozenset(committed.late) if committed is not None else frozenset[int]()
-    carried: dict[str, Json] | None = {} if sequential else None
-    try:
-        with fork.scope:
-            timeout = fork.step.node.policy.timeout
-            if timeout is not None and committed is None:  # a decision that was made is not made again
-                fork.scope.deadline = anyio.current_time() + timeout
-            async with anyio.create_task_group() as group:
-                for _ in range(min(1 if sequential else limit or total, total)):
-                    group.start_soon(_run_some, run_frame, fork, wanted, late, carried)
-        if not fork.closed and fork.scope.cancelled_caught:
-            for index in range(total):
-                if index not in fork.settled:
-                    fork.settle(index, _late_branch(fork))
-    finally:
-        fork.done.set()
-
-
-def _late_branch(fork: OpenFork) -> Settled:
-    timeout = fork.step.node.policy.timeout or 0
-    return Settled(
-        context=Context(), error=Failure(kind=RunTimeout.__name__, message=f"not done within {timeout:g} s"), late=True
-    )
-
-
-async def _run_some(
-    run_frame: RunFrame,
-    fork: OpenFork,
-    wanted: Iterator[int],
-    late: frozenset[int],
-    carried: dict[str, Json] | None,
-) -> None:
-    """Takes branches one after another. `carried` collects what later branches of a sequential fork see."""
-    for index in wanted:
-        if index in late:
-            fork.settle(index, _late_branch(fork))
-            continue
-        parent = fork.frame
-        base = fork.base if carried is None else {**fork.base, **carried}
-        context = parent.context.child(base=base, before=fork.before, group=fork.path)
-        if fork.items is not None:
-            assert isinstance(fork.step.node, MapNode)
-            context.variables = {
-                **parent.context.variables,
-                fork.step.node.name: fork.items[index],
-                "index": index,
-            }
-            context.inner = True
-        frame = parent.inside(member(fork.path, index), context=context)
-        frame.fences = (*parent.fences, fork)
-        error = None
-        try:
-            await run_frame(frame, fork.branches[index])
-        except SequenceStopped as stopped:
-            error = stopped.result.error
-        except BranchClosed:
-            return
-        if carried is not None:
-            carried.update(context.outputs)
-        fork.settle(index, Settled(context=context, error=error))
-
-
-async def close_forks(frame: Frame) -> None:
-    """The forks that a frame left open are joined at its end, in the order in which they were opened."""
-    for fork in frame.opened:
-        if not fork.joined:
-            await _close_implicitly(frame, fork)
-
-
-async def abandon_forks(frame: Frame) -> None:
-    """The frame ends by a failure or a cancellation: what it left open ends with it."""
-    for fork in frame.opened:
-        fork.closed = True
-        fork.scope.cancel()
-    for fork in frame.opened:
-        await fork.close()
-
-
-async def _close_implicitly(frame: Frame, fork: OpenFork) -> None:
-    """Joins all branches without a join node; its commit is a second entry under the fork's own path."""
-    run, step = frame.run, fork.step
-    committed = run.replay.joins.get(fork.path) if run.replay is not None else None
-    await _wait_for(fork, range(len(fork.branches)))
-    verdict = decide("all", None, "continue", len(fork.branches), fork.order)
-    assert verdict is not None
-    if committed is None:
-        frame.write(
-            Kind.NODE_FINISHED,
-            fork.path,
-            NodeFinished(
-                id=step.node.id, node=step.digest, at_ms=fork.at_ms, ms=0, fork=fork.path, late=_late(fork, verdict)
-            ),
-        )
-    _enter(frame, fork, verdict)
-    for settled in fork.settled.values():  # no join has taken them in
-        frame.context.failed.update(settled.context.failed)
-    await fork.close()

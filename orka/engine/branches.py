@@ -1,0 +1,242 @@
+"""Branches under way: what a fork or a map has opened, until its join has decided.
+
+Their tasks live in the run's task group, below a cancel scope of the fork's own. Branch outputs enter the parent at the
+join, in declared order. A join's commit closes the fork before the losers are cancelled; what they still write is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+
+from orka.engine.context import BranchClosed, Context, Frame, SequenceStopped
+from orka.engine.joining import Branch, Verdict, decide
+from orka.engine.program import Step
+from orka.errors import RunTimeout
+from orka.graph.nodes import MapNode
+from orka.journal.entries import Kind, NodeFinished
+from orka.journal.paths import member
+from orka.results import Failure
+from orka.types import Json, NodeId, Path
+
+RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
+
+
+@dataclass(slots=True, kw_only=True)
+class Settled:
+    """A branch that has ended."""
+
+    context: Context
+    error: Failure | None = None
+    """Why it stopped, if it did."""
+    late: bool = False
+
+    @property
+    def ok(self) -> bool:
+        return self.error is None and not self.context.failed
+
+
+@dataclass(slots=True, kw_only=True)
+class OpenFork:
+    """A fork between its opening and its join. One owner: the task that runs the branches."""
+
+    path: Path
+    step: Step
+    frame: Frame
+    """Where it was opened."""
+    branches: Sequence[tuple[NodeId, ...]]
+    base: Mapping[str, Json]
+    """Outputs that every branch sees."""
+    at_ms: int
+    items: Sequence[Json] | None = None
+    """Of a map."""
+    settled: dict[int, Settled] = field(default_factory=dict[int, Settled])
+    order: list[tuple[int, bool]] = field(default_factory=list[tuple[int, bool]])
+    """(branch, succeeded) in the order in which they ended."""
+    closed: bool = False
+    joined: bool = False
+    merged: Json = None
+    """The output of its join."""
+    refused: int = 0
+    """Writes of branches after the fork was closed."""
+    scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
+    done: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event = field(default_factory=anyio.Event)
+    before: int = field(init=False)
+    """Where the branches count their steps from."""
+
+    def __post_init__(self) -> None:
+        self.before = self.frame.context.before + len(self.frame.context.results)
+
+    def settle(self, index: int, settled: Settled) -> None:
+        self.settled[index] = settled
+        self.order.append((index, settled.ok))
+        self.changed.set()
+        self.changed = anyio.Event()
+
+    async def close(self) -> None:
+        """Nothing more of it is written; what still runs is cancelled and waited for."""
+        self.closed = True
+        self.joined = True
+        if not self.done.is_set():
+            self.scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await self.done.wait()
+        replay = self.frame.run.replay
+        if replay is not None and any(i not in self.settled or self.settled[i].late for i in range(len(self.branches))):
+            replay.closed.add(self.path)
+
+    def branch(self, index: int, *, ended: bool = True) -> Branch:
+        """What a join sees of a branch. `ended`: it had, when the join decided."""
+        settled = self.settled.get(index)
+        members = self.step.members[index] if self.items is None else self.branches[index]
+        if settled is None or not ended:
+            return Branch(members=members, outputs={}, failed=(), ended=False)
+        context = settled.context
+        return Branch(members=members, outputs=context.outputs, failed=tuple(context.failed), error=settled.error)
+
+
+async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
+    """Returns when these branches have ended."""
+    wanted, read = set(indexes), 0
+    while True:
+        wanted.difference_update(index for index, _ in fork.order[read:])
+        read = len(fork.order)
+        if not wanted:
+            return
+        await fork.changed.wait()
+
+
+async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, sequential: bool) -> None:
+    """Runs the branches, at most `limit` at once. A branch's failure is data; what ends the run passes."""
+    total = len(fork.branches)
+    replay = fork.frame.run.replay
+    committed = replay.joins.get(fork.path) if replay is not None else None
+    wanted = iter(range(total) if committed is None or committed.settled is None else committed.settled)
+    late = frozenset(committed.late) if committed is not None else frozenset[int]()
+    carried: dict[str, Json] | None = {} if sequential else None
+    try:
+        with fork.scope:
+            timeout = fork.step.node.policy.timeout
+            if timeout is not None and committed is None:  # a decision that was made is not made again
+                fork.scope.deadline = anyio.current_time() + timeout
+            async with anyio.create_task_group() as group:
+                for _ in range(min(1 if sequential else limit or total, total)):
+                    group.start_soon(_run_some, run_frame, fork, wanted, late, carried)
+        if not fork.closed and fork.scope.cancelled_caught:
+            for index in range(total):
+                if index not in fork.settled:
+                    fork.settle(index, _late_branch(fork))
+    finally:
+        fork.done.set()
+
+
+def _late_branch(fork: OpenFork) -> Settled:
+    timeout = fork.step.node.policy.timeout or 0
+    return Settled(
+        context=Context(), error=Failure(kind=RunTimeout.__name__, message=f"not done within {timeout:g} s"), late=True
+    )
+
+
+async def _run_some(
+    run_frame: RunFrame,
+    fork: OpenFork,
+    wanted: Iterator[int],
+    late: frozenset[int],
+    carried: dict[str, Json] | None,
+) -> None:
+    """Takes branches one after another. `carried` collects what later branches of a sequential fork see."""
+    for index in wanted:
+        if index in late:
+            fork.settle(index, _late_branch(fork))
+            continue
+        parent = fork.frame
+        base = fork.base if carried is None else {**fork.base, **carried}
+        context = parent.context.child(base=base, before=fork.before, group=fork.path)
+        if fork.items is not None:
+            assert isinstance(fork.step.node, MapNode)
+            context.variables = {
+                **parent.context.variables,
+                fork.step.node.name: fork.items[index],
+                "index": index,
+            }
+            context.inner = True
+        frame = parent.inside(member(fork.path, index), context=context)
+        frame.fences = (*parent.fences, fork)
+        error = None
+        try:
+            await run_frame(frame, fork.branches[index])
+        except SequenceStopped as stopped:
+            error = stopped.result.error
+        except BranchClosed:
+            return
+        if carried is not None:
+            carried.update(context.outputs)
+        fork.settle(index, Settled(context=context, error=error))
+
+
+async def close_forks(frame: Frame) -> None:
+    """The forks that a frame left open are joined at its end, in the order in which they were opened."""
+    for fork in frame.opened:
+        if not fork.joined:
+            await close_fork(frame, fork)
+
+
+async def abandon_forks(frame: Frame) -> None:
+    """The frame ends by a failure or a cancellation: what it left open ends with it."""
+    for fork in frame.opened:
+        fork.closed = True
+        fork.scope.cancel()
+    for fork in frame.opened:
+        await fork.close()
+
+
+async def close_fork(frame: Frame, fork: OpenFork) -> None:
+    """Joins all branches without a join node; its commit is a second entry under the fork's own path."""
+    run, step = frame.run, fork.step
+    committed = run.replay.joins.get(fork.path) if run.replay is not None else None
+    await wait_for(fork, range(len(fork.branches)))
+    verdict = decide("all", None, "continue", len(fork.branches), fork.order)
+    assert verdict is not None
+    if committed is None:
+        frame.write(
+            Kind.NODE_FINISHED,
+            fork.path,
+            NodeFinished(
+                id=step.node.id, node=step.digest, at_ms=fork.at_ms, ms=0, fork=fork.path, late=late_of(fork, verdict)
+            ),
+        )
+    enter_branches(frame, fork, verdict)
+    for settled in fork.settled.values():  # no join has taken them in
+        frame.context.failed.update(settled.context.failed)
+    await fork.close()
+
+
+def enter_branches(frame: Frame, fork: OpenFork, verdict: Verdict) -> None:
+    """The branches' results, and the winners' outputs, enter the frame's context in declared order."""
+    context = frame.context
+    winners = frozenset(verdict.winners)
+    for index in sorted(verdict.settled):
+        branch = fork.settled[index].context
+        context.results.extend(branch.results)
+        if index in winners and fork.items is None:
+            context.outputs.update(branch.outputs)
+
+
+def late_of(fork: OpenFork, verdict: Verdict) -> tuple[int, ...]:
+    """The branches that ran out of time, for the commit."""
+    return tuple(index for index in verdict.settled if fork.settled[index].late)
+
+
+def why_unsatisfied(mode: str, wanted: int | None, fork: OpenFork, seen: frozenset[int]) -> str:
+    """What was asked of the branches in `seen`, and what failed."""
+    failures: list[str] = []
+    for index, settled in sorted(fork.settled.items()):
+        if index in seen and not settled.ok:
+            failure = settled.error or next(iter(settled.context.failed.values()))
+            failures.append(f"branch {index}: {failure.message}")
+    need = {"all": "every branch", "any": "one branch"}.get(mode, f"{wanted or 1} branches")
+    shown = "; ".join(failures[:5]) + ("; ..." if len(failures) > 5 else "")
+    return f"{need} had to succeed, {len(failures)} of {len(fork.branches)} failed: {shown}"
