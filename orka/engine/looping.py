@@ -8,6 +8,7 @@ from typing import Final, cast
 
 from orka.engine.routing import read_path
 from orka.graph.nodes import Cognition, LoopNode, ScoreStrategy
+from orka.template.patterns import compile_pattern
 from orka.types import Json
 
 PAST_KEPT: Final = 20
@@ -27,6 +28,9 @@ DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 )
 """The past-loop object when the file defines none."""
 
+INSIGHT_FLAGS: Final = re.IGNORECASE | re.DOTALL
+"""Of the patterns of `cognitive_extraction`."""
+
 _NUMBER: Final = r"(\d+(?:\.\d+)?)"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
@@ -42,6 +46,16 @@ DEFAULT_PATTERNS: Final = (
 _TEXT_KEYS: Final = ("response", "result", "output", "data")
 _MOST_TEXT: Final = 20_000
 """Characters searched per text: keeps a careless pattern from holding the loop up."""
+
+
+def check_patterns(node: LoopNode) -> None:
+    """Raises `TemplateError` for a pattern of the file that is none, or could take exponential time."""
+    for strategy in node.strategies:
+        for pattern in strategy.patterns:
+            compile_pattern(pattern)
+    for patterns in node.cognition.patterns.values() if node.cognition is not None else ():
+        for pattern in patterns:
+            compile_pattern(pattern, INSIGHT_FLAGS)
 
 
 def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
@@ -94,7 +108,7 @@ def extract_insights(cognition: Cognition | None, results: Mapping[str, Json]) -
         for output in results.values():
             for text in _texts(output):
                 if len(text) >= 20:
-                    for match in _matches(text, patterns, re.IGNORECASE | re.DOTALL):
+                    for match in _matches(text, patterns, INSIGHT_FLAGS):
                         value = " ".join(match.split())
                         if 10 < len(value) <= 200:
                             kept.setdefault(value.lower(), value)
@@ -198,14 +212,15 @@ def _texts(output: Json) -> Iterator[str]:
 
 def _matches(text: str, patterns: Sequence[str], flags: int) -> Iterator[str]:
     for pattern in patterns:
-        for match in re.finditer(pattern, text[:_MOST_TEXT], flags):
+        safe = compile_pattern(pattern, flags)
+        for match in safe.expression.finditer(text[: min(_MOST_TEXT, safe.text_limit)]):
             yield (match.group(1) if match.re.groups else match.group(0)) or ""
 
 
 def _first_match(text: str, patterns: Sequence[str]) -> float | None:
     text = text[:_MOST_TEXT]
     for pattern in patterns:
-        match = re.search(pattern, text)
+        match = compile_pattern(pattern).search(text)
         if match is None:
             continue
         group = 1 if match.re.groups and match.group(1) is not None else 0

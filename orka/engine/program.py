@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import anyio
 
 from orka.agents.base import Agent, AgentTools, AgentType
-from orka.engine.looping import DEFAULT_FIELDS
-from orka.errors import ConfigError
+from orka.engine.looping import DEFAULT_FIELDS, check_patterns
+from orka.errors import ConfigError, TemplateError
 from orka.graph.codec import encode_graph, node_digest
 from orka.graph.graph import Graph
 from orka.graph.nodes import (
@@ -123,6 +123,10 @@ def _build_body(scope: Scope, outer: Mapping[NodeId, Step], workshop: Workshop) 
 def _finish(step: Step, steps: Mapping[NodeId, Step], workshop: Workshop) -> None:
     node = step.node
     if isinstance(node, LoopNode):
+        try:
+            check_patterns(node)
+        except TemplateError as exc:
+            raise ConfigError(f"loop {node.id!r}: {exc}", line=node.line or None) from exc
         step.body = _build_body(node.body, steps, workshop)
         fields = node.past_loops_metadata or DEFAULT_FIELDS
         step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
