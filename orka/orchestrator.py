@@ -14,7 +14,16 @@ import anyio
 from orka.agents.registry import Registry
 from orka.engine.answer import log_entries
 from orka.engine.program import Program
-from orka.errors import AgentError, ConfigError, RunError, RunTimeout
+from orka.errors import (
+    AgentError,
+    BranchError,
+    ConfigError,
+    FailoverExhausted,
+    RouteNotFound,
+    RunError,
+    RunTimeout,
+    StepsExceeded,
+)
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
@@ -247,9 +256,10 @@ def _value(result: RunResult, return_logs: bool) -> Json:
 
 
 def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunError:
+    """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
     kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
-    where = f" at {path!r}" if path else ""
-    message = f"run {run_id} failed{where}: {why}"
-    if kind == RunTimeout.__name__:
-        return RunTimeout(message, run_id=run_id, path=path)
+    message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
+    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+        if kind == own.__name__:
+            return own(message, run_id=run_id, path=path)
     return AgentError(message, kind=kind, run_id=run_id, path=path)

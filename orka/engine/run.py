@@ -15,7 +15,7 @@ from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
-from orka.errors import JournalMismatch, OrkaError, RunError, RunTimeout, sole_error
+from orka.errors import OrkaError, RunTimeout, StepsExceeded, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
 from orka.journal.log import FAREWELL, Ending, RunLog
 from orka.journal.paths import ROOT
@@ -41,7 +41,7 @@ async def execute(
     task: Assignment, *, registry: Registry, calls: Calls, codec: ValueCodec, retention_ms: int
 ) -> RunResult:
     """Runs to the end and writes it. A failed run is a result; raised is what keeps a run from ending at all:
-    `LeaseLost`, `JournalUnavailable`, `JournalMismatch`, `StepsExceeded`. Cancelling writes `run.cancelled`, unless the
+    `LeaseLost`, `JournalUnavailable`, `JournalMismatch`. Cancelling writes `run.cancelled`, unless the
     end was being written already: a run has one end."""
     began, context = monotonic(), Context()
     log = task.log
@@ -85,13 +85,8 @@ async def _to_the_end(
             return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error, path=path)
         answer = find_answer(context.results)
         return await _end(task, context, RunStatus.COMPLETED, began, retention_ms, answer=answer)
-    except JournalMismatch:
-        raise
-    except RunError as exc:
-        if log.failure is None:
-            path = Path(exc.path) if exc.path else None
-            await _end(task, context, RunStatus.FAILED, began, retention_ms, error=failure_of(exc), path=path)
-        raise
+    except StepsExceeded as exc:
+        return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=failure_of(exc))
 
 
 def _scope(task: Assignment) -> anyio.CancelScope:
