@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
 from support import probe
-from support.crash import Bench, check_kill, check_result, open_bench
+from support.crash import Bench, check_calls, check_journal, check_kill, check_result, open_bench
 from support.graphs import load, random_text
 
 from orka.graph.graph import Graph
@@ -129,9 +130,39 @@ async def test_resumed_runs_survive_further_kills(redis_settings: Settings) -> N
                 least = keep + 1
 
 
+async def test_failed_runs_fail_alike_when_resumed_and_go_on_once_the_fault_is_mended(redis_settings: Settings) -> None:
+    async with open_bench(redis_settings) as bench:
+        failed = 0
+        for seed in range(200, 260):
+            graph = load(random_text(seed, size=16))
+            result = await bench.run(graph)
+            if str(result.status) == "failed":
+                failed += 1
+                await resume_failed(bench, graph, result.run_id)
+        assert failed >= 5
+
+
+async def resume_failed(bench: Bench, graph: Graph, run_id: str) -> None:
+    before = await bench.entries(run_id)
+    probe.CALLS.clear()
+    result = await bench.finish(run_id)
+    check_calls(before, [], list(probe.CALLS))
+    check_result(graph, result, await bench.entries(run_id))
+    before = await bench.entries(run_id)
+    probe.CALLS.clear()
+    probe.CURED.update(str(node.id) for node in graph.nodes())
+    try:
+        await bench.finish(run_id)
+    finally:
+        probe.CURED.clear()
+    check_calls(before, [], list(probe.CALLS))
+    check_journal(await bench.entries(run_id))
+
+
 @pytest.mark.chaos
 @pytest.mark.parametrize("first", range(1000, 1200, 25))
 async def test_many_random_graphs_survive_a_kill_after_every_entry(redis_settings: Settings, first: int) -> None:
-    async with open_bench(redis_settings) as bench:
+    # Every value beside its entry: replay then waits for each, and interleaves as runs do.
+    async with open_bench(replace(redis_settings, value_limit=10)) as bench:
         for seed in range(first, first + 25):
             await kill_everywhere(bench, load(random_text(seed, size=30)))
