@@ -80,7 +80,9 @@ async def test_defaults_of_the_orchestrator_hold_for_agents_that_say_nothing(red
     common = ", timeout: 0.02, on_error: stop, retry: {attempts: 2, delay: 0}"
     result = await execute(redis_settings, ONE % (common, "type: echo, delay: 9"))
     assert (result.error_path, at(result, "a").attempts) == ("a", 2)
-    result = await execute(redis_settings, ONE % (common, "type: failing, on_error: continue, retry: {attempts: 3, delay: 0}"))
+    result = await execute(
+        redis_settings, ONE % (common, "type: failing, on_error: continue, retry: {attempts: 3, delay: 0}")
+    )
     assert (result.error_path, at(result, "a").attempts) == (None, 3)
 
 
