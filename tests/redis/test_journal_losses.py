@@ -202,7 +202,7 @@ async def test_connections_cut_again_and_again_double_and_lose_nothing(
             cut += await cut_connections(client)
             await asyncio.wait({run}, timeout=0.02)
         assert (await run).output == "40"
-        assert orchestrator.statistics().journal.retried >= 3
+        assert orchestrator.statistics().journal.retried >= 1
         assert await orchestrator.resume(run_id) == "40"
     assert cut >= 3
     assert sorted(calls) == sorted(set(calls))
