@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
 from math import isfinite
 from typing import cast
@@ -43,7 +43,10 @@ def as_output(value: object) -> AgentOutput:
 
 
 def output_value(output: AgentOutput) -> dict[str, Json]:
-    """The result that templates and the journal see: `response` first, then the fields, all checked to be JSON."""
+    """The result that templates and the journal see: `response` first, then the fields, all checked to be JSON. So are
+    `next` and `usage`: the journal could not be read again otherwise."""
+    if output.next is not None or output.usage is not None:
+        _check_rest(output)
     value: dict[str, Json] = {"response": ensure_json(output.response, "response")}
     for key, item in output.fields.items():
         if type(key) is not str:
@@ -51,6 +54,22 @@ def output_value(output: AgentOutput) -> dict[str, Json]:
         if key != "response":
             value[key] = ensure_json(item, key)
     return value
+
+
+def _check_rest(output: AgentOutput) -> None:
+    """Types say all this, but agents come from anywhere."""
+    chosen = cast("object", output.next)
+    if chosen is not None and (
+        not isinstance(chosen, tuple | list)
+        or not all(isinstance(name, str) and _is_text(name) for name in cast("Sequence[object]", chosen))
+    ):
+        raise AgentError(f"next is {chosen!r}, which is not a tuple of ids", kind="ValueNotJson")
+    usage = output.usage
+    if usage is not None:
+        for name in ("prompt_tokens", "completion_tokens", "cost_usd"):
+            value: object = getattr(usage, name, None)
+            if type(value) is not int and (name != "cost_usd" or type(value) is not float or not isfinite(value)):
+                raise AgentError(f"usage.{name} is {value!r}, which is not a number to add up", kind="ValueNotJson")
 
 
 def _is_json(value: object, depth: int) -> bool:

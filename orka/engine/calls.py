@@ -67,7 +67,7 @@ class Calls:
             await self._cancel(job, task)
             raise _timed_out(task, timeout)
         if job.cancelled():  # by the agent's own code: nobody here asked for it, and the run goes on
-            raise AgentError("the agent cancelled itself", kind="CancelledError", run_id=task.run_id, path=task.path)
+            raise _cancelled_itself(task)
         return job.result()
 
     def _ended(self, job: asyncio.Task[AgentOutput]) -> None:
@@ -92,11 +92,21 @@ async def _as_coroutine(agent: Agent, task: AgentInput) -> AgentOutput:
 
 
 async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> AgentOutput:
-    if timeout is None:
-        return await agent.run(task)
-    with anyio.move_on_after(timeout):
-        return await agent.run(task)
+    try:
+        if timeout is None:
+            return await agent.run(task)
+        with anyio.move_on_after(timeout):
+            return await agent.run(task)
+    except asyncio.CancelledError:
+        current = asyncio.current_task()
+        if current is None or current.cancelling():
+            raise
+        raise _cancelled_itself(task) from None
     raise _timed_out(task, timeout)
+
+
+def _cancelled_itself(task: AgentInput) -> AgentError:
+    return AgentError("the agent cancelled itself", kind="CancelledError", run_id=task.run_id, path=task.path)
 
 
 def _timed_out(task: AgentInput, timeout: float | None) -> RunTimeout:

@@ -10,7 +10,7 @@ from typing import assert_never
 import anyio
 
 from orka.agents.base import AgentInput, AgentOutput
-from orka.agents.values import ensure_json
+from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, Outcome, began_at
@@ -180,9 +180,7 @@ async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> 
 
 
 def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]) -> Outcome:
-    output = {"response": ensure_json(given.response, "response")}
-    for name, value in given.fields.items():
-        output[name] = ensure_json(value, name)
+    output = output_value(given)
     stored, values = frame.run.codec.store(output)
     return Outcome(
         output=output,
@@ -191,7 +189,7 @@ def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int,
         attempts=attempt,
         usage=given.usage,
         prompt=prompt,
-        next=given.next,
+        next=None if given.next is None else tuple(given.next),
         warnings=warnings,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
 from orka.engine.routing import read_path
-from orka.graph.nodes import Cognition, LoopNode, ScoreStrategy
+from orka.graph.nodes import INSIGHT_FLAGS, Cognition, LoopNode, ScoreStrategy
 from orka.template.patterns import compile_pattern
 from orka.types import Json
 
@@ -27,9 +27,6 @@ DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
     ("mistakes", "{{ mistakes }}"),
 )
 """The past-loop object when the file defines none."""
-
-INSIGHT_FLAGS: Final = re.IGNORECASE | re.DOTALL
-"""Of the patterns of `cognitive_extraction`."""
 
 _NUMBER: Final = r"(\d+(?:\.\d+)?)"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
@@ -128,14 +125,6 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
             if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|[-\d.]+)', text[:_MOST_TEXT])) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
-
-
-def best_response(results: Mapping[str, Json]) -> Json:
-    """The response of the last member of a round that gave one."""
-    for output in reversed(list(results.values())):
-        if isinstance(output, dict) and output.get("response") not in (None, ""):
-            return output["response"]
-    return None
 
 
 def inner_input(value: Json, number: int, metadata: Mapping[str, Json], outputs: Mapping[str, Json]) -> Json:

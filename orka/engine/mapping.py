@@ -19,7 +19,7 @@ from orka.engine.context import Frame, Outcome, began_at
 from orka.engine.joining import decide, merge_items
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
-from orka.errors import AgentError, BranchError
+from orka.errors import AgentError, BranchError, TemplateError
 from orka.graph.nodes import MapNode
 from orka.journal.entries import Kind, Opened
 from orka.journal.replay import Visit
@@ -41,7 +41,7 @@ async def visit_map(
         return
     try:
         items = await _items_of(frame, step, node, path, seen, at_ms)
-    except AgentError as exc:
+    except (AgentError, TemplateError) as exc:
         await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
         return
     fork = OpenFork(
@@ -75,7 +75,7 @@ async def visit_map(
 
 
 async def _items_of(frame: Frame, step: Step, node: MapNode, path: Path, seen: Visit | None, at_ms: int) -> list[Json]:
-    """The list, as journaled when the map was opened before. `AgentError` if it is none."""
+    """The list, as journaled when the map was opened before. `AgentError`, `TemplateError` if it is none."""
     if seen is not None and seen.opened is not None:
         items = await frame.run.load(seen.opened.items)
         assert isinstance(items, list)

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import Final, cast
 
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import Retry
 from orka.results import Failure
+
+_MOST_MESSAGE: Final = 4_000
+"""Characters of an error's message that are kept: joins, failovers and the end of the run repeat it in their entries."""
 
 
 def failure_of(error: Exception) -> Failure:
     """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it."""
     error = _inner(error)
     kind = error.kind if isinstance(error, AgentError) else type(error).__name__
-    return Failure(kind=kind, message=str(error) or kind)
+    message = _encodable(str(error))
+    if len(message) > _MOST_MESSAGE:
+        message = f"{message[: _MOST_MESSAGE - 1]}…"
+    return Failure(kind=_encodable(kind), message=message or kind)
+
+
+def _encodable(text: str) -> str:
+    """Without halves of surrogate pairs, which no journal can hold; names of files bring them into messages."""
+    return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
 def _inner(error: Exception) -> Exception:

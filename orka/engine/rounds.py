@@ -11,7 +11,8 @@ from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopp
 from orka.engine.fallback import is_valid, merge_failover
 from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
 from orka.engine.program import Step
-from orka.errors import FailoverExhausted, RunTimeout
+from orka.engine.retry import failure_of
+from orka.errors import FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
 from orka.journal.paths import member, round_of
@@ -31,12 +32,16 @@ async def visit_loop(
     past: list[Json] = []
     results: dict[str, Json] = {}
     score, met, number = 0.0, False, 0
-    while number < node.max_loops and not met:
-        number += 1
-        scored, results = await _run_round(run_frame, frame, step, node, path, number, past)
-        score, met = scored.score, scored.met
-        past.append(_remember(frame, step, node, scored, results))
-        del past[:-PAST_KEPT]
+    try:
+        while number < node.max_loops and not met:
+            number += 1
+            scored, results = await _run_round(run_frame, frame, step, node, path, number, past)
+            score, met = scored.score, scored.met
+            past.append(_remember(frame, step, node, scored, results))
+            del past[:-PAST_KEPT]
+    except TemplateError as exc:  # of a past-loop field that goes beyond the limits, the same on every replay
+        await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
+        return
     loop: dict[str, Json] = {
         "input": frame.run.input,
         "result": results,

@@ -1,8 +1,10 @@
 """One agent in a real run: timeouts, retries, errors, templates, permissions, routes of its own."""
 
+import asyncio
 import time
 from typing import Any
 
+import anyio
 import pytest
 from support.running import answer, at, execute, opened, paths, said
 
@@ -118,6 +120,61 @@ async def test_an_agent_that_cancels_itself_fails_and_the_run_goes_on(redis_sett
     )
     assert at(result, "a").error.kind == "CancelledError"  # type: ignore[union-attr]
     assert (result.status, result.output) == ("completed", "[]")
+
+
+async def test_a_pure_agent_that_cancels_itself_fails_too_and_is_cancelled_with_its_run(
+    redis_settings: Settings,
+) -> None:
+    registry, waits = Registry(), anyio.Event()
+
+    @registry.agent("own", pure=True)
+    async def own(task: AgentInput) -> str:
+        if task.input == "wait":
+            waits.set()
+            await anyio.sleep(30)
+        raise asyncio.CancelledError
+
+    for timeout in ("", ", timeout: 20"):
+        text = ONE % ("", f"type: own{timeout}")
+        result = await execute(redis_settings, text, registry=registry)
+        assert at(result, "a").error.kind == "CancelledError"  # type: ignore[union-attr]
+        assert (result.status, result.output) == ("completed", "[]")
+        run = asyncio.create_task(execute(redis_settings, text, "wait", registry=registry))
+        await waits.wait()
+        run.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await run
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("next is a text", "next is 'end', which is not a tuple of ids"),
+        ("next has numbers", "next is [1], which is not a tuple of ids"),
+        ("cost is not a number", "usage.cost_usd is nan, which is not a number to add up"),
+        ("tokens are a text", "usage.prompt_tokens is 'many', which is not a number to add up"),
+        ("usage is a dict", "usage.prompt_tokens is None, which is not a number to add up"),
+        ("a key is a number", "key 1 is an output, which is not JSON: keys must be strings"),
+    ],
+)
+async def test_what_no_journal_could_give_back_fails_its_visit(
+    redis_settings: Settings, what: str, message: str
+) -> None:
+    result = await execute(
+        redis_settings,
+        ONE % ("", f"type: function, function: 'support.functions:misleading', prompt: {what}"),
+        allow_functions=True,
+    )
+    assert at(result, "a").error.message == message  # type: ignore[union-attr]
+    assert (result.status, result.output) == ("completed", "[]")
+
+
+async def test_an_error_whose_message_no_journal_can_hold_is_kept_readable(redis_settings: Settings) -> None:
+    result = await execute(
+        redis_settings, ONE % ("", "type: function, function: 'support.functions:unreadable'"), allow_functions=True
+    )
+    assert at(result, "a").error.message == "caf\\udce9"  # type: ignore[union-attr]
+    assert result.status == "completed"
 
 
 async def test_a_value_that_is_not_json_is_an_error_that_names_it(redis_settings: Settings) -> None:

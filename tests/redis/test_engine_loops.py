@@ -280,3 +280,25 @@ async def test_only_the_last_twenty_rounds_are_remembered(redis_settings: Settin
     )
     past: Any = at(await execute(redis_settings, text), "improve").output["past_loops"]  # type: ignore[index,call-overload]
     assert [one["n"] for one in past] == [str(n) for n in range(6, 26)]
+
+
+async def test_a_past_loop_field_beyond_the_limits_fails_the_loop_and_the_run_goes_on(redis_settings: Settings) -> None:
+    result = await execute(
+        redis_settings,
+        """
+        orchestrator: {id: t, agents: [refine, end]}
+        agents:
+          - id: refine
+            type: loop
+            max_loops: 2
+            score_threshold: 0.9
+            past_loops_metadata: {much: "{% for i in range(100000) %}{% for j in range(1000) %}a{% endfor %}{% endfor %}"}
+            internal_workflow:
+              orchestrator: {id: inner, agents: [judge]}
+              agents: [{id: judge, type: template, prompt: "SCORE: 0.5"}]
+          - {id: end, type: template, prompt: "on"}
+        """,
+    )
+    assert at(result, "refine").error.kind == "TemplateError"  # type: ignore[union-attr]
+    assert paths(result) == ["refine[1]/judge", "refine", "end"]
+    assert (result.status, result.output) == ("completed", "on")

@@ -197,3 +197,17 @@ async def test_five_thousand_items_run_quickly_and_within_their_bound(
         assert await orchestrator.run("") == list(range(5000))
         assert time.perf_counter() - started < 8
     assert 1 < seen["most"] <= most
+
+
+async def test_in_strict_mode_a_list_that_reads_what_is_not_there_fails_the_map(redis_settings: Settings) -> None:
+    result = await execute(
+        redis_settings,
+        """
+        orchestrator: {id: t, agents: [every, end], strict_templates: true}
+        agents:
+          - {id: every, type: map, items: "previous_outputs.nobody.list", as: item, agents: [end]}
+          - {id: end, type: template, prompt: "on"}
+        """,
+    )
+    assert at(result, "every").error.kind == "TemplateError"  # type: ignore[union-attr]
+    assert (result.status, result.output) == ("completed", "on")

@@ -5,6 +5,7 @@ import asyncio
 import anyio
 
 from orka.agents.base import AgentInput, AgentOutput
+from orka.results import Usage
 from orka.types import Json, NodeId
 
 
@@ -28,6 +29,27 @@ async def fail_in_a_group(_task: AgentInput) -> Json:
     async with anyio.create_task_group() as group:
         group.start_soon(fail)
     return None
+
+
+def misleading(task: AgentInput) -> AgentOutput:
+    """What types forbid and Python lets through, as its prompt says."""
+    match task.text:
+        case "next is a text":
+            return AgentOutput(response="x", next="end")  # type: ignore[arg-type]
+        case "next has numbers":
+            return AgentOutput(response="x", next=[1])  # type: ignore[arg-type]
+        case "cost is not a number":
+            return AgentOutput(response="x", usage=Usage(cost_usd=float("nan")))
+        case "tokens are a text":
+            return AgentOutput(response="x", usage=Usage(prompt_tokens="many"))  # type: ignore[arg-type]
+        case "usage is a dict":
+            return AgentOutput(response="x", usage={"prompt_tokens": 1})  # type: ignore[arg-type]
+        case _:
+            return AgentOutput(response="x", fields={1: "y"})  # type: ignore[dict-item]
+
+
+def unreadable(_task: AgentInput) -> Json:
+    raise FileNotFoundError("caf\udce9")
 
 
 def not_json(_task: AgentInput) -> set[int]:

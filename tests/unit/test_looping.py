@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from orka.engine.looping import (
-    best_response,
     extract_insights,
     find_key,
     inner_input,
@@ -201,11 +200,6 @@ def test_keys_of_a_round_are_found_in_results_and_in_their_json_text() -> None:
     assert find_key(results, "CONVERGENCE_TREND", "STABLE") == "RISING"
     assert find_key(results, "X", None) == 1
     assert find_key(results, "NOTHING", "STABLE") == "STABLE"
-
-
-def test_the_best_response_is_the_last_one_that_is_not_empty() -> None:
-    assert best_response({"a": {"response": "x"}, "b": {"response": ""}, "c": ["y"]}) == "x"
-    assert best_response({"a": {"other": 1}}) is None
 
 
 def test_inside_a_loop_an_input_that_is_a_mapping_also_has_the_round() -> None:

@@ -73,6 +73,9 @@ def test_many_attempts_do_not_overflow_their_delay() -> None:
             ExceptionGroup("both", [ValueError("a"), KeyError("b")]),
             Failure(kind="ExceptionGroup", message="both (2 sub-exceptions)"),
         ),
+        (OSError("no caf\udce9, größer 🚀"), Failure(kind="OSError", message="no caf\\udce9, größer 🚀")),
+        (AgentError("x", kind="\ud800"), Failure(kind="\\ud800", message="x")),
+        (ValueError("x" * 9_000), Failure(kind="ValueError", message="x" * 3_999 + "…")),
     ],
 )
 def test_an_error_becomes_data_that_names_it(error: Exception, failure: Failure) -> None:
