@@ -3,7 +3,8 @@ of overhead per pure step and 350 per impure step in one run alone; cost per ste
 
 Everything is journaled to the private server, AOF on. Every rate is the median of windows at steady state. When the `bench`
 extra is installed, LangGraph runs beside it: without any checkpoint, and with its Redis checkpointer on the same kind of server.
-The ceiling is the same journal entries replayed as bare XADD commands over one socket, packed beforehand.
+The ceiling is the same journal entries replayed as bare XADD commands over one socket, packed beforehand, and, for impure
+steps in one run, which wait for a round trip each, one PING over the same kind of connection.
 
 Run: python benchmarks/bench_steps.py [--seconds 3] [--windows 5]. Prints one JSON line.
 """
@@ -150,9 +151,16 @@ async def ceiling(settings: Settings, seconds: float, windows: int) -> dict[str,
                     await connection.read_response()
                 count += 1000
             rates.append(round(count / (time.perf_counter() - began)))
+        pings: list[float] = []
+        ping = connection.pack_commands([("PING",)])
+        for _ in range(2000):
+            began = time.perf_counter()
+            await connection.send_packed_command(ping, check_health=False)
+            await connection.read_response()
+            pings.append((time.perf_counter() - began) * 1e6)
         await connection.disconnect()
         await redis.client.delete("{orka:0}:bench")
-    return {"xadd_per_s": statistics.median(rates)}
+    return {"xadd_per_s": statistics.median(rates), "ping_p50_us": round(statistics.median(pings), 1)}
 
 
 async def langgraph(folder: Path, seconds: float, windows: int) -> dict[str, Any]:

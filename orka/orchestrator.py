@@ -132,6 +132,8 @@ class Orchestrator:
 
         `on_event` is called with every event once it is stored.
         """
+        if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
+            return await start_run(*self._current(), input, run_id or new_run_id(), on_event)
         async with self._open() as (services, program):
             return await start_run(services, program, input, run_id or new_run_id(), on_event)
 

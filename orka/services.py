@@ -28,6 +28,7 @@ from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
 from orka.template.environment import Environment
+from orka.template.patterns import compile_pattern
 from orka.types import Json
 
 _environment = Environment()
@@ -116,6 +117,7 @@ def load_file(path: str | os.PathLike[str], *, registry: Registry | None = None,
         os.fspath(path),
         specs=(registry or default_registry()).specs(),
         compile_template=_environment.compile,
+        check_pattern=compile_pattern,
         strict=strict,
     )
 
@@ -127,6 +129,7 @@ def check_file(text: str | bytes, source: str, *, strict: bool = False) -> Repor
         source=source,
         specs=default_registry().specs(),
         compile_template=_environment.compile,
+        check_pattern=compile_pattern,
         strict=strict,
     )
 

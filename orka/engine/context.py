@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio.abc
 import anyio.lowlevel
@@ -13,6 +13,7 @@ import msgspec
 from orka.clock import monotonic, now_ms
 from orka.engine.calls import Calls
 from orka.engine.joining import failed_output
+from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.program import Body, Program, Step
 from orka.errors import StepsExceeded
@@ -46,32 +47,6 @@ class SequenceStopped(Exception):
 
 class BranchClosed(Exception):
     """The branch's join has decided without it: what it still does is refused."""
-
-
-class Layered(Mapping[str, Json]):
-    """Own outputs over those of the surrounding context, without copying either."""
-
-    __slots__ = ("_base", "_own")
-
-    def __init__(self, own: Mapping[str, Json], base: Mapping[str, Json]) -> None:
-        self._own = own
-        self._base = base
-
-    def __getitem__(self, key: str) -> Json:
-        own = self._own
-        return own[key] if key in own else self._base[key]
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._own or key in self._base
-
-    def __iter__(self) -> Iterator[str]:
-        yield from self._own
-        for key in self._base:
-            if key not in self._own:
-                yield key
-
-    def __len__(self) -> int:
-        return sum(1 for _ in self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,7 +218,7 @@ class Frame:
             prompt=outcome.prompt,
             group=self.context.group,
             inner=self.context.inner,
-            terminal=bool(getattr(step.node, "terminal", False)),
+            terminal=step.terminal,
             warnings=outcome.warnings,
         )
         if finished is None:
@@ -312,8 +287,8 @@ class Run:
     codec: ValueCodec
     registry: Registry
     calls: Calls
-    tasks: anyio.abc.TaskGroup
-    """Open forks live here; it ends with the run."""
+    tasks: anyio.abc.TaskGroup | None
+    """Open forks live here; it ends with the run. None for a graph that opens none: a task group costs a step's time."""
     replay: Replay | None = None
     steps: int = 0
     sliced: float = field(default_factory=monotonic)
@@ -322,6 +297,11 @@ class Run:
     def strict(self) -> bool:
         """Every step waits until it is stored."""
         return self.program.graph.limits.durability == "strict"
+
+    def start(self, function: Callable[..., Coroutine[Any, Any, None]], *args: object) -> None:
+        """Runs `function` beside the sequence that opened it."""
+        assert self.tasks is not None, "the program says that it opens no forks"
+        self.tasks.start_soon(function, *args)
 
     async def take_step(self) -> None:
         """Counts a visit, lets other tasks run now and then, and keeps the journal's buffer bounded."""

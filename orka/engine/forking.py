@@ -55,7 +55,7 @@ async def visit_fork(
     )
     frame.context.forks[node.id] = fork
     frame.opened.append(fork)
-    frame.run.tasks.start_soon(run_branches, run_frame, fork, node.max_concurrency, node.mode == "sequential")
+    frame.run.start(run_branches, run_frame, fork, node.max_concurrency, node.mode == "sequential")
     if node.awaited:
         await close_fork(frame, fork)
 

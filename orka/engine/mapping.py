@@ -55,7 +55,7 @@ async def visit_map(
     )
     frame.opened.append(fork)
     limit = node.max_concurrency or _MOST_AT_ONCE
-    frame.run.tasks.start_soon(run_branches, run_frame, fork, limit, False)
+    frame.run.start(run_branches, run_frame, fork, limit, False)
     await wait_for(fork, range(len(items)))
     verdict = decide("all", None, node.on_failure, len(items), fork.order)
     assert verdict is not None

@@ -47,6 +47,8 @@ class Step:
     escaped: str
     """The id as paths write it."""
     event_type: str
+    terminal: bool = False
+    """`is_terminal`."""
     agent: Agent | None = None
     pure: bool = True
     prompt: Template | None = None
@@ -82,6 +84,8 @@ class Program:
     body: Body
     members: Mapping[str, tuple[str, ...]]
     """Agent ids of every fork and join, for templates."""
+    forks: bool = False
+    """It has nodes that open branches."""
     digests: frozenset[tuple[str, str]] = field(default=frozenset())
     """(id, digest) of every node, to tell whether a journal fits this graph."""
 
@@ -103,6 +107,7 @@ def build_program(graph: Graph, workshop: Workshop) -> Program:
         encoded=encode_graph(graph),
         body=body,
         members=_members(graph),
+        forks=any(isinstance(node, ForkNode | MapNode) for node in graph.nodes()),
         digests=frozenset((str(node.id), _short(node_digest(node))) for node in graph.nodes()),
     )
 
@@ -144,6 +149,7 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
         digest=_short(node_digest(node)),
         escaped=escape(node.id),
         event_type=_EVENT_TYPES.get(type(node), ""),
+        terminal=isinstance(node, AgentNode | FailoverNode | LoopNode) and node.terminal,
     )
     if isinstance(node, AgentNode):
         agent_type = workshop.types.get(node.type)

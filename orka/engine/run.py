@@ -106,7 +106,7 @@ async def _interpret(
 ) -> None:
     """Walks the graph in a task group for its forks; of several errors at once the first is raised alone."""
     try:
-        async with anyio.create_task_group() as tasks:
+        async with anyio.create_task_group() if task.program.forks else contextlib.nullcontext() as tasks:
             run = Run(
                 run_id=task.log.run_id,
                 program=task.program,

@@ -12,6 +12,7 @@ from orka.graph.fields import quote_hint, settle
 from orka.graph.models import KINDS, ControlKeys, NodeKeys, RetryKeys, ScopeKeys
 from orka.graph.nodes import NO_RETRY, Node, Policy, Retry
 from orka.graph.outline import Area, Definition, Mention, Text
+from orka.graph.spec import CheckPattern
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
 from orka.types import NodeId
 
@@ -30,6 +31,8 @@ class Entry:
     area: Area
     defaults: Policy
     findings: Findings
+    check_pattern: CheckPattern
+    """For a loop's regular expressions."""
     parse_node: Callable[[Tree, Area, Policy], Definition | None]
     """For a failover's children."""
     parse_area: Callable[[MapTree, Area, NodeId, Policy], Area]

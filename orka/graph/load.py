@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault, Findings
 from orka.graph.graph import Graph
 from orka.graph.parse import parse_tree
-from orka.graph.spec import AgentSpecs, CompileTemplate
+from orka.graph.spec import AgentSpecs, CheckPattern, CompileTemplate
 from orka.graph.tree import MAX_BYTES, decode_text, read_tree
 
 
@@ -33,12 +34,22 @@ class Report:
 
 
 def load_graph(
-    path: str | Path, *, specs: AgentSpecs, compile_template: CompileTemplate, strict: bool = False
+    path: str | Path,
+    *,
+    specs: AgentSpecs,
+    compile_template: CompileTemplate,
+    check_pattern: CheckPattern = re.compile,
+    strict: bool = False,
 ) -> Loaded:
     """Reads and checks a file. `GraphError`, with every fault, when it has an error or cannot be read."""
     source = str(path)
     report = check_graph(
-        _read(Path(path), source), source=source, specs=specs, compile_template=compile_template, strict=strict
+        _read(Path(path), source),
+        source=source,
+        specs=specs,
+        compile_template=compile_template,
+        check_pattern=check_pattern,
+        strict=strict,
     )
     if report.graph is None:
         raise GraphError("\n".join(fault.render() for fault in report.faults), diagnostics=report.faults, path=source)
@@ -46,17 +57,24 @@ def load_graph(
 
 
 def check_graph(
-    text: str | bytes, *, source: str, specs: AgentSpecs, compile_template: CompileTemplate, strict: bool = False
+    text: str | bytes,
+    *,
+    source: str,
+    specs: AgentSpecs,
+    compile_template: CompileTemplate,
+    check_pattern: CheckPattern = re.compile,
+    strict: bool = False,
 ) -> Report:
     """Everything there is to say about a graph. Never raises for a fault of the text.
 
-    `strict` makes errors of undefined ids in loop bodies and of what templates report as unknown.
+    `strict` makes errors of undefined ids in loop bodies and of what templates report as unknown. Without a
+    `check_pattern`, every regular expression that compiles is good.
     """
     decoded, findings = decode_text(text, source)
     tree = None if findings.failed else read_tree(decoded, findings)
     if tree is None:
         return Report(graph=None, faults=findings.faults())
-    parsed = parse_tree(tree, specs, findings)
+    parsed = parse_tree(tree, specs, findings, check_pattern)
     if parsed is None:
         return Report(graph=None, faults=findings.faults())
     scope = assemble(parsed.top, findings)

@@ -5,16 +5,17 @@ from __future__ import annotations
 import re
 import warnings
 
+from orka.errors import TemplateError
 from orka.graph.entry import Entry, define, find, policy_of, settle_entry
 from orka.graph.fields import as_options, entry_at, keys_of, without
 from orka.graph.models import CognitionKeys, ControlKeys, LoopKeys, StrategyKeys
-from orka.graph.nodes import DEFAULT_POLICY, Cognition, LoopNode, Scope, ScoreStrategy
+from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy
 from orka.graph.outline import Definition, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
 from orka.types import NodeId
 
 _EMPTY = Scope(sequence=(), nodes={})
-MAX_PATTERN = 10_000
+MAX_PATTERN = 1000
 """Characters of one regular expression."""
 _STRUCTURE = frozenset(keys_of(ControlKeys)) - {"capabilities", "metadata"}
 _LOOP_FIELDS = frozenset(
@@ -108,13 +109,15 @@ def _cognition(entry: Entry, keys: CognitionKeys | None) -> Cognition | None:
         return None
     for category, patterns in keys.extract_patterns.items():
         for pattern in patterns:
-            check_pattern(entry, pattern, find(entry.table, "cognitive_extraction", "extract_patterns", category))
+            place = find(entry.table, "cognitive_extraction", "extract_patterns", category)
+            check_pattern(entry, pattern, place, INSIGHT_FLAGS)
     patterns = {category: tuple(patterns) for category, patterns in keys.extract_patterns.items()}
     return Cognition(patterns=patterns, max_length=keys.max_length_per_category)
 
 
-def check_pattern(entry: Entry, pattern: str, place: Tree) -> None:
-    """Reports a regular expression that does not compile, at its place in the list `place` where it has one."""
+def check_pattern(entry: Entry, pattern: str, place: Tree, flags: int = 0) -> None:
+    """Reports a regular expression that does not compile, or that a run would refuse, at its place in the list `place`
+    where it has one."""
     for item in place.items if isinstance(place, ListTree) else ():
         if isinstance(item, Scalar) and item.value == pattern:
             place = item
@@ -126,8 +129,11 @@ def check_pattern(entry: Entry, pattern: str, place: Tree) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                re.compile(pattern)
-        except (re.error, RecursionError, OverflowError) as exc:
+                re.compile(pattern, flags)
+                entry.check_pattern(pattern, flags)
+        except TemplateError as exc:
+            entry.error(f"{entry.owner}: {exc}", place.at)
+        except (re.error, RecursionError, OverflowError, ValueError) as exc:
             problem = str(exc)
     if problem is not None:
         shown = pattern if len(pattern) <= 60 else pattern[:57] + "..."

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
 from orka.types import Json, NodeId
 
@@ -133,6 +134,10 @@ class ScoreStrategy:
     patterns: tuple[str, ...] = ()
     """Regular expressions; first group, or the whole match."""
     agents: tuple[NodeId, ...] = ()
+
+
+INSIGHT_FLAGS: Final = re.IGNORECASE | re.DOTALL
+"""Of the regular expressions of `Cognition`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

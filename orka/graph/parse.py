@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from orka.errors import ConfigError
+from orka.errors import ConfigError, TemplateError
 from orka.graph.agents import read_agent
 from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
@@ -16,7 +16,7 @@ from orka.graph.kinds import TypeName, known_types, resolve_type
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
 from orka.graph.outline import Area, Definition, Mention
-from orka.graph.spec import AgentSpecs
+from orka.graph.spec import AgentSpecs, CheckPattern
 from orka.graph.tree import Entry as TreeEntry
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
 from orka.types import Json, NodeId
@@ -26,8 +26,13 @@ _BAD_ID = re.compile(r"[^\w \-:@+]")
 _EFFECTLESS: Mapping[str, frozenset[str]] = {
     "is_terminal": frozenset({"router", "fork", "join", "map"}),
     "max_concurrency": frozenset({"router", "join", "failover", "loop"}),
+    "retry": frozenset(KINDS),
 }
 """Common keys that mean nothing to some kinds."""
+_HOLDERS = frozenset({"fork", "failover", "loop", "map"})
+"""Kinds whose visits run other agents."""
+MAX_PATTERNS = 20_000
+"""Characters of all regular expressions of a file: judging one of a thousand characters can take a second or two."""
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
 _NOT_OPTIONS = frozenset(
     {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
@@ -45,7 +50,7 @@ class Parsed:
     top: Area
 
 
-def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings) -> Parsed | None:
+def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern: CheckPattern) -> Parsed | None:
     """The whole file; None when there is no `orchestrator` to speak of. Faults go to `findings`."""
     if not isinstance(tree, MapTree):
         findings.error(f"a graph is a mapping with 'orchestrator' and 'agents', not {kind_of(tree)}", tree.at)
@@ -59,7 +64,8 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings) -> Parsed | No
     keys = settle(head, OrchestratorKeys, findings, owner="'orchestrator'")
     if keys is not None and not keys.agents:
         findings.error("'orchestrator' lists no agents", entry_at(head, "agents"), key="agents")
-    top = _Parser(specs, findings).area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
+    parser = _Parser(specs, findings, check_pattern)
+    top = parser.area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
     if keys is None or settled is None:
         keys = OrchestratorKeys(agents=[])
     limits = Limits(
@@ -75,9 +81,11 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings) -> Parsed | No
 class _Parser:
     """Reads areas and their entries; recursion goes down one level per loop or failover of the file."""
 
-    def __init__(self, specs: AgentSpecs, findings: Findings) -> None:
+    def __init__(self, specs: AgentSpecs, findings: Findings, check_pattern: CheckPattern) -> None:
         self._specs = specs
         self._findings = findings
+        self._check_pattern = check_pattern
+        self._patterns = 0
 
     def area(
         self,
@@ -182,6 +190,7 @@ class _Parser:
             area=area,
             defaults=defaults,
             findings=self._findings,
+            check_pattern=self.pattern,
             parse_node=self.node,
             parse_area=self.body,
         )
@@ -189,6 +198,13 @@ class _Parser:
             return read_agent(entry, found)
         _check_control(entry)
         return READERS[found.name](entry)
+
+    def pattern(self, source: str, flags: int) -> None:
+        """One regular expression of a loop. `TemplateError` when a run would refuse it, or there are too many."""
+        self._patterns += len(source)
+        if self._patterns > MAX_PATTERNS:
+            raise TemplateError(f"more than {MAX_PATTERNS:,} characters of regular expressions in this file")
+        self._check_pattern(source, flags)
 
     def _id(self, tree: MapTree) -> NodeId | None:
         value = tree.value("id")
@@ -269,5 +285,7 @@ def _check_control(entry: Entry) -> None:
     check_keys(table, models, entry.findings, owner=entry.owner, agent=entry.id)
     for key, kinds in _EFFECTLESS.items():
         value = table.value(key)
-        if entry.type in kinds and isinstance(value, Scalar) and value.value:
-            entry.warning(f"{key!r} has no effect on {entry.owner}", value.at, key=key)
+        given = isinstance(value, MapTree) or (isinstance(value, Scalar) and bool(value.value))
+        if value is not None and entry.type in kinds and given:
+            hint = "it belongs on the agents inside" if key == "retry" and entry.type in _HOLDERS else None
+            entry.warning(f"{key!r} has no effect on {entry.owner}", value.at, hint=hint, key=key)

@@ -37,5 +37,9 @@ class TemplateFacts(Protocol):
 CompileTemplate: TypeAlias = Callable[[str], TemplateFacts]
 """Raises `orka.errors.TemplateError` (its `line` counts within the template) for a template that does not compile."""
 
+CheckPattern: TypeAlias = Callable[[str, int], object]
+"""Given a regular expression that compiles, and its flags of `re`. Raises `orka.errors.TemplateError` for one that a run
+would refuse."""
+
 AgentSpecs: TypeAlias = Mapping[str, AgentSpec]
 """By type name and by alias; an alias maps to the spec of its canonical name."""

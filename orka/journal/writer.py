@@ -143,8 +143,7 @@ class Journal:
 
     async def _flush(self) -> None:
         while self._dirty:
-            logs = [log for log in self._dirty if log.failure is None]
-            self._dirty.clear()
+            logs = self._next_batch()
             sent: list[tuple[RunLog, int | None]] = []
             """(log, number of entries; -1 for a creation or reopening, None for a renewal)"""
             commands: list[Keyed] = []
@@ -179,6 +178,20 @@ class Journal:
                     self._settle(log, count, reply)
             if trouble is not None:
                 raise StoreError(f"Redis refuses writes for now: {trouble}")
+
+    def _next_batch(self) -> list[RunLog]:
+        """The logs to send now, the longest waiting first: enough for one round trip to be worth while, and not all of
+        many, so that the runs that it lets go on compute while the server is busy with the next."""
+        logs: list[RunLog] = []
+        entries = 0
+        for log in list(self._dirty):
+            del self._dirty[log]
+            if log.failure is None:
+                logs.append(log)
+                entries += len(log.pending)
+                if entries >= _MOST_ENTRIES:
+                    break
+        return logs
 
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):

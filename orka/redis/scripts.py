@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import msgspec
+
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key
 from orka.types import Digest
 
@@ -36,9 +38,8 @@ class Script:
         return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One journal entry as it goes into the stream."""
+class Entry(msgspec.Struct, frozen=True):
+    """One journal entry as it goes into the stream. (A struct because every step makes one.)"""
 
     kind: str
     path: str

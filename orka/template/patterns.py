@@ -19,10 +19,11 @@ TEXT_LIMIT = 100_000
 """Characters searched at most, whatever the pattern."""
 STEPS = 10_000_000
 """Steps of the matcher in the worst case, at 15 to 60 ns each: some tenths of a second."""
-_REPEAT = re.compile(r"(?:[*+?]|\{(\d*)(?:(,)(\d*))?\})[?+]?")
+_REPEAT = re.compile(r"(?:[*+?]|\{(?!\})(\d*)(?:(,)(\d*))?\})[?+]?")
 _GROUP = re.compile(r"\(\?(?:[:=!>]|<[=!]|P<\w+>|[aiLmsu]*(?:-[ims]+)?[:)])")
 _LOOKS = ("(?=", "(?!", "(?<")
 _SAMPLE = "".join(map(chr, range(256))) + "ßЖ中あ ’…🎉"
+_SAMPLED = frozenset(_SAMPLE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +75,7 @@ def compile_pattern(source: str, flags: int = 0) -> Pattern:
         raise TemplateError(f"the template goes beyond the limit of {PATTERN_LIMIT} characters in a pattern")
     try:
         expression = re.compile(source, flags)
-    except (re.error, RecursionError, OverflowError) as error:
+    except (re.error, RecursionError, OverflowError, ValueError) as error:
         raise TemplateError(f"{source!r} is not a regular expression: {error}") from None
     exponent = _exponent(_atoms(source, flags))
     if exponent > 4:
@@ -86,7 +87,7 @@ def _atoms(source: str, flags: int) -> list[_Atom]:
     """The pattern as a flat list. Raises `TemplateError` for what can take exponential time."""
     atoms: list[_Atom] = []
     groups: list[int] = []
-    sample = _SAMPLE + source
+    sample = _SAMPLE + "".join(sorted({*source} - _SAMPLED))
     at = 0
     while at < len(source):
         char = source[at]
@@ -172,6 +173,7 @@ def _group(inner: list[_Atom], least: int, repeated: bool, varies: bool, source:
     return inner
 
 
+@lru_cache(1024)
 def _chars(source: str, sample: str, flags: int) -> frozenset[str] | None:
     if source in ("^", "$") or (source[0] == "\\" and source[1:] in ("A", "Z", "b", "B")):
         return None

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
+
+import msgspec
 
 from orka.types import Json
 
 _NOTHING: Mapping[str, Json] = MappingProxyType({})
 
 
-@dataclass(slots=True, kw_only=True)
-class View:
-    """Not frozen: `warnings` collects what the rendering read that was undefined."""
+class View(msgspec.Struct, kw_only=True):
+    """Not frozen: `warnings` collects what the rendering read that was undefined. (A struct: every step makes one.)"""
 
     input: Json
     """The run's input; inside a loop the mapping that workflow-format section 8.5 describes, if the input is one."""
@@ -29,13 +29,13 @@ class View:
     """Round of the enclosing loop, from 1."""
     past_loops: list[Json] | None = None
     """Past-loop objects of the enclosing loop, oldest first; None outside loops."""
-    past_loops_metadata: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
+    past_loops_metadata: Mapping[str, Json] = _NOTHING
     score_threshold: float | None = None
-    variables: Mapping[str, Json] = field(default_factory=lambda: _NOTHING)
+    variables: Mapping[str, Json] = _NOTHING
     """Further names: `item` and `index` of a map, `score` and `insights` of a past-loop template."""
-    members: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    members: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])
     """Agent ids of every fork and join of the graph, by the fork's or join's id (for `get_fork_responses`)."""
     strict: bool = False
     """Undefined names raise `TemplateError` instead of becoming empty."""
-    warnings: list[str] = field(default_factory=list[str])
+    warnings: list[str] = msgspec.field(default_factory=list[str])
     """One sentence for every expression that read something undefined or failed, with the expression's source."""
