@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import inf
 
+from orka.graph.kinds import CHOOSERS
 from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, MapNode
 from orka.graph.outline import Area, Definition, areas
 from orka.types import Json, NodeId
@@ -133,14 +135,61 @@ def _named_in(options: Mapping[str, Json]) -> Iterator[NodeId]:
 def straight_places(top: Area, sequence: tuple[NodeId, ...]) -> dict[NodeId, int]:
     """Places in the file's own list of the ids that run there, once, and can run nowhere else."""
     counts = Counter(sequence)
-    elsewhere: set[NodeId] = set()
+    elsewhere = _elsewhere(top)
+    return {name: place for place, name in enumerate(sequence) if counts[name] == 1 and name not in elsewhere}
+
+
+def _elsewhere(top: Area) -> Counter[NodeId]:
+    """How often ids are named other than in the file's own list."""
+    elsewhere: Counter[NodeId] = Counter()
     for area in areas(top):
         if area is not top:
             elsewhere.update(mention.name for mention in area.listed)
-            elsewhere.update(area.definitions)
+            elsewhere.update(area.definitions.keys())
     for _, definition in top.walk():
         elsewhere.update(mention.name for mention in definition.mentions)
         elsewhere.update(child.id for child in definition.children if isinstance(child, Definition))
         if isinstance(definition.node, AgentNode):
             elsewhere.update(_named_in(definition.node.options))
-    return {name: place for place, name in enumerate(sequence) if counts[name] == 1 and name not in elsewhere}
+    return elsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """Where the output of a fork's member becomes visible in the file's own list."""
+
+    fork: NodeId
+    opened: int
+    """Place of the fork."""
+    joined: float
+    """Place of the first join; infinite without one, because the end of the list joins then."""
+
+
+def branch_members(top: Area, places: Mapping[NodeId, int]) -> dict[NodeId, Branch]:
+    """The ids that run in one branch of one fork of the file's own list, and can run nowhere else.
+
+    `places` are the straight ones. A fork whose join runs elsewhere is left out, for it may come first; so is every
+    fork in a file with agents that name the next ones at run time.
+    """
+    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+        return {}
+    joins: dict[NodeId, list[float]] = {}
+    for _, definition in top.walk():
+        if definition.type == "join":
+            for name in top.forks() if definition.group is None else [definition.group.name]:
+                joins.setdefault(name, []).append(places.get(definition.id, -1))
+    listed = {mention.name for mention in top.listed}
+    elsewhere = _elsewhere(top)
+    found: dict[NodeId, Branch] = {}
+    for fork, place in places.items():
+        definition = top.definitions.get(fork)
+        branch = Branch(fork, place, min(joins.get(fork, ()), default=inf))
+        waiting = [definition] if definition is not None and definition.type == "fork" and branch.joined >= 0 else []
+        while waiting:
+            for mention in waiting.pop().mentions:
+                inner = top.definitions.get(mention.name)
+                if inner is not None and inner.made:
+                    waiting.append(inner)
+                elif mention.name not in listed and elsewhere[mention.name] == 1:
+                    found[mention.name] = branch
+    return found

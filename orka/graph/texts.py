@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from orka.errors import TemplateError
 from orka.graph.diagnostics import Findings, Mark, suggest
 from orka.graph.outline import Area, Definition, Text
+from orka.graph.reach import Branch, branch_members
 from orka.graph.spec import CompileTemplate, TemplateFacts
 from orka.types import NodeId
 
@@ -26,6 +27,7 @@ def check_texts(
 ) -> None:
     """`places`: where the ids of the file's own list run that can run nowhere else."""
     everywhere = frozenset(definition.id for _, definition in top.walk())
+    members = branch_members(top, places)
     tags = 0
     for area, definition in top.walk():
         for text in definition.texts:
@@ -45,6 +47,8 @@ def check_texts(
                 report = findings.error if strict else findings.warning
                 report(f"{_label(text)}: {note}", text.scalar.at, agent=text.owner, key=text.key)
             _check_reads(text, facts, area, definition, everywhere, places, findings)
+            if area is top and (here := places.get(definition.id)) is not None:
+                _check_visible(text, facts, here, members, findings)
 
 
 def _tags(text: Text) -> int:
@@ -112,6 +116,23 @@ def _check_reads(
                 f"{_label(text)} reads the output of {name!r}, which runs only later",
                 _where(text, name, findings),
                 hint=f"list it after {name!r}, or give it 'depends_on: {name}'",
+                agent=text.owner,
+                key=text.key,
+            )
+
+
+def _check_visible(
+    text: Text, facts: TemplateFacts, here: int, members: Mapping[NodeId, Branch], findings: Findings
+) -> None:
+    """Outputs of branches that are read in the file's own list, at the place `here`, before a join brings them in."""
+    for name in sorted({NodeId(read if read in members else read.split(".")[0]) for read in facts.reads}):
+        branch = members.get(name)
+        if branch is not None and branch.opened < here < branch.joined:
+            findings.warning(
+                f"{_label(text)} reads the output of {name!r}, which runs in fork {branch.fork!r} and is not visible"
+                " here: nothing joins the fork before",
+                _where(text, name, findings),
+                hint=f"list a join of {branch.fork!r} before {text.owner!r}",
                 agent=text.owner,
                 key=text.key,
             )

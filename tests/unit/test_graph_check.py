@@ -6,6 +6,7 @@ import pytest
 
 from orka.agents.registry import Registry
 from orka.graph.load import check_graph
+from orka.services import check_file
 from orka.template.environment import Environment
 
 SPECS = Registry().specs()
@@ -284,6 +285,110 @@ def test_no_alarm_where_an_earlier_output_may_exist() -> None:
     assert agents(reads_b, B, router, loop, listed="[a, b, r, l]") == []
     fork = "{id: f, type: fork, targets: [[a], [b], [w]]}"
     assert agents(reads_b, B, fork, "{id: w, type: echo}", listed="[f]") == []
+
+
+READS = "{id: a, type: template, prompt: '{{ previous_outputs.b }} {{ previous_outputs.c }}'}"
+SPREAD = "{id: f, type: fork, targets: [b, [c]]}"
+JOIN = "{id: j, type: join, group: f}"
+
+
+@pytest.mark.parametrize("listed", ["[f, a]", "[f, a, j]"])
+def test_outputs_of_branches_that_nothing_has_joined_are_reported(listed: str) -> None:
+    joins = [JOIN] if "j" in listed else []
+    end = (
+        "which runs in fork 'f' and is not visible here: nothing joins the fork before (list a join of 'f' before 'a')"
+    )
+    assert agents(READS, B, C, SPREAD, *joins, listed=listed) == [
+        f"f.yml:3:58: warning: 'prompt' of 'a' reads the output of 'b', {end}",
+        f"f.yml:3:83: warning: 'prompt' of 'a' reads the output of 'c', {end}",
+    ]
+
+
+def test_outputs_of_a_nested_list_of_targets_wait_for_the_same_join() -> None:
+    nested = "{id: f, type: fork, targets: [[d, [b, c]]]}"
+    found = agents(READS, B, C, "{id: d, type: echo}", nested, listed="[f, a]")
+    assert [line.split(", which")[0] for line in found] == [
+        "f.yml:3:58: warning: 'prompt' of 'a' reads the output of 'b'",
+        "f.yml:3:83: warning: 'prompt' of 'a' reads the output of 'c'",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("listed", "entries"),
+    [
+        ("[f, j, a]", [SPREAD, JOIN]),
+        ("[f, j, a]", [SPREAD, "{id: j, type: join}"]),
+        ("[f, b, c, a]", [SPREAD]),
+        ("[b, c, f, a]", [SPREAD]),
+        ("[f, r, a]", [SPREAD, JOIN, "{id: r, type: router, decision_key: input, routing_map: {x: j}}"]),
+        ("[f, r, a]", [SPREAD, "{id: r, type: router, decision_key: input, routing_map: {x: [b, c]}}"]),
+        ("[r, a]", [SPREAD, "{id: r, type: router, decision_key: input, routing_map: {x: f}}"]),
+        ("[f]", ["{id: f, type: fork, targets: [[b, c, a]]}"]),
+        ("[f, r, a]", [SPREAD, "{id: r, type: echo, value: [b, c]}"]),
+    ],
+)
+def test_no_alarm_where_a_branch_may_have_been_joined(listed: str, entries: list[str]) -> None:
+    assert agents(READS, B, C, *entries, listed=listed) == []
+
+
+@pytest.mark.parametrize("retry", ["3", "{attempts: 3}"])
+@pytest.mark.parametrize(
+    ("kind", "hint"),
+    [
+        ("fork, targets: [a]", " (it belongs on the agents inside)"),
+        ("failover, children: [a]", " (it belongs on the agents inside)"),
+        ("loop, internal_workflow: {orchestrator: {agents: [a]}}", " (it belongs on the agents inside)"),
+        ("map, items: [1], agents: a", " (it belongs on the agents inside)"),
+        ("router, decision_key: a, routing_map: {x: a}", ""),
+    ],
+)
+def test_retry_of_a_control_node_has_no_effect(kind: str, hint: str, retry: str) -> None:
+    found = agents(f"{{id: b, retry: {retry}, type: {kind}}}", ECHO, listed="[b]")
+    name = kind.split(",")[0]
+    assert found == [f"f.yml:3:20: warning: 'retry' has no effect on {name} 'b'{hint}"]
+
+
+def test_retry_of_a_whole_file_is_for_its_agents() -> None:
+    assert agents("{id: b, type: fork, targets: [a]}", ECHO, listed="[b], retry: 3") == []
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "score_extraction_config: {strategies: [{type: pattern, patterns: [%s]}]}",
+        "score_extraction_pattern: %s",
+        "cognitive_extraction: {extract_patterns: {insights: [%s]}}",
+    ],
+)
+@pytest.mark.parametrize(
+    ("pattern", "problem"),
+    [
+        ("(a+)+b", "loop 'l': the pattern '(a+)+b' repeats a group that itself repeats or has alternatives"),
+        (r"(a)\1*", r"loop 'l': the pattern '(a)\\1*' refers back to a group, which is not available"),
+        ("(?u)(?ai)", "bad regular expression '(?u)(?ai)' in loop 'l': ASCII and UNICODE flags are incompatible"),
+        ("a" * 1001, f"bad regular expression '{'a' * 57}...' in loop 'l': longer than 1000 characters"),
+    ],
+)
+def test_patterns_that_a_run_would_refuse_are_refused_at_their_place(where: str, pattern: str, problem: str) -> None:
+    shown = where % f"'{pattern}'"
+    text = f"""orchestrator: {{agents: [l]}}
+agents:
+  - id: l
+    type: loop
+    internal_workflow: {{orchestrator: {{agents: [w]}}, agents: [{{id: w, type: echo}}]}}
+    {shown}
+"""
+    column = 5 + shown.index("'")
+    faults = check_file(text, "f.yml").faults
+    assert [fault.render().splitlines()[0] for fault in faults] == [f"f.yml:6:{column}: error: {problem}"]
+
+
+def test_a_file_full_of_patterns_is_refused() -> None:
+    patterns = [f"{number:04}" + "x" * 900 for number in range(30)]
+    loop = f"{{id: l, type: loop, internal_workflow: {{orchestrator: {{agents: [a]}}}}, cognitive_extraction: {{extract_patterns: {{insights: {patterns}}}}}}}"
+    found = agents(ECHO, loop, listed="[l]")
+    assert len(found) == 8
+    assert found[0].endswith("error: loop 'l': more than 20,000 characters of regular expressions in this file")
 
 
 def test_the_line_of_a_bad_template_is_the_line_of_the_file() -> None:

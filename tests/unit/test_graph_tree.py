@@ -127,9 +127,9 @@ def bomb(levels: int) -> str:
     ],
 )
 def test_hostile_files_are_refused_at_once(text: str, part: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     tree, faults = read(text)
-    assert time.perf_counter() - began < 2
+    assert time.process_time() - began < 2
     assert tree is None
     assert part in faults[0]
 

@@ -156,6 +156,7 @@ def test_a_breach_names_the_tag_and_its_line() -> None:
         r"(a)(?(1)b|c)",
         r"(?x)a* a* a* b",
         r"a{1000}",
+        r"(?u)(?a)x",
         r"a*a*a*a*a*b",
         r"(",
         "a" * 1001,
@@ -178,6 +179,7 @@ def test_patterns_that_could_take_for_ever_are_refused(pattern: str) -> None:
         (r"(?!b)?(?:ab)++[^b]?[ab]++[^b]?", "ababcb", "ababcb", 3162),
         (r"[\]x-z]+", "a]y", "]y", 100_000),
         (r"x{2,3}", "axxxx", "xxx", 100_000),
+        (r"a{}*", "xa{}}}x", "a{}}}", 100_000),
         (r"a.*b.*c", "a1b2c", "a1b2c", 215),
     ],
 )
