@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TextIO, cast
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Parameter, UnusedCliTokensError
 
 from orka.cli.commands import COMMANDS, GROUPS
 from orka.cli.exits import Exit
@@ -22,7 +22,9 @@ def execute(tokens: tuple[str, ...], *, verbose: bool) -> int:
         code: Any = build()(tokens)
     except CycloptsError as error:
         chain = " ".join(error.command_chain or ())
-        warn(f"error: {error}\nTry: orka{' ' + chain if chain else ''} --help")
+        words = chain == "run" and isinstance(error, UnusedCliTokensError)
+        hint = '\nAn input of several words is quoted: orka run FILE "two words"' if words else ""
+        warn(f"error: {error}{hint}\nTry: orka{' ' + chain if chain else ''} --help")
         return Exit.USAGE
     return code if isinstance(code, int) else Exit.OK
 

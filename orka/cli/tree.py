@@ -209,10 +209,22 @@ def _row(visit: Visit, depth: int, now_ms: int) -> Row:
 def _rows(parent: Visit, now_ms: int, *, fold: bool, depth: int = 1) -> Iterator[Row]:
     if parent.dropped:
         yield _counted(f"{parent.dropped:,} earlier", depth)
-    for visit in parent.children.values():
+    for visit in _in_order(parent):
         yield _row(visit, depth, now_ms)
         if not fold or any(below.state in UNDER_WAY for below in _below(visit)):
             yield from _rows(visit, now_ms, fold=fold, depth=depth + 1)
+
+
+def _in_order(parent: Visit) -> Iterable[Visit]:
+    """Below a fork or a map by branch, whatever began or ended first; otherwise in the order of the events."""
+    if not parent.branches:
+        return parent.children.values()
+    return sorted(parent.children.values(), key=_branch_of)
+
+
+def _branch_of(visit: Visit) -> int:
+    match = _MEMBER.search(frame_of(visit.path))
+    return int(match[1]) if match else -1
 
 
 def _note(visit: Visit) -> str:

@@ -1,4 +1,4 @@
-"""`orka check` and `orka validate`: exit codes that a script can use, faults that a program can read."""
+"""Commands that need no server: exit codes that a script can use, faults that a program can read."""
 
 import json
 import logging
@@ -49,6 +49,16 @@ def check(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
 )
 def test_the_exit_code_tells_the_worst_fault(command: str, files: str, code: int, check: Check) -> None:
     assert check(command, *files.split())[0] == code
+
+
+def test_an_input_of_several_words_is_told_to_be_quoted(check: Check) -> None:
+    code, out, err = check("run", "clean.yml", "two", "words")
+    assert (code, out) == (2, "")
+    assert err.splitlines() == [
+        "error: Unused Tokens: ['words'].",
+        'An input of several words is quoted: orka run FILE "two words"',
+        "Try: orka run --help",
+    ]
 
 
 def test_every_file_is_reported(check: Check) -> None:

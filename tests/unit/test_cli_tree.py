@@ -80,6 +80,30 @@ def test_branches_and_rounds_stand_below_their_node() -> None:
     ]
 
 
+def test_branches_are_shown_in_declared_order_whichever_ends_first() -> None:
+    tree = feed(
+        RunTree(),
+        ("fork.opened", "spread", {"branches": 11}),
+        finished("spread.10/last"),
+        finished("spread.2/third"),
+        finished("spread.0/first"),
+        ("node.started", "spread.2/more", {}),
+        ("map.opened", "each", {"branches": 2}),
+        finished("each.1/work"),
+        finished("each.0/work"),
+    )
+    assert shown(tree) == [
+        "running spread 3 of 11 branches",
+        "  success 0: first",
+        "  success 2: third",
+        "  running 2: more",
+        "  success 10: last",
+        "success each 2 of 2 branches",
+        "  success 0: work",
+        "  success 1: work",
+    ]
+
+
 def test_ten_thousand_branches_are_one_line_and_little_memory() -> None:
     tree = feed(RunTree(), ("map.opened", "each", {"branches": 10_000}))
     for index in range(4_000):
