@@ -66,7 +66,7 @@ class NodeKeys(Keys):
     timeout: Seconds | None = None
     """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
     retry: Attempts | RetryKeys | None = None
-    """Attempts in all, or a mapping (see [retry](#retry))."""
+    """Attempts in all, or a mapping (see [retry](#retry)). Agents only: control nodes are not repeated."""
     on_error: Literal["continue", "stop"] | None = None
     """`stop` ends the run when this node fails; `continue` (default) records the error and goes on."""
     is_terminal: bool = False
