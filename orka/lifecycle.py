@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import Callable
 
@@ -16,6 +17,7 @@ from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
 from orka.journal.entries import (
+    RULES,
     Kind,
     NodeFinished,
     RunEnded,
@@ -48,13 +50,13 @@ async def start_run(
     graph = program.graph
     value = ensure_json(input, "input")
     stored, values = services.codec.store(value)
-    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION)
+    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
     log = await services.leases.create(
         run_id,
         graph.digest,
         graph=program.encoded,
         entry=make_entry(Kind.RUN_STARTED, "", body, values),
-        fields={"graph": graph.id, "input": _preview_of(value, encoded=encode_json(value)), "version": VERSION},
+        fields={"graph": graph.id, "input": _preview_of(value), "version": VERSION},
         deadline=graph.limits.deadline,
         listener=_listener(on_event),
     )
@@ -115,7 +117,8 @@ async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> A
     program = services.build(graph)
     _check_fit(replay, program)
     value = await services.registry.load(info.run_id, replay.started.input)
-    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=describe(current_holder()))
+    holder = describe(current_holder())
+    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
     services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
     return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
 
@@ -163,14 +166,22 @@ async def _stored_result(services: Services, run_id: RunId) -> RunResult:
     )
 
 
-async def host_run(services: Services, program: Program, input: Json, run_id: RunId, started: anyio.Event) -> None:
-    """A run that nobody awaits. Its end, good or bad, is in its journal."""
+async def host_run(
+    services: Services, program: Program, input: Json, run_id: RunId, started: asyncio.Future[None]
+) -> None:
+    """A run that nobody awaits. Its end, good or bad, is in its journal; why it could not be created, in `started`."""
+
+    def begun(_: RunEvent) -> None:
+        if not started.done():
+            started.set_result(None)
+
     try:
-        await start_run(services, program, input, run_id, lambda _: started.set())
-    except OrkaError:
-        pass  # whoever reads the feed sees it there; a run that could not even be created raises where it is read
+        await start_run(services, program, input, run_id, begun)
+    except OrkaError as exc:
+        if not started.done():
+            started.set_exception(exc)
     finally:
-        started.set()
+        started.cancel()  # by the end of the services: nothing to read
 
 
 def _listener(on_event: OnEvent | None) -> Listener | None:
@@ -184,7 +195,7 @@ def _listener(on_event: OnEvent | None) -> Listener | None:
     return listen
 
 
-def _preview_of(value: Json, *, encoded: bytes) -> str:
+def _preview_of(value: Json) -> str:
     """The first 200 characters of an input, for the registry."""
-    text = value if isinstance(value, str) else encoded.decode()
+    text = value if isinstance(value, str) else encode_json(value).decode()
     return text if len(text) <= 200 else f"{text[:199]}…"

@@ -9,8 +9,6 @@ from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import Protocol, Self
 
-import anyio
-
 from orka.agents.registry import Registry
 from orka.engine.answer import log_entries
 from orka.engine.program import Program
@@ -167,9 +165,9 @@ class Orchestrator:
         run_id = new_run_id()
         if self._services is not None:
             services, program = self._current()
-            started = anyio.Event()
+            started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             services.tasks.start_soon(host_run, services, program, input, run_id, started)
-            await started.wait()
+            await started
             async with contextlib.aclosing(self.events(run_id)) as events:
                 async for event in events:
                     yield event

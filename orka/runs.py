@@ -80,7 +80,7 @@ class Runs:
             body = decode_body(kind, data, run_id=run_id, path=path)
             if isinstance(body, NodeStarted):
                 visits[Path(path)] = _started(Path(path), body)
-            elif isinstance(body, NodeFinished) and not (body.fork == path and Path(path) in visits):
+            elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
                 visits[Path(path)] = _finished(Path(path), body)
             elif kind in {Kind.RUN_FAILED, Kind.RUN_RESUMED}:

@@ -16,7 +16,7 @@ from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
 from orka.errors import RunTimeout
 from orka.graph.nodes import MapNode
-from orka.journal.entries import Kind, NodeFinished
+from orka.journal.entries import RULES, Kind, NodeFinished
 from orka.journal.paths import member
 from orka.results import Failure
 from orka.types import Json, NodeId, Path
@@ -201,13 +201,11 @@ async def close_fork(frame: Frame, fork: OpenFork) -> None:
     verdict = decide("all", None, "continue", len(fork.branches), fork.order)
     assert verdict is not None
     if committed is None:
-        frame.write(
-            Kind.NODE_FINISHED,
-            fork.path,
-            NodeFinished(
-                id=step.node.id, node=step.digest, at_ms=fork.at_ms, ms=0, fork=fork.path, late=late_of(fork, verdict)
-            ),
+        late = late_of(fork, verdict)
+        entry = NodeFinished(
+            id=step.node.id, node=step.digest, at_ms=fork.at_ms, ms=0, fork=fork.path, late=late, rules=RULES
         )
+        await frame.commit(Kind.NODE_FINISHED, fork.path, entry)
     enter_branches(frame, fork, verdict)
     for settled in fork.settled.values():  # no join has taken them in
         frame.context.failed.update(settled.context.failed)

@@ -18,7 +18,7 @@ from orka.engine.looping import inner_input
 from orka.engine.program import Body, Program, Step
 from orka.errors import StepsExceeded
 from orka.graph.nodes import NO_OPTIONS
-from orka.journal.entries import NO_VALUE, Kind, NodeFinished, Value, ValueCodec, make_entry
+from orka.journal.entries import NO_VALUE, RULES, Kind, NodeFinished, Value, ValueCodec, make_entry
 from orka.journal.entries import Body as EntryBody
 from orka.journal.log import RunLog
 from orka.journal.paths import visit
@@ -155,6 +155,12 @@ class Frame:
             self.replaying = self.run.replay.at_frontier(self.path)
         self.run.log.append(make_entry(kind, path, body, values))
 
+    async def commit(self, kind: str, path: Path, body: EntryBody, values: tuple[tuple[str, bytes], ...] = ()) -> None:
+        """`write` for what others follow from: with `durability: strict` it returns when that is stored."""
+        self.write(kind, path, body, values)
+        if self.run.strict:
+            await self.run.log.barrier()
+
     def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
         run, context, loop = self.run, self.context, self.context.loop
         view = View(
@@ -222,32 +228,8 @@ class Frame:
             warnings=outcome.warnings,
         )
         if finished is None:
-            self.write(
-                Kind.NODE_FINISHED,
-                path,
-                NodeFinished(
-                    id=result.node_id,
-                    node=step.digest,
-                    at_ms=at_ms,
-                    ms=result.duration_ms,
-                    status=result.status,
-                    output=outcome.stored,
-                    error=outcome.error,
-                    attempts=outcome.attempts,
-                    usage=outcome.usage,
-                    next=outcome.next,
-                    fork=outcome.fork,
-                    settled=outcome.settled,
-                    late=outcome.late,
-                    child=outcome.child,
-                    consumed=result.status is Status.ERROR
-                    and (self.consumes or step.node.policy.on_error == "continue"),
-                    warnings=outcome.warnings,
-                ),
-                outcome.values,
-            )
-            if self.run.strict:
-                await self.run.log.barrier()
+            goes_on = self.consumes or step.node.policy.on_error == "continue"
+            await self.commit(Kind.NODE_FINISHED, path, _commit_of(step, result, outcome, goes_on), outcome.values)
         self.record(result, outcome.shown)
         self.stop_if_failed(step, result)
         return result
@@ -274,6 +256,29 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     shown: Json = None
     """What templates see, where that is more than `output`."""
     warnings: tuple[str, ...] = ()
+
+
+def _commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -> NodeFinished:
+    """`goes_on`: the sequence does after a failure."""
+    return NodeFinished(
+        id=result.node_id,
+        node=step.digest,
+        at_ms=result.started_ms,
+        ms=result.duration_ms,
+        status=result.status,
+        output=outcome.stored,
+        error=outcome.error,
+        attempts=outcome.attempts,
+        usage=outcome.usage,
+        next=outcome.next,
+        fork=outcome.fork,
+        settled=outcome.settled,
+        late=outcome.late,
+        child=outcome.child,
+        consumed=goes_on and result.status is Status.ERROR,
+        warnings=outcome.warnings,
+        rules=RULES,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -36,7 +36,7 @@ async def visit_fork(
         path=path, step=step, frame=frame, branches=node.branches, base=frame.context.snapshot(), at_ms=at_ms
     )
     if seen is None or seen.opened is None:
-        frame.write(
+        await frame.commit(
             Kind.FORK_OPENED, path, Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=len(node.branches))
         )
     agents: list[Json] = [member_id for branch in step.members for member_id in branch]

@@ -86,7 +86,7 @@ async def _items_of(frame: Frame, step: Step, node: MapNode, path: Path, seen: V
         shown = "nothing" if items is None else f"a {type(items).__name__}"
         raise AgentError(f"`items: {node.items}` gives {shown}, not a list", kind="ItemsNotList")
     stored, values = frame.run.codec.store(items)
-    frame.write(
+    await frame.commit(
         Kind.MAP_OPENED,
         path,
         Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=len(items), items=stored),

@@ -93,7 +93,7 @@ async def _run_round(
             met=score >= node.score_threshold,
             timed_out=late,
         )
-        frame.write(Kind.ROUND_SCORED, round_path, scored)
+        await frame.commit(Kind.ROUND_SCORED, round_path, scored)
     return scored, results
 
 

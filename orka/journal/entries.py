@@ -56,7 +56,8 @@ class RunStarted(msgspec.Struct, frozen=True, omit_defaults=True):
     at_ms: int
     version: str
     """Of Orka, for people."""
-    rules: int = RULES
+    rules: int = 1
+    """`RULES` of the writer; absent: 1, whatever the reader's are."""
 
 
 class RunResumed(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +65,7 @@ class RunResumed(msgspec.Struct, frozen=True, omit_defaults=True):
     at_ms: int
     version: str
     holder: str
-    rules: int = RULES
+    rules: int = 1
 
 
 class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -152,7 +153,7 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     consumed: bool = False
     """A failure that the sequence goes on after: replay believes it."""
     warnings: tuple[str, ...] = ()
-    rules: int = RULES
+    rules: int = 1
 
 
 Body: TypeAlias = RunStarted | RunResumed | RunEnded | NodeStarted | NodeRetrying | Opened | RoundScored | NodeFinished
@@ -228,10 +229,9 @@ def decode_body(kind: str, data: bytes, *, run_id: str, path: str) -> Body:
             run_id=run_id,
             path=path,
         ) from exc
-    rules = getattr(body, "rules", RULES) if isinstance(body, RunStarted | RunResumed | NodeFinished) else RULES
-    if rules != RULES:
+    if isinstance(body, RunStarted | RunResumed | NodeFinished) and body.rules != RULES:
         raise JournalMismatch(
-            f"run {run_id} was written under version {rules} of the interpreter's rules and this version of Orka"
+            f"run {run_id} was written under version {body.rules} of the interpreter's rules and this version of Orka"
             f" follows version {RULES}; resume it with the version that wrote it",
             run_id=run_id,
             path=path,

@@ -87,10 +87,9 @@ class Leases:
 
         `RunAlive` when somebody executes it (unless `force`, or that process is known to be dead); `RunNotFound`.
         """
-        info = await self._registry.info(run_id)
         keys = self._registry.keys(run_id)
-        raw = await self._registry.hash(keys.run, "holder")
-        dead = raw[0].decode() if raw[0] and is_dead(raw[0].decode()) else ""
+        [raw] = await self._registry.hash(keys.run, "holder")
+        dead = raw.decode() if raw and is_dead(raw.decode()) else ""
         nonce = new_nonce()
         try:
             reply = await self._registry.one(
@@ -99,6 +98,8 @@ class Leases:
                     keys, nonce=nonce, holder=current_holder(), lease_ms=self._journal.lease_ms, dead=dead, force=force
                 ),
             )
+            # Only now: until the lease is here the run may go on elsewhere, under another graph.
+            info = await self._registry.info(run_id)
         except BaseException:  # it may be ours all the same
             with anyio.move_on_after(FAREWELL, shield=True), suppress(StoreError):
                 await self._give_back(keys, nonce)

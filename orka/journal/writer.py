@@ -278,10 +278,10 @@ class Journal:
 
     async def _beat(self) -> None:
         """Renews every lease three times per lease (a run that is still replayed is reopened for it), and breaks a round
-        trip that outlasts all patience."""
+        trip that takes a third of all patience: it may be the connection alone that is dead."""
         while True:
             await anyio.sleep(self.lease_ms / 3000)
-            if self._sent_at is not None and monotonic() - self._sent_at > max(1.0, self._patience):
+            if self._sent_at is not None and monotonic() - self._sent_at > max(1.0, self._patience / 3):
                 self._pipe.abort()
             for log in self._logs:
                 if log.failure is None:

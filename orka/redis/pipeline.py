@@ -14,9 +14,7 @@ from typing import Any, Protocol, TypeAlias, cast
 import anyio
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
 from redis.crc import key_slot
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.exceptions import RedisError, ResponseError
 
 from orka.errors import StoreError
 from orka.redis.scripts import SCRIPTS, Command
@@ -132,7 +130,7 @@ class Pipe:
                 for i, reply in zip(missing, await _converse(connection, [commands[i] for i in missing]), strict=True):
                     replies[i] = reply
             return replies
-        except (RedisConnectionError, RedisTimeoutError, OSError) as exc:
+        except (RedisError, OSError) as exc:  # error replies to the commands are values: this one met the connecting
             await self._drop(node)
             raise ConnectionLost(f"lost the connection to Redis ({node}): {exc}") from exc
         except BaseException:

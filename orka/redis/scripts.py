@@ -61,13 +61,14 @@ _APPEND = (
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
 if not held[2] then return {'missing'} end
+local last = tonumber(held[2])
+local seq = tonumber(ARGV[3])
 if held[1] ~= ARGV[1] then
   local theirs = tonumber(string.match(held[1] or '0', '^%d+'))
   local ours = tonumber(string.match(ARGV[1], '^%d+'))
-  if theirs >= ours then return {'stale'} end
+  -- Ours is higher where the server has forgotten our take-over; what stands in our place then is the former owner's.
+  if theirs >= ours or seq <= last then return {'stale'} end
 end
-local last = tonumber(held[2])
-local seq = tonumber(ARGV[3])
 if seq > last + 1 then return {'gap', last} end
 local ids = {}
 local at = 5
@@ -150,8 +151,8 @@ local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status')
 if not held[2] then return {'missing'} end
 if held[1] ~= ARGV[1] then
   if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
+elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
 end
-if held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2]) end
 return {'ok', tonumber(held[2])}
 """
 )
@@ -172,7 +173,10 @@ if left > 0 and held[4] ~= ARGV[4] and ARGV[5] ~= '1' then return {'alive', held
 local epoch = tonumber(string.match(held[2] or '0', '^%d+')) + 1
 local lease = epoch .. '-' .. ARGV[1]
 redis.call('HSET', KEYS[1], 'lease', lease, 'lease_until', now + ARGV[3], 'holder', ARGV[2])
-for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+for i = 1, 3 do  -- of an ended run: whoever took it may die before it goes on, and the keys must still go some day
+  local left = redis.call('PTTL', KEYS[i])
+  if left >= 0 and left < 3600000 then redis.call('PEXPIRE', KEYS[i], 3600000) end
+end
 return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 """
 )
@@ -185,14 +189,17 @@ REOPEN = Script.of(
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'created_ms')
 if not held[2] then return {'missing'} end
+local last = tonumber(held[2])
+local seq = tonumber(ARGV[3])
 if held[1] ~= ARGV[1] then
   if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
+  if seq <= last then return {'stale'} end
 end
-local seq = tonumber(ARGV[3])
-if seq > tonumber(held[2]) + 1 then return {'gap', tonumber(held[2])} end
-if seq <= tonumber(held[2]) then return {'ok', tonumber(held[2]), {false}} end
+if seq > last + 1 then return {'gap', last} end
+if seq <= last then return {'ok', last, {false}} end
 if held[3] == 'running' then
-  if redis.call('HINCRBY', KEYS[7], 'runs', -1) <= 0 then redis.call('PEXPIRE', KEYS[7], ARGV[8]) end
+  local keep = math.max(now + ARGV[8], tonumber(redis.call('HGET', KEYS[7], 'keep') or 0))
+  if redis.call('HINCRBY', KEYS[7], 'runs', -1) <= 0 then redis.call('PEXPIREAT', KEYS[7], keep) end
 end
 redis.call('ZREM', KEYS[6], ARGV[5])
 redis.call('HSET', KEYS[4], 'json', ARGV[7])

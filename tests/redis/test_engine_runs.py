@@ -258,3 +258,44 @@ async def test_the_sample_of_the_format_runs_in_the_order_it_promises(
 async def test_without_its_last_step_the_sample_answers_with_the_loops_last_response(redis_settings: Settings) -> None:
     text = (SAMPLE % "No.").replace(", refine, store]", ", refine]")
     assert await answer(redis_settings, text, "tea") == "mistake: it is far too long\nSCORE: 0.8"
+
+
+async def test_strict_durability_stores_what_control_nodes_open_and_decide_before_going_on(
+    redis_settings: Settings,
+) -> None:
+    registry, order = Registry(), list[str]()
+
+    @registry.agent("note", pure=True)
+    async def note(task: AgentInput) -> str:
+        order.append(f"begin {task.path}")
+        return "x"
+
+    def stored(event: Any) -> None:
+        if event.kind in {"fork.opened", "map.opened", "round.scored"}:
+            order.append(f"{event.kind} {event.path}")
+
+    text = """
+        orchestrator: {id: t, agents: [spread, every, refine], durability: strict}
+        agents:
+          - {id: spread, type: fork, targets: [[a]]}
+          - {id: every, type: map, items: "[1]", as: item, agents: [b]}
+          - id: refine
+            type: loop
+            max_loops: 2
+            score_threshold: 1
+            internal_workflow: {orchestrator: {id: inner, agents: [c]}, agents: [{id: c, type: note}]}
+          - {id: a, type: note}
+          - {id: b, type: note}
+        """
+    async with opened(redis_settings, text, registry=registry) as orchestrator:
+        await orchestrator.execute("x", on_event=stored)
+    assert order == [
+        "fork.opened spread",
+        "begin spread.0/a",
+        "map.opened every",
+        "begin every.0/b",
+        "begin refine[1]/c",
+        "round.scored refine[1]",
+        "begin refine[2]/c",
+        "round.scored refine[2]",
+    ]

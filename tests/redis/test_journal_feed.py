@@ -5,9 +5,9 @@ import contextlib
 from pathlib import Path
 
 import pytest
-from support.journals import Gate, client_of, cut_connections, graph_file, keys_of, kinds_of
+from support.journals import Gate, client_of, cut_connections, graph_file, keys_of, kinds_of, registry_of
 
-from orka.errors import ConfigError, RunNotFound
+from orka.errors import AgentError, ConfigError, RunNotFound
 from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
@@ -223,3 +223,46 @@ async def test_events_carry_what_the_stream_holds(
         ids = [entry_id.decode() for entry_id, _ in await client.xrange(keys_of(result.run_id).journal)]
         assert [event.id for event in read] == ids
         assert await kinds_of(client, result.run_id) == ["run.started", "node.finished a", "run.completed"]
+
+
+@pytest.mark.parametrize("closed", [True, False])
+async def test_a_stream_whose_run_cannot_be_created_raises_why(
+    closed: bool, tmp_path: Path, redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    orchestrator = Orchestrator(graph_file(tmp_path, "a", "- {id: a, type: echo}"), settings=redis_settings)
+    async with contextlib.AsyncExitStack() as stack:
+        if not closed:
+            await stack.enter_async_context(orchestrator)
+        with pytest.raises(AgentError, match="input is a bytes, which is not JSON"):
+            async for _ in orchestrator.stream(b"x"):  # type: ignore[arg-type]
+                pass
+    assert await clean_redis.client.keys("*") == []
+
+
+async def test_a_report_shows_the_latest_commit_of_a_visit(tmp_path: Path, redis_settings: Settings) -> None:
+    cured: list[bool] = []
+
+    async def flaky(task: object) -> str:
+        if not cured:
+            raise ValueError("boom")
+        return "fine"
+
+    nodes = """
+    - {id: every, type: map, items: "[1, 2]", as: item, agents: [a], on_failure: fail, on_error: stop}
+    - {id: a, type: flaky}
+    """
+    file = graph_file(tmp_path, "every", nodes)
+    async with Orchestrator(file, settings=redis_settings, registry=registry_of(flaky=flaky)) as orchestrator:
+        failed = await orchestrator.execute("x")
+        report = await orchestrator.runs.show(failed.run_id)
+        assert [(visit.path, visit.status) for visit in report.visits][-1] == ("every", "error")
+        assert report.error is not None
+        cured.append(True)
+        await orchestrator.finish(failed.run_id)
+        report = await orchestrator.runs.show(failed.run_id)
+    assert {visit.path: visit.status for visit in report.visits} == {
+        "every.0/a": "success",
+        "every.1/a": "success",
+        "every": "success",
+    }
+    assert report.error is None

@@ -23,6 +23,7 @@ from support.journals import (
     kinds_of,
     own_server,
     registry_of,
+    swallowing_proxy,
 )
 
 from orka.errors import JournalUnavailable, StoreError
@@ -183,7 +184,7 @@ async def test_connections_cut_again_and_again_double_and_lose_nothing(
 
     async def step(task: Any) -> str:
         calls.append(task.path)
-        await asyncio.sleep(0.002)
+        await asyncio.sleep(0.01)
         return task.path
 
     nodes = """
@@ -273,6 +274,24 @@ async def test_a_redis_that_pauses_for_less_than_the_patience_is_waited_for(gate
         server.send(signal.SIGCONT)
         assert not done
         assert (await run).output == "two, through"
+
+
+async def test_a_connection_that_swallows_everything_is_replaced_before_the_patience_ends(
+    gated: Path, server: OwnServer, tmp_path: Path
+) -> None:
+    gate = Gate()
+    async with swallowing_proxy(tmp_path / "proxy.sock", server.socket) as swallow:
+        settings = replace(
+            server.settings, redis_url=f"unix://{tmp_path / 'proxy.sock'}", lease=0.6, journal_patience=6.0
+        )
+        async with Orchestrator(gated, settings=settings, registry=gate.registry()) as orchestrator:
+            run = asyncio.create_task(orchestrator.execute("x"))
+            await gate.reached.wait()
+            swallow()
+            gate.opened.set()
+            async with asyncio.timeout(5):
+                assert (await run).output == "two, through"
+            assert orchestrator.statistics().journal.retried >= 1
 
 
 @pytest.mark.parametrize("way", ["killed", "stopped"])

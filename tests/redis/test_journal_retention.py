@@ -10,8 +10,10 @@ from support.journals import Gate, forget, graph_file, keys_of, registry_of
 
 from orka.errors import JournalMismatch, RunNotFound
 from orka.ids import new_run_id
+from orka.lifecycle import start_run
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
+from orka.services import load_file, open_services
 from orka.settings import Settings
 from orka.types import RunStatus
 
@@ -256,3 +258,24 @@ async def test_a_function_registered_by_nobody_is_no_reason_to_keep_a_lease(
             await orchestrator.finish(run_id)
     async with Orchestrator(other, settings=redis_settings, registry=gate.registry()) as orchestrator:
         assert (await orchestrator.finish(run_id)).output == "through"
+
+
+async def test_a_resumer_that_dies_before_it_goes_on_leaves_an_ended_run_its_lifetime(
+    tmp_path: Path, redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    text = "- {id: a, type: failing, on_error: stop}"
+    client = clean_redis.client
+    async with open_services(redis_settings) as services:
+        graph = load_file(graph_file(tmp_path, "a", text)).graph
+        result = await start_run(services, services.build(graph), "x" * 100_000, new_run_id(), None)
+        assert result.status is RunStatus.FAILED
+        keys = keys_of(result.run_id)
+        for key in (keys.run, keys.journal):
+            await client.pexpire(key, 5_000)  # its retention is nearly over
+        assert await services.leases.take(result.run_id) is not None
+    left = await lifetimes(client)
+    assert -1 not in left.values()
+    hour, week = 3_600_000, 7 * 86_400_000
+    assert hour - 10_000 < left[keys.run] <= hour
+    assert hour - 10_000 < left[keys.journal] <= hour
+    assert week - 10_000 < left[keys.values] <= week

@@ -212,3 +212,41 @@ async def test_an_owner_whose_take_over_the_server_forgot_goes_on(call: Caller) 
     assert (await call(appending(3, "a", lease="2-bb")))[:2] == ["ok", 3]
     assert (await call.field("lease"), await call.field("holder")) == ("2-bb", "h2")
     assert await call(appending(3, "a", lease="1-aa")) == ["stale"]
+
+
+async def test_an_owner_in_whose_place_the_former_one_wrote_is_refused(call: Caller) -> None:
+    """The server forgot the take-over, and the former owner, who does not know of it, has gone on."""
+    await call(creation())
+    await call(taking("bb", force=True))
+    await call.client.hset(KEYS.run, mapping={"lease": "1-aa", "holder": "h1"})
+    assert (await call(appending(2, "a", "b")))[:2] == ["ok", 3]
+    assert await call(scripts.renew(KEYS, lease="2-bb", lease_ms=10_000)) == ["ok", 3]
+    assert await call.field("lease") == "1-aa"
+    assert await call(reopening("2-bb", 2)) == ["stale"]
+    assert await call(appending(3, "other", lease="2-bb")) == ["stale"]
+    assert await call(finishing(3, "other", lease="2-bb")) == ["stale"]
+    assert await call.kinds() == ["run.started", "a", "b"]
+
+
+async def test_a_graph_that_a_resumption_leaves_is_kept_as_long_as_its_other_runs(call: Caller) -> None:
+    await call(creation())
+    before, after = (scripts.graph_key(KEYS.tag, Digest(digest)) for digest in (GRAPH, "d2"))
+    now = int((await call.client.time())[0]) * 1000
+    await call.client.hset(before, "keep", now + 5 * RETENTION)
+    _, lease, *_ = await call(taking("bb", force=True))
+    command = scripts.reopen(
+        KEYS,
+        Digest("d2"),
+        lease=lease,
+        lease_ms=10_000,
+        seq=2,
+        data=b"{}",
+        run_id="r",
+        graph=b"{}",
+        before=GRAPH,
+        retention_ms=RETENTION,
+        holder="h2",
+    )
+    assert (await call(command))[:2] == ["ok", 2]
+    assert 4 * RETENTION < await call.client.pttl(before) <= 5 * RETENTION + 1_000
+    assert await call.client.pttl(after) == -1

@@ -180,6 +180,48 @@ def own_server(folder: Path, *options: str) -> Iterator[OwnServer]:
 
 
 @contextlib.asynccontextmanager
+async def swallowing_proxy(path: Path, target: Path) -> AsyncIterator[Callable[[], None]]:
+    """A socket in front of another one. Calling what it gives makes the connections that are there pass nothing on any
+    more, without closing them; later ones work."""
+    passing: list[asyncio.Event] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, swallow: asyncio.Event) -> None:
+        try:
+            while data := await reader.read(65536):
+                if not swallow.is_set():
+                    writer.write(data)
+                    await writer.drain()
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        swallow = asyncio.Event()
+        passing.append(swallow)
+        to_reader, to_writer = await asyncio.open_unix_connection(target)
+        for job in (carry(reader, to_writer, swallow), carry(to_reader, writer, swallow)):
+            task = asyncio.create_task(job)
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+
+    def swallow_all() -> None:
+        for swallow in passing:
+            swallow.set()
+
+    server = await asyncio.start_unix_server(accept, path)
+    try:
+        yield swallow_all
+    finally:
+        server.close()
+        for task in list(tasks):
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+
+@contextlib.asynccontextmanager
 async def client_of(settings: Settings) -> AsyncIterator[Any]:
     async with open_redis(settings) as redis:
         yield redis.client
