@@ -21,6 +21,7 @@ from orka.graph.graph import Graph
 from orka.graph.load import Loaded, Report, check_graph, load_graph
 from orka.graph.schema import json_schema, reference
 from orka.journal.entries import ValueCodec
+from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
 from orka.journal.writer import Journal, JournalStatistics
@@ -95,7 +96,7 @@ async def open_services(
                             router=router,
                             journal=journal,
                             registry=runs,
-                            leases=Leases(runs, journal),
+                            leases=Leases(runs, journal, new_process()),
                             calls=Calls(),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=Workshop(

@@ -29,6 +29,8 @@ class Status(StrEnum):
 class RunStatus(StrEnum):
     """Where a run stands in the registry."""
 
+    QUEUED = "queued"
+    """Submitted; no worker has taken it yet."""
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -36,4 +38,4 @@ class RunStatus(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self is not RunStatus.RUNNING
+        return self not in (RunStatus.QUEUED, RunStatus.RUNNING)

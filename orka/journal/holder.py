@@ -7,9 +7,12 @@ A holder is `<host>/<boot>/<pid namespace>/<pid>/<start>`: only a process that s
 from __future__ import annotations
 
 import os
+import re
 import socket
 from functools import cache
 from pathlib import Path
+
+from orka.ids import new_nonce
 
 
 def _read(path: str) -> str:
@@ -48,6 +51,13 @@ def current_holder() -> str:
 def _holder_of(pid: int) -> str:
     """By pid, because a forked child inherits the cache."""
     return f"{_host()}/{pid}/{_start_of(pid) or '-'}"
+
+
+def new_process() -> str:
+    """A name for what this process opens now: its inbox, and its place in consumer groups. Readable, and never used
+    again."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname()) or "host"
+    return f"{host}-{os.getpid()}-{new_nonce()[:8]}"
 
 
 def is_dead(holder: str) -> bool:

@@ -13,12 +13,12 @@ from orka.errors import OrkaError, RunAlive, StoreError
 from orka.ids import new_nonce
 from orka.journal.entries import Kind, RunEnded, make_entry
 from orka.journal.holder import current_holder, describe, is_dead
-from orka.journal.log import FAREWELL, Creation, Ending, Listener, Reopening, RunLog
+from orka.journal.log import FAREWELL, Claim, Creation, Ending, Listener, Reopening, RunLog
 from orka.journal.registry import Registry, RunInfo, not_found
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Entry, release, take
-from orka.types import Digest, RunId
+from orka.redis.scripts import Entry, create, release, take
+from orka.types import Digest, Path, RunId
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,14 +27,18 @@ class Taken:
 
     log: RunLog
     info: RunInfo
+    fresh: bool
+    """It was submitted, and nobody has executed it before."""
 
 
 class Leases:
-    """Makes this process the owner of runs. `journal` writes for those that it owns."""
+    """Makes this process the owner of runs, and of branches of runs. `journal` writes for those that it owns; `process`
+    names its inbox."""
 
-    def __init__(self, registry: Registry, journal: Journal) -> None:
+    def __init__(self, registry: Registry, journal: Journal, process: str) -> None:
         self._registry = registry
         self._journal = journal
+        self.process = process
 
     async def create(
         self,
@@ -65,7 +69,7 @@ class Leases:
                 deadline_ms=0 if deadline is None else max(1, int(deadline * 1000)),
                 entry=entry,
                 fields=(
-                    *("digest", digest, "holder", current_holder()),
+                    *("digest", digest, "holder", current_holder(), "process", self.process),
                     *(part for pair in fields.items() for part in pair),
                 ),
             ),
@@ -95,7 +99,13 @@ class Leases:
             reply = await self._registry.one(
                 keys.run,
                 take(
-                    keys, nonce=nonce, holder=current_holder(), lease_ms=self._journal.lease_ms, dead=dead, force=force
+                    keys,
+                    nonce=nonce,
+                    holder=current_holder(),
+                    lease_ms=self._journal.lease_ms,
+                    dead=dead,
+                    force=force,
+                    process=self.process,
                 ),
             )
             # Only now: until the lease is here the run may go on elsewhere, under another graph.
@@ -115,7 +125,7 @@ class Leases:
                     wake=self._journal.wake,
                     listener=listener,
                 )
-                return Taken(log=log, info=info)
+                return Taken(log=log, info=info, fresh=reply[4] == b"queued")
             case b"completed":
                 return None
             case b"alive":
@@ -136,9 +146,68 @@ class Leases:
         log = taken.log
         log.digest = digest
         log.reopen(
-            Reopening(seq=log.stored + 1, graph=graph, before=taken.info.digest, data=data, holder=current_holder())
+            Reopening(
+                seq=log.stored + 1,
+                graph=graph,
+                before=taken.info.digest,
+                data=data,
+                holder=current_holder(),
+                process=self.process,
+            )
         )
         self._journal.add(log)
+
+    def begin(self, taken: Taken) -> None:
+        """The taken run, which nobody has executed before, is executed here: its `run.started` stands already."""
+        self._journal.add(taken.log)
+
+    async def submit(
+        self,
+        run_id: RunId,
+        digest: Digest,
+        *,
+        graph: bytes,
+        entry: Entry,
+        fields: Mapping[str, str],
+        deadline: float | None,
+        stream: str,
+        task: bytes,
+    ) -> None:
+        """Run, `run.started` and the task that has a worker execute it, as one script. Sent again after a lost
+        connection: the same id makes that harmless."""
+        keys = self._registry.keys(run_id)
+        pairs = (*("digest", digest, "holder", ""), *(part for pair in fields.items() for part in pair))
+        await self._registry.one(
+            keys.run,
+            create(
+                keys,
+                digest,
+                lease="0-submitted",
+                lease_ms=0,
+                run_id=run_id,
+                graph=graph,
+                retention_ms=self._journal.retention_ms,
+                deadline_ms=0 if deadline is None else max(1, int(deadline * 1000)),
+                entry=entry,
+                fields=pairs,
+                stream=stream,
+                task=task,
+            ),
+        )
+
+    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path) -> RunLog:
+        """The writing end of a branch whose task this process was given. Its first entry makes the claim."""
+        log = RunLog(
+            run_id=run_id,
+            keys=self._registry.keys(run_id),
+            digest=digest,
+            lease="",
+            seq=0,
+            wake=self._journal.wake,
+            claim=Claim(path=path, token=f"{self.process}/{new_nonce()}", parent=parent),
+        )
+        self._journal.add(log)
+        return log
 
     async def release(self, log: RunLog) -> None:
         """Gives back the lease of a run that is not executed any further, and has not been ended."""

@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Command, Entry, append, create, finish, reopen
-from orka.types import Digest, RunId
+from orka.redis.lua import Command
+from orka.redis.scripts import Entry, append, create, finish, renew, reopen
+from orka.redis.task_scripts import commit, renew_claim
+from orka.types import Digest, Path, RunId
 
 SETTLED_AFTER = 3.0
 """Seconds after which an entry seen on the server has been fsynced under `everysec` (which may lag two seconds)."""
@@ -49,6 +51,8 @@ class Reopening:
     """Of the graph that the run had until now."""
     data: bytes
     holder: str
+    process: str
+    """Names the inbox of the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +63,32 @@ class Ending:
     retention_ms: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What a process that executes one branch of somebody else's run writes under, in place of the run's lease."""
+
+    path: Path
+    """The branch."""
+    token: str
+    """`<process>/<nonce>`."""
+    parent: Path
+    """The task that waits for the branch; empty: the run's owner."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handover:
+    """The branch is done; sent with its last entries."""
+
+    reply: bytes
+    """Entries for the one who waits; empty: they have to be read in the journal."""
+
+
 Listener = Callable[[str, Entry], None]
 """Called with (entry id, entry) once the entry is stored."""
 
 
 class RunLog:
-    """One owned run. Made by `Journal.create` or `Journal.take`; used by the run's own tasks only."""
+    """One owned run, or one claimed branch of a run. Made by `Leases`; used by the run's own tasks only."""
 
     def __init__(
         self,
@@ -76,12 +100,15 @@ class RunLog:
         seq: int,
         wake: Callable[[RunLog], None],
         creation: Creation | None = None,
+        claim: Claim | None = None,
         listener: Listener | None = None,
     ) -> None:
         self.run_id = run_id
         self.keys = keys
         self.digest = digest
         self.lease = lease
+        self.claim = claim
+        """Given for a branch: it writes under this, and `lease` is not used."""
         self.opening: Creation | Reopening | None = creation
         """How the run came into these hands; present while that may have to be sent (again)."""
         self.created = creation is None
@@ -89,10 +116,14 @@ class RunLog:
         self.graph_known = False
         """The graph need not be sent along with the creation."""
         self.listener = listener
-        self.ending: Ending | None = None
+        self.ending: Ending | Handover | None = None
+        self.requests: deque[tuple[int, Command]] = deque()
+        """Commands that follow an entry: (its sequence number, command), in order, until their reply is there."""
         self.failure: OrkaError | None = None
         self.on_failure: Callable[[], None] | None = None
         """Called once when the log can write no more: cancels the run's scope."""
+        self.on_cancel: Callable[[], None] | None = None
+        """Called when somebody else wants the run cancelled."""
         self.renewing = False
         self.pending: deque[Entry] = deque()
         self.retained: deque[tuple[int, float, Entry]] = deque()
@@ -123,6 +154,14 @@ class RunLog:
             self.waiting_since = monotonic()
         self._wake(self)
 
+    def request(self, command: Command) -> None:
+        """Sends a command after the entries appended so far, under the same conditions: it is repeated after a lost
+        connection, so that doing it twice must be harmless. Raises like `append`."""
+        if self.failure is not None:
+            raise self.failure
+        self.requests.append((self.seq, command))
+        self._wake(self)
+
     async def barrier(self) -> None:
         """Returns when every entry appended so far is stored."""
         if self.failure is not None:
@@ -134,30 +173,75 @@ class RunLog:
         self._wake(self)
         await future
 
-    async def end(self, entry: Entry, ending: Ending) -> None:
-        """Appends the last entry, ends the run in the registry and waits until that is stored."""
+    async def end(self, entry: Entry, ending: Ending | Handover) -> None:
+        """Appends the last entry, ends the run in the registry (or hands the branch over) and waits until that is
+        stored."""
         self.ending = ending
+        if isinstance(ending, Ending):
+            self.requests.clear()  # the end of the run takes whatever tasks there are with it
         self.append(entry)
         await self.barrier()
 
-    def commands(self, lease_ms: int, retention_ms: int, most: int) -> Command:
-        """The next command to send: the opening first, then up to `most` pending entries, the ending with the last."""
-        if not self.created and self.opening is not None:
-            return self._open(self.opening, lease_ms, retention_ms)
-        entries = [self.pending[i] for i in range(min(most, len(self.pending)))]
-        if self.ending is not None and len(entries) == len(self.pending):
+    def opening_command(self, lease_ms: int, retention_ms: int) -> Command | None:
+        """What has to be sent before anything else."""
+        if self.created or self.opening is None:
+            return None
+        return self._open(self.opening, lease_ms, retention_ms)
+
+    def commands(self, lease_ms: int, most: int) -> list[tuple[Command, int | None]]:
+        """What to send next, in order: (command, number of its entries; None for a request). At most `most` pending
+        entries, each request behind those that it follows, the ending with the last entry."""
+        found: list[tuple[Command, int | None]] = []
+        skip = 0
+        limit = min(most, len(self.pending))
+        for after, command in self.requests:
+            count = after - self.stored - skip
+            if skip + count > limit:
+                break
+            if count > 0:
+                found.append((self._write(skip, count, lease_ms), count))
+                skip += count
+            found.append((command, None))
+        if limit > skip:
+            found.append((self._write(skip, limit - skip, lease_ms), limit - skip))
+        return found
+
+    def _write(self, skip: int, count: int, lease_ms: int) -> Command:
+        """`count` pending entries, `skip` before them."""
+        entries = [self.pending[skip + i] for i in range(count)]
+        first = self.stored + skip + 1
+        ending = self.ending if skip + count == len(self.pending) else None
+        if self.claim is not None:
+            return commit(
+                self.keys,
+                claim=self.claim.token,
+                path=self.claim.path,
+                first=first,
+                entries=entries,
+                done=isinstance(ending, Handover),
+                parent=self.claim.parent,
+                run_id=self.run_id,
+                reply=ending.reply if isinstance(ending, Handover) else b"",
+            )
+        if isinstance(ending, Ending):
             return finish(
                 self.keys,
                 self.digest,
                 lease=self.lease,
                 lease_ms=lease_ms,
-                first=self.stored + 1,
+                first=first,
                 entries=entries,
                 run_id=self.run_id,
-                status=self.ending.status,
-                retention_ms=self.ending.retention_ms,
+                status=ending.status,
+                retention_ms=ending.retention_ms,
             )
-        return append(self.keys, lease=self.lease, lease_ms=lease_ms, first=self.stored + 1, entries=entries)
+        return append(self.keys, lease=self.lease, lease_ms=lease_ms, first=first, entries=entries)
+
+    def renewal(self, lease_ms: int) -> Command:
+        """A sign of life."""
+        if self.claim is not None:
+            return renew_claim(self.keys, claim=self.claim.token, path=self.claim.path)
+        return renew(self.keys, lease=self.lease, lease_ms=lease_ms)
 
     def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
         match opening:
@@ -187,6 +271,7 @@ class RunLog:
                     before=opening.before,
                     retention_ms=retention_ms,
                     holder=opening.holder,
+                    process=opening.process,
                 )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:
@@ -272,6 +357,7 @@ class RunLog:
             return
         self.failure = error
         self.pending.clear()
+        self.requests.clear()
         waiters, self._waiters = self._waiters, []
         for _, future in waiters:
             if not future.done():

@@ -20,13 +20,14 @@ from orka.errors import JournalUnavailable, LeaseLost, OrkaError, StoreError
 from orka.journal.log import RunLog
 from orka.logs import get_logger
 from orka.redis.pipeline import Keyed, Pipe
-from orka.redis.scripts import renew
 from orka.types import Digest
 
 _MOST_ENTRIES = 256
 """Entries of one run in one command: keeps a script call well under a millisecond."""
 _RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
 """Seconds between attempts while Redis cannot be reached."""
+_OPENING, _REQUEST = -1, -2
+"""What was sent for a log, where it is not a number of entries."""
 _TRANSIENT = frozenset(
     {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
 )
@@ -145,19 +146,21 @@ class Journal:
         while self._dirty:
             logs = self._next_batch()
             sent: list[tuple[RunLog, int | None]] = []
-            """(log, number of entries; -1 for a creation or reopening, None for a renewal)"""
+            """(log, number of entries; `_OPENING`, `_REQUEST`, None for a renewal)"""
             commands: list[Keyed] = []
             for log in logs:
-                if log.pending or not log.created:
-                    count = min(_MOST_ENTRIES, len(log.pending)) if log.created else -1
-                    commands.append((log.keys.run, log.commands(self.lease_ms, self.retention_ms, _MOST_ENTRIES)))
-                    sent.append((log, count))
-                    if not log.created:
-                        log.renewing = False
-                        continue
+                opening = log.opening_command(self.lease_ms, self.retention_ms)
+                if opening is not None:
+                    log.renewing = False
+                    commands.append((log.keys.run, opening))
+                    sent.append((log, _OPENING))
+                    continue
+                for command, count in log.commands(self.lease_ms, _MOST_ENTRIES):
+                    commands.append((log.keys.run, command))
+                    sent.append((log, _REQUEST if count is None else count))
                 if log.renewing:
                     log.renewing = False
-                    commands.append((log.keys.run, renew(log.keys, lease=log.lease, lease_ms=self.lease_ms)))
+                    commands.append((log.keys.run, log.renewal(self.lease_ms)))
                     sent.append((log, None))
             if not commands:
                 return
@@ -202,17 +205,22 @@ class Journal:
                 log.settle(reply[1])
                 if reply[1] < log.stored:
                     self._recover(log, reply[1])
-            case b"ok" if count == -1:
+                if reply[2] and log.on_cancel is not None:
+                    log.on_cancel()
+            case b"ok" if count == _REQUEST:
+                if log.requests:  # else the run has ended meanwhile
+                    log.requests.popleft()
+            case b"ok" if count == _OPENING:
                 self._graphs.add((log.keys.tag, log.digest))
                 self._written += 1
                 log.acknowledge_opening(reply[2])
-                if log.pending:
+                if log.pending or log.requests:
                     self._dirty[log] = None
             case b"ok":
                 assert count is not None
                 self._written += count
                 log.acknowledge(count, reply[2])
-                if log.pending:
+                if log.pending or log.requests:
                     self._dirty[log] = None
             case b"gap":
                 self._recover(log, reply[1])
@@ -222,6 +230,11 @@ class Journal:
                 self._dirty[log] = None
             case b"missing":
                 self._recreate(log)
+            case b"closed":
+                self._fail(
+                    log,
+                    LeaseLost(f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id),
+                )
             case b"stale":
                 self._fail(
                     log,

@@ -7,12 +7,27 @@ All keys of a run carry the hash tag of its partition, so that one script can to
 * `{orka:N}:run:<id>:values` hash: values too large for an entry, by digest. Lives as long as the run's hash.
 * `{orka:N}:graph:<digest>` hash: the graph's JSON and how many open runs use it. Lives as long as its runs.
 * `{orka:N}:runs:open` and `{orka:N}:runs:ended` sorted sets of run ids by start and end; trimmed at each new run.
+
+What branches need that other processes execute is in the same partition as their run:
+
+* `{orka:N}:run:<id>:branches` hash: a record of every branch task under way. A branch's record goes when its fork has
+  taken the result in, all of them with the run's end.
+* `{orka:N}:run:<id>:scopes` hash: what the branches of a fork see, by the fork's path. Goes with the fork.
+* `{orka:N}:tasks:<queue>:<level>` stream with the consumer group `workers`: tasks to do, and under way. Deleted one by
+  one as they are done; the empty streams stay.
+* `{orka:N}:inbox:<process>` stream: what a process is told (a branch is done, a branch is not wanted any more). Read
+  entries are deleted; it expires an hour after the last message.
+* `{orka:N}:parked` sorted set: tasks that no worker could take, by the time at which they are offered again.
+* `{orka:N}:dead` stream: tasks that took their worker down too often, until somebody retries or drops them.
+* `{orka:0}:workers` sorted set of worker ids by their last sign of life, and `{orka:0}:worker:<id>` hash: what a worker
+  says of itself. Both expire.
 """
 
 from __future__ import annotations
 
 from binascii import crc32
 from dataclasses import dataclass
+from typing import Final
 
 from orka.types import Digest, RunId
 
@@ -25,6 +40,8 @@ class RunKeys:
     run: str
     journal: str
     values: str
+    branches: str
+    scopes: str
 
 
 def tag_of(partition: int) -> str:
@@ -36,7 +53,7 @@ def run_keys(run_id: RunId, partitions: int) -> RunKeys:
     """The partition is CRC-32 of the id, modulo the number of partitions: runs spread over all primaries."""
     tag = tag_of(crc32(run_id.encode()) % partitions)
     run = f"{tag}:run:{run_id}"
-    return RunKeys(tag, run, f"{run}:journal", f"{run}:values")
+    return RunKeys(tag, run, f"{run}:journal", f"{run}:values", f"{run}:branches", f"{run}:scopes")
 
 
 def graph_key(tag: str, digest: Digest) -> str:
@@ -49,3 +66,36 @@ def open_runs_key(tag: str) -> str:
 
 def ended_runs_key(tag: str) -> str:
     return f"{tag}:runs:ended"
+
+
+GROUP: Final = "workers"
+"""The consumer group of every task stream."""
+RUNS, BRANCHES, INNER = 0, 1, 2
+"""Levels of task streams: submitted runs, their branches, branches of branches. The innermost are read first, so that
+parents who wait for them hold nobody up."""
+LEVELS: Final = (INNER, BRANCHES, RUNS)
+"""In the order in which workers look into them."""
+
+
+def task_stream(tag: str, queue: str, level: int) -> str:
+    return f"{tag}:tasks:{queue}:{level}"
+
+
+def inbox_key(tag: str, process: str) -> str:
+    return f"{tag}:inbox:{process}"
+
+
+def parked_key(tag: str) -> str:
+    return f"{tag}:parked"
+
+
+def dead_key(tag: str) -> str:
+    return f"{tag}:dead"
+
+
+def workers_key() -> str:
+    return f"{tag_of(0)}:workers"
+
+
+def worker_key(worker: str) -> str:
+    return f"{tag_of(0)}:worker:{worker}"

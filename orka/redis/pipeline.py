@@ -17,10 +17,16 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from orka.errors import StoreError
-from orka.redis.scripts import SCRIPTS, Command
+from orka.redis.lua import Command
+from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
+from orka.redis.scripts import SCRIPTS
+from orka.redis.task_scripts import TASK_SCRIPTS
 
 Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
+
+
+_SCRIPTS = (*SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS)
 
 
 class ConnectionLost(StoreError):
@@ -166,7 +172,7 @@ async def _converse(connection: Connection, commands: Sequence[Command]) -> list
 
 
 async def _load_scripts(connection: Connection) -> None:
-    for reply in await _converse(connection, [("SCRIPT", "LOAD", script.text) for script in SCRIPTS]):
+    for reply in await _converse(connection, [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]):
         if isinstance(reply, ResponseError):
             raise StoreError(f"Redis refuses Orka's scripts: {reply}") from reply
 

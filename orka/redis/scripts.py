@@ -12,30 +12,13 @@ Replies begin with a word: `ok`, or why nothing was written:
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key
+from orka.redis.lua import ENTRIES, NOW, RECORDS, Argument, Command, Script
 from orka.types import Digest
-
-Argument: TypeAlias = str | bytes | int
-Command: TypeAlias = tuple[Argument, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Script:
-    """One Lua script and the SHA-1 that EVALSHA names it by."""
-
-    text: str
-    sha: str
-
-    @classmethod
-    def of(cls, text: str) -> Script:
-        return cls(text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -49,15 +32,10 @@ class Entry(msgspec.Struct, frozen=True):
     """(digest, JSON) of values that are stored beside the stream."""
 
 
-_NOW = """
-local t = redis.call('TIME')
-local now = t[1] * 1000 + math.floor(t[2] / 1000)
-"""
-
 # KEYS: run, journal, values.  ARGV: lease, lease_ms, first sequence number, number of entries, then per entry
 # kind, path, data, number of values, and digest, JSON per value.  `at` is left behind the last argument read.
 _APPEND = (
-    _NOW
+    NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
 if not held[2] then return {'missing'} end
@@ -70,33 +48,34 @@ if held[1] ~= ARGV[1] then
   if theirs >= ours or seq <= last then return {'stale'} end
 end
 if seq > last + 1 then return {'gap', last} end
-local ids = {}
 local at = 5
-for i = 1, tonumber(ARGV[4]) do
-  local values = tonumber(ARGV[at + 3])
-  if seq > last then
-    for v = 1, values do
-      redis.call('HSET', KEYS[3], ARGV[at + 2 + 2 * v], ARGV[at + 3 + 2 * v])
-    end
-    ids[i] = redis.call('XADD', KEYS[2], '*', 'kind', ARGV[at], 'path', ARGV[at + 1], 'data', ARGV[at + 2])
-    last = seq
-  else
-    ids[i] = false
-  end
-  seq = seq + 1
-  at = at + 4 + 2 * values
-end
+local count = tonumber(ARGV[4])
 """
+    + ENTRIES
 )
 
 _KEEP = "redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2])\n"
 
 APPEND = Script.of(_APPEND + _KEEP + "return {'ok', last, ids}")
 
-# KEYS as above, then graph, open runs, ended runs.  ARGV after the entries: run id, status, retention_ms.
+# KEYS as above, then graph, open runs, ended runs, branches, scopes.  ARGV after the entries: run id, status, retention_ms.
+# Whatever tasks are left go with the run: theirs, and the run's own.
 FINISH = Script.of(
     _APPEND
+    + "local run_key, branches = KEYS[1], KEYS[7]\n"
+    + RECORDS
     + """
+for _, path in ipairs(redis.call('HKEYS', branches)) do
+  local r = record(path)
+  if r[1] == 'open' then
+    take_off(r)
+    if path ~= '' and r[2] ~= '' then
+      tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[at], 'path', path)
+    end
+  end
+end
+redis.call('DEL', branches, KEYS[8])
+redis.call('HDEL', KEYS[1], 'cancel')
 local run_id, status, retention = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
 if redis.call('HGET', KEYS[1], 'status') == 'running' then
   local keep = math.max(now + retention + 60000, tonumber(redis.call('HGET', KEYS[4], 'keep') or 0))
@@ -112,15 +91,16 @@ return {'ok', last, ids}
 """
 )
 
-# KEYS: run, journal, values, graph, open runs, ended runs.
+# KEYS: run, journal, values, graph, open runs, ended runs, branches.
 # ARGV: lease, lease_ms, run id, graph JSON ('' when the server should have it), retention_ms, deadline (ms from now, 0: none),
-# entry data, number of values, digest, JSON per value, then field, value pairs of the run's hash.
+# entry data, task stream ('' : the caller executes the run itself), task, number of values, digest, JSON per value, then field,
+# value pairs of the run's hash.
 CREATE = Script.of(
-    _NOW
+    NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
 if held[2] then
-  if held[1] == ARGV[1] then return {'ok', tonumber(held[2]), {false}} end
+  if held[1] == ARGV[1] or ARGV[8] ~= '' then return {'ok', tonumber(held[2]), {false}} end
   return {'stale'}
 end
 if ARGV[4] == '' then
@@ -133,9 +113,14 @@ redis.call('PERSIST', KEYS[4])
 local deadline = tonumber(ARGV[6])
 if deadline > 0 then deadline = now + deadline end
 redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2], 'seq', 1,
-  'created_ms', now, 'generation', 1, 'deadline_ms', deadline, unpack(ARGV, 9 + 2 * ARGV[8]))
-for v = 1, tonumber(ARGV[8]) do
-  redis.call('HSET', KEYS[3], ARGV[7 + 2 * v], ARGV[8 + 2 * v])
+  'created_ms', now, 'generation', 1, 'deadline_ms', deadline, unpack(ARGV, 11 + 2 * ARGV[10]))
+for v = 1, tonumber(ARGV[10]) do
+  redis.call('HSET', KEYS[3], ARGV[9 + 2 * v], ARGV[10 + 2 * v])
+end
+if ARGV[8] ~= '' then
+  local id = redis.call('XADD', ARGV[8], '*', 'run', ARGV[3], 'path', '', 'task', ARGV[9])
+  redis.call('HSET', KEYS[7], '', table.concat({'open', '', '0', '0', '0', id, ARGV[8], '', '', ''}, '|'))
+  redis.call('HSET', KEYS[1], 'status', 'queued', 'lease_until', 0)
 end
 redis.call('ZADD', KEYS[5], now, ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now - ARGV[5])
@@ -145,22 +130,22 @@ return {'ok', 1, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.started', 'path'
 
 # KEYS: run.  ARGV: lease, lease_ms.
 RENEW = Script.of(
-    _NOW
+    NOW
     + """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel')
 if not held[2] then return {'missing'} end
 if held[1] ~= ARGV[1] then
   if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
 elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
 end
-return {'ok', tonumber(held[2])}
+return {'ok', tonumber(held[2]), held[4] or ''}
 """
 )
 
 # KEYS: run, journal, values.  ARGV: nonce, holder, lease_ms, holder known to be dead ('' : none), take over anyway (0 or 1),
-# lease the caller already holds ('' : none).
+# process.
 TAKE = Script.of(
-    _NOW
+    NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'status', 'lease', 'lease_until', 'holder', 'seq', 'generation')
 if not held[1] then return {'missing'} end
@@ -172,7 +157,8 @@ local left = tonumber(held[3] or 0) - now
 if left > 0 and held[4] ~= ARGV[4] and ARGV[5] ~= '1' then return {'alive', held[4], left} end
 local epoch = tonumber(string.match(held[2] or '0', '^%d+')) + 1
 local lease = epoch .. '-' .. ARGV[1]
-redis.call('HSET', KEYS[1], 'lease', lease, 'lease_until', now + ARGV[3], 'holder', ARGV[2])
+redis.call('HSET', KEYS[1], 'lease', lease, 'lease_until', now + ARGV[3], 'holder', ARGV[2], 'process', ARGV[6])
+if held[1] == 'queued' then redis.call('HSET', KEYS[1], 'status', 'running') end
 for i = 1, 3 do  -- of an ended run: whoever took it may die before it goes on, and the keys must still go some day
   local left = redis.call('PTTL', KEYS[i])
   if left >= 0 and left < 3600000 then redis.call('PEXPIRE', KEYS[i], 3600000) end
@@ -182,10 +168,10 @@ return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 )
 
 # KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
-# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder.
+# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder, process.
 # Sent again when the server lost it: lease and holder are then those of before, too.
 REOPEN = Script.of(
-    _NOW
+    NOW
     + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'created_ms')
 if not held[2] then return {'missing'} end
@@ -209,7 +195,7 @@ redis.call('ZADD', KEYS[5], held[4], ARGV[5])
 redis.call('HDEL', KEYS[1], 'ended_ms')
 redis.call('HINCRBY', KEYS[1], 'generation', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease', ARGV[1],
-  'lease_until', now + ARGV[2], 'holder', ARGV[9])
+  'lease_until', now + ARGV[2], 'holder', ARGV[9], 'process', ARGV[10])
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
 """
@@ -232,7 +218,8 @@ SCRIPTS = (APPEND, FINISH, CREATE, RENEW, TAKE, REOPEN, RELEASE)
 """Loaded on every new connection that sends EVALSHA."""
 
 
-def _entries(entries: Sequence[Entry]) -> list[Argument]:
+def encode_entries(entries: Sequence[Entry]) -> list[Argument]:
+    """As the scripts read them: kind, path, data, number of values, digest and JSON of each."""
     arguments: list[Argument] = []
     for entry in entries:
         arguments += (entry.kind, entry.path, entry.data, len(entry.values))
@@ -248,7 +235,7 @@ def append(keys: RunKeys, *, lease: str, lease_ms: int, first: int, entries: Seq
     """
     return (
         *("EVALSHA", APPEND.sha, 3, keys.run, keys.journal, keys.values),
-        *(lease, lease_ms, first, len(entries), *_entries(entries)),
+        *(lease, lease_ms, first, len(entries), *encode_entries(entries)),
     )
 
 
@@ -266,8 +253,9 @@ def finish(
 ) -> Command:
     """`append`, and the run ends with `status`: the lease is given back and the run's keys get their lifetime."""
     return (
-        *("EVALSHA", FINISH.sha, 6, keys.run, keys.journal, keys.values, *_shared(keys, digest)),
-        *(lease, lease_ms, first, len(entries), *_entries(entries), run_id, status, retention_ms),
+        *("EVALSHA", FINISH.sha, 8, keys.run, keys.journal, keys.values, *_shared(keys, digest)),
+        *(keys.branches, keys.scopes),
+        *(lease, lease_ms, first, len(entries), *encode_entries(entries), run_id, status, retention_ms),
     )
 
 
@@ -283,31 +271,37 @@ def create(
     deadline_ms: int,
     entry: Entry,
     fields: Sequence[str],
+    stream: str = "",
+    task: bytes = b"",
 ) -> Command:
     """Creates run, lease and `run.started` as one. `graph` may be empty when the server should have it already.
+    With `stream`, `task` is put there for a worker, and nobody holds the lease until one takes it.
 
     Reply as `append`, or `graph` when the graph has to be sent along.
     """
     return (
-        *("EVALSHA", CREATE.sha, 6, keys.run, keys.journal, keys.values, *_shared(keys, digest)),
-        *(lease, lease_ms, run_id, graph, retention_ms, deadline_ms, entry.data, len(entry.values)),
+        *("EVALSHA", CREATE.sha, 7, keys.run, keys.journal, keys.values, *_shared(keys, digest), keys.branches),
+        *(lease, lease_ms, run_id, graph, retention_ms, deadline_ms, entry.data, stream, task, len(entry.values)),
         *(part for pair in entry.values for part in pair),
         *fields,
     )
 
 
 def renew(keys: RunKeys, *, lease: str, lease_ms: int) -> Command:
-    """Reply: `ok` and the last sequence number; or `stale`, `missing`."""
+    """Reply: `ok`, the last sequence number, and when somebody wanted the run cancelled (ms, '' : nobody); or `stale`,
+    `missing`."""
     return ("EVALSHA", RENEW.sha, 1, keys.run, lease, lease_ms)
 
 
-def take(keys: RunKeys, *, nonce: str, holder: str, lease_ms: int, dead: str, force: bool) -> Command:
-    """Takes the lease of a run that nobody executes. `dead` is a holder known to be gone.
+def take(
+    keys: RunKeys, *, nonce: str, holder: str, lease_ms: int, dead: str, force: bool, process: str = ""
+) -> Command:
+    """Takes the lease of a run that nobody executes. `dead` is a holder known to be gone; `process` names the inbox.
 
     Reply: `ok`, lease, last sequence number, generation, status; or `completed`; `alive`, holder, ms left; `missing`.
     """
     keys3 = (keys.run, keys.journal, keys.values)
-    return ("EVALSHA", TAKE.sha, 3, *keys3, nonce, holder, lease_ms, dead, int(force))
+    return ("EVALSHA", TAKE.sha, 3, *keys3, nonce, holder, lease_ms, dead, int(force), process)
 
 
 def reopen(
@@ -323,6 +317,7 @@ def reopen(
     before: Digest,
     retention_ms: int,
     holder: str,
+    process: str = "",
 ) -> Command:
     """Marks a taken run as running again, in its next generation, with a `run.resumed` entry. Reply as `append`.
 
@@ -331,7 +326,7 @@ def reopen(
     shared = (*_shared(keys, digest), graph_key(keys.tag, before))
     return (
         *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
-        *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder),
+        *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder, process),
     )
 
 

@@ -220,7 +220,7 @@ async def test_an_owner_in_whose_place_the_former_one_wrote_is_refused(call: Cal
     await call(taking("bb", force=True))
     await call.client.hset(KEYS.run, mapping={"lease": "1-aa", "holder": "h1"})
     assert (await call(appending(2, "a", "b")))[:2] == ["ok", 3]
-    assert await call(scripts.renew(KEYS, lease="2-bb", lease_ms=10_000)) == ["ok", 3]
+    assert await call(scripts.renew(KEYS, lease="2-bb", lease_ms=10_000)) == ["ok", 3, ""]
     assert await call.field("lease") == "1-aa"
     assert await call(reopening("2-bb", 2)) == ["stale"]
     assert await call(appending(3, "other", lease="2-bb")) == ["stale"]

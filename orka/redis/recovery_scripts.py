@@ -1,0 +1,205 @@
+"""The Lua scripts for tasks that went wrong: handed back, left behind by the dead, given up, cancelled.
+
+Records, claims and replies are those of `orka.redis.task_scripts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orka.redis.keys import RunKeys, dead_key, parked_key
+from orka.redis.lua import NOW, RECORDS, Command, Script
+from orka.redis.task_scripts import BRANCHES, run_of
+
+# KEYS: run, journal, values, branches, parked.  ARGV: process, path, task id, stream, delay in ms (0: offered again at once),
+# why.  Gives a task back that was not, or not completely, carried out; that counts as no death.
+HAND_BACK = Script.of(
+    NOW
+    + BRANCHES
+    + """
+local held = redis.call('XPENDING', ARGV[4], 'workers', ARGV[3], ARGV[3], 1)
+if not held[1] or held[1][2] ~= ARGV[1] then return {'stale'} end
+local found = redis.call('XRANGE', ARGV[4], ARGV[3], ARGV[3])
+redis.call('XACK', ARGV[4], 'workers', ARGV[3])
+redis.call('XDEL', ARGV[4], ARGV[3])
+local r = record(ARGV[2])
+if not found[1] or not r or r[1] ~= 'open' or r[6] ~= ARGV[3] then return {'closed'} end
+local fields = found[1][2]
+local again = false
+for i = 1, #fields, 2 do again = again or fields[i] == 'again' end
+if not again then
+  fields[#fields + 1] = 'again'
+  fields[#fields + 1] = '1'
+end
+r[2], r[10] = '', ARGV[6]
+if tonumber(ARGV[5]) > 0 then
+  redis.call('ZADD', KEYS[5], now + ARGV[5], cjson.encode({stream = ARGV[4], path = ARGV[2], run = KEYS[1], fields = fields}))
+  r[6] = ''
+else
+  r[6] = redis.call('XADD', ARGV[4], '*', unpack(fields))
+end
+keep(ARGV[2], r)
+return {'ok'}
+"""
+)
+
+# KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many per stream, deaths alone that are too many, process.
+# Queues parked tasks that are due and tasks whose worker gave no sign of life for a lease. Reply: number of tasks queued again,
+# number of tasks that had to be, then stream, id, run, path, record of each task that has died too often.
+SWEEP = Script.of(
+    NOW
+    + """
+local run_key, branches
+"""
+    + RECORDS
+    + """
+local tag = string.match(KEYS[1], '^{.-}')
+local moved, found, dead = 0, 0, {}
+local function at(key)
+  run_key = key
+  branches = key .. ':branches'
+end
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])) do
+  local task = cjson.decode(member)
+  at(task.run)
+  local r = record(task.path)
+  if r and r[1] == 'open' and r[6] == '' then
+    r[6] = redis.call('XADD', task.stream, '*', unpack(task.fields))
+    keep(task.path, r)
+    moved = moved + 1
+  end
+  redis.call('ZREM', KEYS[1], member)
+end
+for k = 2, #KEYS do
+  local stream = KEYS[k]
+  local idle = redis.pcall('XPENDING', stream, 'workers', 'IDLE', ARGV[1], '-', '+', ARGV[2])
+  if not idle.err then
+    for _, pending in ipairs(idle) do
+      local id = pending[1]
+      found = found + 1
+      local entry = redis.call('XRANGE', stream, id, id)
+      local fields = entry[1] and entry[1][2] or {}
+      local named = {}
+      for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
+      if named.run then at(tag .. ':run:' .. named.run) end
+      local r = named.run and record(named.path)
+      if not r or r[1] ~= 'open' or r[6] ~= id then
+        redis.call('XACK', stream, 'workers', id)
+        redis.call('XDEL', stream, id)
+      else
+        r[4] = r[4] + 1
+        if named.alone then r[5] = r[5] + 1 end
+        if tonumber(r[5]) >= tonumber(ARGV[3]) then
+          redis.call('XCLAIM', stream, 'workers', ARGV[4], 0, id, 'JUSTID')
+          dead[#dead + 1] = {stream, id, named.run, named.path, r[4], r[5]}
+          keep(named.path, r)
+        else
+          if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', named.run, 'path', named.path) end
+          redis.call('XACK', stream, 'workers', id)
+          redis.call('XDEL', stream, id)
+          local again = {'run', named.run, 'path', named.path, 'task', named.task, 'again', '1'}
+          if tonumber(r[4]) >= 2 then
+            again[9], again[10] = 'alone', '1'
+          end
+          r[2], r[10] = '', 'its worker ' .. pending[2] .. ' gave no sign of life'
+          r[6] = redis.call('XADD', stream, '*', unpack(again))
+          keep(named.path, r)
+          moved = moved + 1
+        end
+      end
+    end
+  end
+end
+return {moved, found, dead}
+"""
+)
+
+# KEYS: run, journal, values, branches, dead letters.  ARGV: process, path, task id, run id, parent, data of `branch.finished`,
+# reason, retention_ms.  Ends a branch whose task is given up; of a submitted run ('' as path) the task alone goes.
+BURY = Script.of(
+    NOW
+    + BRANCHES
+    + """
+local r = record(ARGV[2])
+if not r or r[1] ~= 'open' or r[6] ~= ARGV[3] then return {'closed'} end
+local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
+if not held[1] or held[1][2] ~= ARGV[1] then return {'stale'} end
+local entry = redis.call('XRANGE', r[7], r[6], r[6])
+redis.call('XADD', KEYS[5], 'MAXLEN', '~', 10000, '*', 'run', ARGV[4], 'path', ARGV[2], 'stream', r[7], 'reason', ARGV[7],
+  'deaths', r[4], unpack(entry[1] and entry[1][2] or {}))
+redis.call('PEXPIRE', KEYS[5], ARGV[8])
+take_off(r)
+if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[4], 'path', ARGV[2]) end
+if ARGV[2] == '' then
+  redis.call('HDEL', branches, '')
+  return {'ok'}
+end
+local id = redis.call('XADD', KEYS[2], '*', 'kind', 'branch.finished', 'path', ARGV[2], 'data', ARGV[6])
+if r[8] == '' then r[8] = id end
+r[9], r[1] = id, 'done'
+keep(ARGV[2], r)
+wake(ARGV[5], 'kind', 'done', 'run', ARGV[4], 'path', ARGV[2], 'entries', '', 'first', r[8], 'last', r[9])
+return {'ok'}
+"""
+)
+
+# KEYS: run.  ARGV: run id.  Wants a run cancelled. Reply: `ok`, its status, its holder, ms that the lease still lasts.
+CANCEL = Script.of(
+    NOW
+    + "local run_key, branches = KEYS[1], ''\n"
+    + RECORDS
+    + """
+local held = redis.call('HMGET', KEYS[1], 'status', 'holder', 'lease_until', 'process')
+if not held[1] then return {'missing'} end
+if held[1] == 'running' or held[1] == 'queued' then
+  redis.call('HSET', KEYS[1], 'cancel', now)
+  if held[4] then tell(held[4], 'kind', 'cancel', 'run', ARGV[1], 'path', '') end
+end
+return {'ok', held[1], held[2] or '', math.max(0, tonumber(held[3] or 0) - now)}
+"""
+)
+
+RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL)
+"""Loaded beside those of `orka.redis.scripts`."""
+
+
+def hand_back(
+    keys: RunKeys, *, process: str, path: str, task_id: str, stream: str, delay_ms: int = 0, why: str = ""
+) -> Command:
+    """Gives a task back; `why` is shown by `orka doctor`. Reply: `ok`; `stale` and `closed` when it was not ours to give."""
+    return (
+        *("EVALSHA", HAND_BACK.sha, 5, *run_of(keys), parked_key(keys.tag)),
+        *(process, path, task_id, stream, delay_ms, why.replace("|", "/")),
+    )
+
+
+def sweep(tag: str, streams: Sequence[str], *, lease_ms: int, count: int, most_deaths: int, process: str) -> Command:
+    """Queues again what dead workers have left behind. Reply: number queued, number found, tasks that died too often."""
+    return (
+        *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
+        *(lease_ms, count, most_deaths, process),
+    )
+
+
+def bury(
+    keys: RunKeys,
+    *,
+    process: str,
+    path: str,
+    task_id: str,
+    run_id: str,
+    parent: str,
+    data: bytes,
+    reason: str,
+    retention_ms: int,
+) -> Command:
+    """Gives a task up: to the dead letters with it, and its branch fails. Reply: `ok`, `closed` or `stale`."""
+    return (
+        *("EVALSHA", BURY.sha, 5, *run_of(keys), dead_key(keys.tag)),
+        *(process, path, task_id, run_id, parent, data, reason, retention_ms),
+    )
+
+
+def cancel_run(keys: RunKeys, run_id: str) -> Command:
+    """Marks a run as not wanted any more and tells its owner. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
+    return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id)
