@@ -17,6 +17,9 @@ OrkaError
 |   |-- RunAlive(holder)         the run is executed by a live process right now
 |   |-- LeaseLost                another process took the run over; this one writes nothing more
 |   `-- JournalMismatch          the journal holds what this graph or this version cannot have produced
+|-- DispatchError                the road to the workers
+|   |-- TaskUndecodable          a task is of a newer version, or is none
+|   `-- TaskRefused              this worker lacks what the task needs
 |-- StoreError                   Redis: unreachable, wrong kind, full
 |   |-- BackendMissing           the server lacks what is needed (search module, database 0)
 |   `-- JournalUnavailable       the journal could not be written for longer than the limit
@@ -128,6 +131,18 @@ class LeaseLost(RunError):
 
 class JournalMismatch(RunError):
     """The journal holds a visit that this graph or this version of the interpreter cannot have produced."""
+
+
+class DispatchError(OrkaError):
+    """A task cannot be sent or taken."""
+
+
+class TaskUndecodable(DispatchError):
+    """A task is of a newer version than this worker reads, or is none."""
+
+
+class TaskRefused(DispatchError):
+    """This worker lacks an agent type, a module or a permission that a task needs; another one may have it."""
 
 
 class StoreError(OrkaError):

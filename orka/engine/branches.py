@@ -6,12 +6,12 @@ join, in declared order. A join's commit closes the fork before the losers are c
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import anyio
 
-from orka.engine.context import BranchClosed, Context, Frame, SequenceStopped
+from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
 from orka.errors import RunTimeout
@@ -109,72 +109,40 @@ async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
         await fork.changed.wait()
 
 
-async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, sequential: bool) -> None:
-    """Runs the branches, at most `limit` at once. A branch's failure is data; what ends the run passes."""
-    total = len(fork.branches)
-    replay = fork.frame.run.replay
-    committed = replay.joins.get(fork.path) if replay is not None else None
-    wanted = iter(range(total) if committed is None or committed.settled is None else committed.settled)
-    late = frozenset(committed.late) if committed is not None else frozenset[int]()
-    carried: dict[str, Json] | None = {} if sequential else None
-    try:
-        with fork.scope:
-            timeout = fork.step.node.policy.timeout
-            if timeout is not None and committed is None:  # a decision that was made is not made again
-                fork.scope.deadline = anyio.current_time() + timeout
-            async with anyio.create_task_group() as group:
-                for _ in range(min(1 if sequential else limit or total, total)):
-                    group.start_soon(_run_some, run_frame, fork, wanted, late, carried)
-        if not fork.closed and fork.scope.cancelled_caught:
-            for index in range(total):
-                if index not in fork.settled:
-                    fork.settle(index, _late_branch(fork))
-    finally:
-        fork.done.set()
-
-
-def _late_branch(fork: OpenFork) -> Settled:
+def late_branch(fork: OpenFork) -> Settled:
     timeout = fork.step.node.policy.timeout or 0
     return Settled(
         context=Context(), error=Failure(kind=RunTimeout.__name__, message=f"not done within {timeout:g} s"), late=True
     )
 
 
-async def _run_some(
-    run_frame: RunFrame,
-    fork: OpenFork,
-    wanted: Iterator[int],
-    late: frozenset[int],
-    carried: dict[str, Json] | None,
-) -> None:
-    """Takes branches one after another. `carried` collects what later branches of a sequential fork see."""
-    for index in wanted:
-        if index in late:
-            fork.settle(index, _late_branch(fork))
-            continue
-        parent = fork.frame
-        base = fork.base if carried is None else {**fork.base, **carried}
-        context = parent.context.child(base=base, before=fork.before, group=fork.path)
-        if fork.items is not None:
-            assert isinstance(fork.step.node, MapNode)
-            context.variables = {
-                **parent.context.variables,
-                fork.step.node.name: fork.items[index],
-                "index": index,
-            }
-            context.inner = True
-        frame = parent.inside(member(fork.path, index), context=context)
-        frame.fences = (*parent.fences, fork)
-        error = None
-        try:
-            await run_frame(frame, fork.branches[index])
-        except SequenceStopped as stopped:
-            error = stopped.result.error
-        except BranchClosed:
-            return
-        if carried is not None:
-            carried.update(context.outputs)
-        fork.settle(index, Settled(context=context, error=error))
+def branch_frame(fork: OpenFork, index: int, base: Mapping[str, Json], run: Run | None = None) -> Frame:
+    """The frame of one branch. `run`: in place of the fork's own."""
+    parent = fork.frame
+    context = parent.context.child(base=base, before=fork.before, group=fork.path)
+    if fork.items is not None:
+        assert isinstance(fork.step.node, MapNode)
+        context.variables = {
+            **parent.context.variables,
+            fork.step.node.name: fork.items[index],
+            "index": index,
+        }
+        context.inner = True
+    frame = parent.inside(member(fork.path, index), context=context)
+    frame.fences = (*parent.fences, fork)
+    if run is not None:
+        frame.run, frame.replaying = run, True
+    return frame
+
+
+async def run_branch(run_frame: RunFrame, fork: OpenFork, index: int, frame: Frame) -> Settled:
+    """One branch to its end; a failure that stopped it is data."""
+    error = None
+    try:
+        await run_frame(frame, fork.branches[index])
+    except SequenceStopped as stopped:
+        error = stopped.result.error
+    return Settled(context=frame.context, error=error)
 
 
 async def close_forks(frame: Frame) -> None:

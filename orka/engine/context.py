@@ -11,6 +11,7 @@ import anyio.lowlevel
 import msgspec
 
 from orka.clock import monotonic, now_ms
+from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.joining import failed_output
 from orka.engine.layered import Layered
@@ -47,6 +48,10 @@ class SequenceStopped(Exception):
 
 class BranchClosed(Exception):
     """The branch's join has decided without it: what it still does is refused."""
+
+
+class RecallEnded(Exception):
+    """What another process has executed of a branch ends here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +152,8 @@ class Frame:
     def write(self, kind: str, path: Path, body: EntryBody, values: tuple[tuple[str, bytes], ...] = ()) -> None:
         """Appends an entry. `BranchClosed` once a join has decided without this frame; `JournalMismatch` when the
         journal holds visits of this frame that nobody asked for."""
+        if self.run.recalling:
+            raise RecallEnded(path)
         for fork in self.fences:
             if fork.closed:
                 fork.refused += 1
@@ -295,6 +302,10 @@ class Run:
     tasks: anyio.abc.TaskGroup | None
     """Open forks live here; it ends with the run. None for a graph that opens none: a task group costs a step's time."""
     replay: Replay | None = None
+    away: Away | None = None
+    """How branches get to other processes; None: they stay here."""
+    recalling: bool = False
+    """The journal has everything that is visited: what it has not is not executed."""
     steps: int = 0
     sliced: float = field(default_factory=monotonic)
 

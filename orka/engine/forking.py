@@ -11,12 +11,12 @@ from orka.engine.branches import (
     close_fork,
     enter_branches,
     late_of,
-    run_branches,
     wait_for,
     why_unsatisfied,
 )
 from orka.engine.context import Frame, Outcome, began_at
 from orka.engine.joining import Verdict, decide, merge
+from orka.engine.launching import run_branches
 from orka.engine.program import Step
 from orka.errors import BranchError, RunTimeout
 from orka.graph.nodes import ForkNode, JoinNode

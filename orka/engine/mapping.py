@@ -11,12 +11,12 @@ from orka.engine.branches import (
     RunFrame,
     enter_branches,
     late_of,
-    run_branches,
     wait_for,
     why_unsatisfied,
 )
 from orka.engine.context import Frame, Outcome, began_at
 from orka.engine.joining import decide, merge_items
+from orka.engine.launching import run_branches
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import AgentError, BranchError, TemplateError

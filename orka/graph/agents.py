@@ -35,6 +35,7 @@ def read_agent(entry: Entry, found: TypeName) -> Definition:
             options=options,
             policy=policy_of(common, entry.defaults),
             max_concurrency=common.max_concurrency,
+            runs_on=common.runs_on,
             terminal=common.is_terminal,
             line=entry.at.line,
         )

@@ -48,6 +48,7 @@ _PARTS: Mapping[str, Any] = {
     "prompt": str | None,
     "policy": Policy,
     "max_concurrency": int | None,
+    "runs_on": str | None,
     "terminal": bool,
     "max_loops": int,
     "score_threshold": float,

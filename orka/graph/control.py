@@ -65,6 +65,7 @@ def read_fork(entry: Entry) -> Definition:
         branches=branches,
         mode=keys.mode,
         max_concurrency=keys.max_concurrency,
+        runs_on=keys.runs_on,
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,
     )
@@ -205,6 +206,7 @@ def read_map(entry: Entry) -> Definition:
         name=keys.as_,
         sequence=ids_of(named),
         max_concurrency=keys.max_concurrency,
+        runs_on=keys.runs_on,
         on_failure=keys.on_failure,
         policy=policy_of(keys, DEFAULT_POLICY),
         line=entry.at.line,

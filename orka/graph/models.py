@@ -19,6 +19,7 @@ from orka.graph.values import (
     Number,
     Pause,
     Positive,
+    Queue,
     Rounds,
     Seconds,
     Texts,
@@ -73,12 +74,14 @@ class NodeKeys(Keys):
     """This node's response is the value of the run."""
     max_concurrency: Positive | None = None
     """At once: calls of an agent in one process, branches of a fork, items of a map."""
+    runs_on: Queue | None = None
+    """Queue of the workers that execute this agent, or the branches of this fork or map: `orka worker --queue NAME`."""
     description: Ignored = None
     """For readers; ignored."""
     name: Ignored = None
     """For readers; ignored."""
     queue: Ignored = None
-    """Informational; ignored."""
+    """Informational; ignored (see `runs_on`)."""
     capabilities: Any = None
     """List of tags that describe the agent to agents which choose among others."""
     metadata: Any = None
@@ -287,6 +290,8 @@ class OrchestratorKeys(ScopeKeys):
     """`strict`: every step is stored before the next begins."""
     strict_templates: bool = False
     """Undefined names in templates are errors."""
+    distributed: bool = False
+    """`true`: branches of forks and maps go to the shared queues, which `orka worker` serves."""
     mode: Any = None
     """Streaming workflows only."""
     executor: Any = None

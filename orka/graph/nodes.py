@@ -60,6 +60,8 @@ class AgentNode:
     policy: Policy = DEFAULT_POLICY
     max_concurrency: int | None = None
     """Calls of this node at once in one process."""
+    runs_on: str | None = None
+    """Queue of the workers that execute it."""
     terminal: bool = False
     """`is_terminal`: this node's response is the value of the run."""
     line: int = 0
@@ -89,6 +91,8 @@ class ForkNode:
     """`sequential` runs the branches one after another in declared order, later ones seeing earlier ones."""
     max_concurrency: int | None = None
     """Branches at once."""
+    runs_on: str | None = None
+    """Queue of the workers that execute the branches."""
     awaited: bool = False
     """True for a nested list of `targets`: the fork is joined before the next member of its sequence."""
     policy: Policy = DEFAULT_POLICY
@@ -198,6 +202,8 @@ class MapNode:
     """`as`: the variable that templates of the branch read; `index` counts from 0."""
     sequence: tuple[NodeId, ...]
     max_concurrency: int | None = None
+    runs_on: str | None = None
+    """Queue of the workers that execute the items."""
     on_failure: Literal["continue", "fail"] = "continue"
     policy: Policy = DEFAULT_POLICY
     line: int = 0
@@ -216,3 +222,5 @@ class Limits:
     durability: Literal["group", "strict"] = "group"
     strict_templates: bool = False
     """Undefined names in templates are errors."""
+    distributed: bool = False
+    """Branches go to the shared queues, for workers of any process."""

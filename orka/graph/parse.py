@@ -27,6 +27,7 @@ _EFFECTLESS: Mapping[str, frozenset[str]] = {
     "is_terminal": frozenset({"router", "fork", "join", "map"}),
     "max_concurrency": frozenset({"router", "join", "failover", "loop"}),
     "retry": frozenset(KINDS),
+    "runs_on": frozenset({"router", "join", "failover", "loop"}),
 }
 """Common keys that mean nothing to some kinds."""
 _HOLDERS = frozenset({"fork", "failover", "loop", "map"})
@@ -36,7 +37,7 @@ MAX_PATTERNS = 20_000
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
 _NOT_OPTIONS = frozenset(
     {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
-    | {"name", "description", "version"}
+    | {"distributed", "name", "description", "version"}
 )
 
 
@@ -73,6 +74,7 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
         deadline=keys.deadline,
         durability=keys.durability,
         strict_templates=keys.strict_templates,
+        distributed=keys.distributed,
     )
     graph_id = "graph" if keys.id is None else str(keys.id)
     return Parsed(id=graph_id, limits=limits, options=as_options(without(head, _NOT_OPTIONS)), top=top)

@@ -43,4 +43,6 @@ Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schem
 Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
 """An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
 Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
+Queue: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+"""Name of a queue: part of a Redis key."""
 Label: TypeAlias = str | int | float

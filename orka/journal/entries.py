@@ -33,6 +33,7 @@ class Kind:
     FORK_OPENED: Final = "fork.opened"
     MAP_OPENED: Final = "map.opened"
     ROUND_SCORED: Final = "round.scored"
+    BRANCH_FINISHED: Final = "branch.finished"
 
 
 ENDED: Final = frozenset({Kind.RUN_COMPLETED, Kind.RUN_FAILED, Kind.RUN_CANCELLED})
@@ -125,6 +126,22 @@ class RoundScored(msgspec.Struct, frozen=True, omit_defaults=True):
     """The round ran out of time: nothing of it is used."""
 
 
+class BranchFinished(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A branch that another process has executed is complete; its path is that of its frame."""
+
+    worker: str
+    """The process that executed it (for people)."""
+    ms: float = 0
+    """Duration of its last execution."""
+    error: Failure | None = None
+    """Why it stopped before its end, if it did."""
+    fatal: bool = False
+    """The error is the whole run's, not the branch's alone."""
+    steps: int = 0
+    """Steps that it took."""
+    rules: int = 1
+
+
 class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     """A visit's commit."""
 
@@ -156,7 +173,17 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     rules: int = 1
 
 
-Body: TypeAlias = RunStarted | RunResumed | RunEnded | NodeStarted | NodeRetrying | Opened | RoundScored | NodeFinished
+Body: TypeAlias = (
+    RunStarted
+    | RunResumed
+    | RunEnded
+    | NodeStarted
+    | NodeRetrying
+    | Opened
+    | RoundScored
+    | BranchFinished
+    | NodeFinished
+)
 
 BODIES: Final[dict[str, type[Body]]] = {
     Kind.RUN_STARTED: RunStarted,
@@ -170,6 +197,7 @@ BODIES: Final[dict[str, type[Body]]] = {
     Kind.FORK_OPENED: Opened,
     Kind.MAP_OPENED: Opened,
     Kind.ROUND_SCORED: RoundScored,
+    Kind.BRANCH_FINISHED: BranchFinished,
 }
 
 _encoder = msgspec.json.Encoder()
@@ -229,7 +257,7 @@ def decode_body(kind: str, data: bytes, *, run_id: str, path: str) -> Body:
             run_id=run_id,
             path=path,
         ) from exc
-    if isinstance(body, RunStarted | RunResumed | NodeFinished) and body.rules != RULES:
+    if isinstance(body, RunStarted | RunResumed | BranchFinished | NodeFinished) and body.rules != RULES:
         raise JournalMismatch(
             f"run {run_id} was written under version {body.rules} of the interpreter's rules and this version of Orka"
             f" follows version {RULES}; resume it with the version that wrote it",

@@ -123,11 +123,11 @@ class Registry:
         return raw[0]
 
     async def entries(
-        self, run_id: RunId, after: str = "0", until: str = "+"
+        self, run_id: RunId, after: str = "0", until: str = "+", since: str = ""
     ) -> AsyncIterator[tuple[str, str, str, bytes]]:
-        """(entry id, kind, path, data) of the run's stream, strictly after an id, in pages."""
+        """(entry id, kind, path, data) of the run's stream, strictly after an id (or from `since` on), in pages."""
         key = self.keys(run_id).journal
-        start = "-" if after == "0" else f"({after}"
+        start = since or ("-" if after == "0" else f"({after}")
         while True:
             page = await self.one(key, ("XRANGE", key, start, until, "COUNT", _PAGE))
             for entry_id, fields in page:
@@ -141,6 +141,15 @@ class Registry:
         return [
             (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
             async for _, kind, path, data in self.entries(run_id)
+        ]
+
+    async def branch_history(self, run_id: RunId, branch: Path, first: str, last: str) -> list[tuple[str, Path, Body]]:
+        """Entries of one branch, decoded; all of them lie between two ids, among others."""
+        inside = f"{branch}/"
+        return [
+            (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
+            async for _, kind, path, data in self.entries(run_id, until=last, since=first)
+            if path == branch or path.startswith(inside)
         ]
 
     async def values(self, run_id: RunId, refs: Sequence[str]) -> dict[str, bytes]:

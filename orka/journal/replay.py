@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from orka.errors import JournalMismatch
 from orka.journal.entries import (
     Body,
+    BranchFinished,
     NodeFinished,
     NodeRetrying,
     NodeStarted,
@@ -54,6 +55,8 @@ class Replay:
     """Committed joins by the path of their fork."""
     closed: set[Path] = field(default_factory=set[Path])
     """Forks of which this execution has cut branches off: it need not ask for everything below them."""
+    branches: dict[Path, BranchFinished] = field(default_factory=dict[Path, BranchFinished])
+    """Branches that other processes have executed to their end."""
     started: RunStarted | None = None
     ended: RunEnded | None = None
     entries: int = 0
@@ -97,6 +100,10 @@ class Replay:
                 left = True
         return left
 
+    def tried_again(self, frame: Path) -> tuple[Path, ...]:
+        """Visits in and below a frame whose failure is not believed."""
+        return tuple(path for path in self._retried if path.startswith(f"{frame}/"))
+
     def at_end(self) -> None:
         """The run is complete: every visit must have been asked for. Raises `JournalMismatch`."""
         for frame in self._frames:
@@ -120,8 +127,11 @@ class Replay:
 _DONE = (Status.SUCCESS, Status.SKIPPED)
 
 
-def build_replay(run_id: str, entries: Iterable[tuple[str, Path, Body]]) -> Replay:
-    """From the entries of a run (kind, path, body) in stream order. A later entry of a path replaces an earlier one."""
+def build_replay(
+    run_id: str, entries: Iterable[tuple[str, Path, Body]], *, retried: Iterable[Path] = (), whole: bool = False
+) -> Replay:
+    """From the entries of a run, or of one branch, (kind, path, body) in stream order. A later entry of a path replaces
+    an earlier one. `retried`: visits whose failure is not believed. `whole`: the branch is done, and everything is."""
     replay = Replay(run_id)
     for _, path, body in entries:
         replay.entries += 1
@@ -144,22 +154,29 @@ def build_replay(run_id: str, entries: Iterable[tuple[str, Path, Body]]) -> Repl
             case RoundScored():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.scored = body.node, body.at_ms, body
+            case BranchFinished():
+                replay.branches[path] = body
             case NodeFinished():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = body.node, body.at_ms, body, False
-    _believe(replay)
+    for path in retried:
+        if path in replay.visits:
+            replay.visits[path].fatal = True
+    _believe(replay, whole)
     for path in replay.visits:
         replay._frames.setdefault(frame_of(path), []).append(path)  # pyright: ignore[reportPrivateUsage]
     return replay
 
 
-def _believe(replay: Replay) -> None:
+def _believe(replay: Replay, whole: bool) -> None:
     """Drops the failures that have to be tried again."""
     failed = {p: v.finished for p, v in replay.visits.items() if v.finished and v.finished.status not in _DONE}
     for visit in replay.visits.values():
         finished = visit.finished
-        if finished is not None and finished.fork and (finished.status in _DONE or finished.consumed):
+        if finished is not None and finished.fork and (whole or finished.status in _DONE or finished.consumed):
             replay.joins[Path(finished.fork)] = finished
+    if whole:
+        return
     reopened: set[Path] = set()
     found = True
     while found:  # a failure that is tried again takes with it what failed below

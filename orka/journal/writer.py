@@ -233,7 +233,9 @@ class Journal:
             case b"closed":
                 self._fail(
                     log,
-                    LeaseLost(f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id),
+                    LeaseLost(
+                        f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id
+                    ),
                 )
             case b"stale":
                 self._fail(

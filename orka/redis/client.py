@@ -7,7 +7,7 @@ sent it decides whether sending it again is harmless.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Final, cast
 
 import anyio
@@ -17,7 +17,7 @@ from redis.asyncio.connection import Connection as TcpConnection
 from redis.asyncio.connection import SSLConnection, UnixDomainSocketConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError
 
 from orka.errors import StoreError
@@ -97,6 +97,17 @@ class NodeRouter:
 
     def node_of(self, slot: int) -> str:
         return self._slots[slot] if self._cluster else self._slots[0]
+
+    def lanes(self, tags: Sequence[str]) -> list[tuple[str, ...]]:
+        """Hash tags in groups whose keys one command may name: all of them, or on a cluster each alone."""
+        return [(tag,) for tag in tags] if self._cluster else [tuple(tags)]
+
+    @contextlib.asynccontextmanager
+    async def dedicated(self, key: str) -> AsyncGenerator[Connection]:
+        """A connection to the node that holds `key`, for blocking reads; closed at the end."""
+        await self.refresh()
+        async with _connected(self.connection(self.node_of(key_slot(key.encode()))), self._timeout) as connection:
+            yield connection
 
     def connection(self, node: str) -> Connection:
         """A new one, not yet connected: see `connection_for`."""

@@ -51,9 +51,9 @@ end
 """
 
 # Records of branch tasks, one field per path in the hash `branches` (a key, set before like `run_key`, the run's). The
-# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<nonce>`, '' before the first), 3 sequence number within the
-# claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id, 7 stream, 8 and 9 first and last
-# entry, 10 why it waits.
+# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<nonce>`, '' before the first),
+# 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
+# 7 stream, 8 and 9 first and last entry, 10 why it waits.
 RECORDS: Final = """
 local function record(path)
   local raw = redis.call('HGET', branches, path)

@@ -128,12 +128,12 @@ class Pipe:
         try:
             if connection is None:
                 connection = await self._connect(node)
-            replies = await _converse(connection, commands)
+            replies = await exchange(connection, commands)
             self.round_trips += 1
             missing = [i for i, reply in enumerate(replies) if isinstance(reply, ResponseError) and _no_script(reply)]
             if missing:  # the server was flushed or failed over since the scripts were loaded; nothing was executed
                 await _load_scripts(connection)
-                for i, reply in zip(missing, await _converse(connection, [commands[i] for i in missing]), strict=True):
+                for i, reply in zip(missing, await exchange(connection, [commands[i] for i in missing]), strict=True):
                     replies[i] = reply
             return replies
         except (RedisError, OSError) as exc:  # error replies to the commands are values: this one met the connecting
@@ -156,7 +156,8 @@ class Pipe:
                 await connection.disconnect(nowait=True)
 
 
-async def _converse(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+async def exchange(connection: Connection, commands: Sequence[Command]) -> list[Any]:
+    """Commands in one write, replies in their order; error replies are values."""
     # hiredis packs in C what the client library packs in Python, which would be a tenth of a step's cost.
     pack = cast("Callable[[Command], bytes]", pack_command)  # its stub knows tuples of one element only
     packed = b"".join([pack(command) for command in commands])
@@ -172,7 +173,7 @@ async def _converse(connection: Connection, commands: Sequence[Command]) -> list
 
 
 async def _load_scripts(connection: Connection) -> None:
-    for reply in await _converse(connection, [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]):
+    for reply in await exchange(connection, [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]):
         if isinstance(reply, ResponseError):
             raise StoreError(f"Redis refuses Orka's scripts: {reply}") from reply
 

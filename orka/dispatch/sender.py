@@ -1,0 +1,192 @@
+"""`Sender`: sends the branches of forks to the shared queues and gives their answers.
+
+Branches leave through the journal's pipe, behind the entries that they follow from. What gets no answer for a lease is sent
+again: a task that is there is left alone, one that is done is answered again, one that the server lost comes back.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import anyio
+
+from orka.clock import monotonic
+from orka.dispatch.inbox import Inbox, Message
+from orka.journal.log import RunLog
+from orka.redis.keys import task_stream
+from orka.redis.task_scripts import close_tasks, send_tasks
+from orka.types import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A branch has ended."""
+
+    path: Path
+    entries: bytes
+    """As `task.decode_reply` reads them; empty: they are in the journal, from `first` to `last`."""
+    first: str
+    last: str
+
+
+class SenderStatistics(NamedTuple):
+    """Counters since the sender was made, and what is under way."""
+
+    sent: int
+    answered: int
+    resent: int
+    under_way: int
+
+
+class _Sent(NamedTuple):
+    """A branch under way."""
+
+    queue: str
+    task: bytes
+    at: float
+    """When it was sent last."""
+
+
+class Sender:
+    """Owned by the services of one process."""
+
+    def __init__(self, inbox: Inbox, *, lease: float) -> None:
+        self.inbox = inbox
+        self.lease = lease
+        self.sent = self.answered = self.resent = self.under_way = 0
+
+    def statistics(self) -> SenderStatistics:
+        return SenderStatistics(sent=self.sent, answered=self.answered, resent=self.resent, under_way=self.under_way)
+
+    @asynccontextmanager
+    async def open(self, log: RunLog, *, fork: Path, level: int, seen: bytes) -> AsyncGenerator[Sending]:
+        """For the branches of one fork, which all see `seen` (empty: it is in the tasks). At its end, whatever is still
+        under way is closed."""
+        sending = Sending(self, log, fork=fork, level=level, seen=seen)
+        try:
+            yield sending
+        finally:
+            sending.close()
+
+
+class Sending:
+    """The branches of one fork on their way. Used by one task."""
+
+    def __init__(self, sender: Sender, log: RunLog, *, fork: Path, level: int, seen: bytes) -> None:
+        self._sender = sender
+        self._log = log
+        self._fork = fork
+        self._level = level
+        self._seen = seen
+        self._under_way: dict[str, _Sent] = {}
+        self._answers: deque[Answer] = deque()
+        self._arrived = anyio.Event()
+        self._settled: list[str] = []
+        """Answered, and still on record at the server."""
+
+    def __len__(self) -> int:
+        """Branches under way."""
+        return len(self._under_way)
+
+    def send(self, queue: str, tasks: Mapping[Path, bytes], *, again: bool = False) -> None:
+        """Queues tasks, in one round trip with the entries before them. `again`: they may have run before."""
+        now = monotonic()
+        for path, task in tasks.items():
+            self._sender.inbox.expect("done", self._log.run_id, path, self._take)
+            self._under_way[path] = _Sent(queue, task, now)
+        self._sender.sent += len(tasks)
+        self._sender.under_way += len(tasks)
+        self._request(queue, list(tasks.items()), again=again)
+
+    def _request(self, queue: str, tasks: Sequence[tuple[str, bytes]], *, again: bool) -> None:
+        scope, credential = _credential(self._log)
+        self._log.request(
+            send_tasks(
+                self._log.keys,
+                task_stream(self._log.keys.tag, queue, self._level),
+                scope=scope,
+                credential=credential,
+                run_id=self._log.run_id,
+                fork=self._fork,
+                seen=self._seen,
+                tasks=tasks,
+                again=again,
+                settled=self._settled,
+            )
+        )
+        self._settled = []
+
+    async def next(self) -> Answer:
+        """The next answer, in the order in which they come. Raises what stopped the log."""
+        while not self._answers:
+            if self._log.failure is not None:
+                raise self._log.failure
+            self._arrived = anyio.Event()
+            with anyio.move_on_after(self._sender.lease):
+                await self._arrived.wait()
+            if self._log.failure is None:
+                self._send_again()
+        return self._answers.popleft()
+
+    def ready(self) -> bool:
+        """`next` returns at once."""
+        return bool(self._answers)
+
+    def _send_again(self) -> None:
+        """What got no answer for a lease: it, or its answer, may have been lost with the server's last second."""
+        now = monotonic()
+        old: dict[str, list[tuple[str, bytes]]] = {}
+        for path, (queue, task, sent) in self._under_way.items():
+            if now - sent >= self._sender.lease:
+                old.setdefault(queue, []).append((path, task))
+        for queue, tasks in old.items():
+            self._sender.resent += len(tasks)
+            self._under_way.update({path: _Sent(queue, task, now) for path, task in tasks})
+            self._request(queue, tasks, again=True)
+
+    def _take(self, message: Message) -> None:
+        path = message["path"].decode()
+        if self._under_way.pop(path, None) is None:
+            return
+        self._sender.inbox.forget("done", self._log.run_id, path)
+        self._settled.append(path)
+        self._sender.answered += 1
+        self._sender.under_way -= 1
+        self._answers.append(
+            Answer(
+                path=Path(path),
+                entries=message["entries"],
+                first=message["first"].decode(),
+                last=message["last"].decode(),
+            )
+        )
+        self._arrived.set()
+
+    def close(self) -> None:
+        """Takes nothing more: what is under way is told so."""
+        for path in self._under_way:
+            self._sender.inbox.forget("done", self._log.run_id, path)
+        paths = [*self._under_way, *self._settled]
+        self._sender.under_way -= len(self._under_way)
+        self._under_way.clear()
+        if self._log.failure is None and self._log.ending is None and (paths or self._seen):
+            scope, credential = _credential(self._log)
+            self._log.request(
+                close_tasks(
+                    self._log.keys,
+                    scope=scope,
+                    credential=credential,
+                    run_id=self._log.run_id,
+                    fork=self._fork,
+                    paths=paths,
+                )
+            )
+
+
+def _credential(log: RunLog) -> tuple[str, str]:
+    """Who sends: the run's owner, or the branch that the log is of."""
+    return ("", log.lease) if log.claim is None else (log.claim.path, log.claim.token)

@@ -1,0 +1,206 @@
+"""Branches on other processes: which leave, what they take along, and how their answer becomes a settled branch.
+
+An answer is the branch's journal entries. The branch is interpreted once more over them, with nothing left to execute, so
+that its context here is the same as if it had run here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+import msgspec
+
+from orka.dispatch.sender import Answer
+from orka.dispatch.task import (
+    INLINE,
+    BranchTask,
+    LoopSeen,
+    Seen,
+    decode_reply,
+    encode_item,
+    encode_seen,
+    encode_task,
+)
+from orka.engine.away import SHARED
+from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
+from orka.engine.context import RecallEnded, Run
+from orka.engine.needs import needs_of
+from orka.errors import JournalMismatch, RunError, StepsExceeded
+from orka.graph.nodes import AgentNode, ForkNode, MapNode
+from orka.journal.entries import Body, BranchFinished, decode_body
+from orka.journal.paths import member
+from orka.journal.replay import Replay, build_replay
+from orka.redis.keys import INNER
+from orka.types import NodeId, Path, RunId
+
+WINDOW: Final = 1000
+"""Branches of one fork on their way at once, when the file does not say less."""
+
+
+def queues_of(fork: OpenFork) -> dict[int, str]:
+    """The branches that leave this process, and the queue of each."""
+    away = fork.frame.run.away
+    node = fork.step.node
+    if away is None or not isinstance(node, ForkNode | MapNode):
+        return {}
+    queues: dict[int, str] = {}
+    for index in range(len(fork.branches)):
+        named = node.runs_on or _named_by(fork, fork.branches[index])
+        if named is None and away.everything:
+            named = away.queue or SHARED
+        if named is not None:
+            queues[index] = named
+    return queues
+
+
+def _named_by(fork: OpenFork, branch: Sequence[NodeId]) -> str | None:
+    """The queue that an agent of the branch names: the whole branch goes there."""
+    for node_id in branch:
+        step = fork.frame.body.steps.get(node_id)
+        if step is not None and isinstance(step.node, AgentNode) and step.node.runs_on is not None:
+            return step.node.runs_on
+    return None
+
+
+async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int, str], limit: int | None) -> None:
+    """Sends branches, `limit` on their way at once, and settles them as their answers come. Cancelling closes those that
+    are under way."""
+    run = fork.frame.run
+    away = run.away
+    assert away is not None
+    seen = encode_seen(_seen_by(fork))
+    inline = len(seen) <= INLINE
+    window = min(limit or WINDOW, WINDOW)
+    waiting = deque(queues)
+    level = min(away.level + 1, INNER)
+    async with away.sender.open(run.log, fork=fork.path, level=level, seen=b"" if inline else seen) as sending:
+        while True:
+            # Half a window at a time: a message for each branch alone would cost more than the branch.
+            if waiting and len(sending) <= window - max(1, window // 2):
+                batches: dict[str, dict[Path, bytes]] = {}
+                room = window - len(sending)
+                while waiting and room:
+                    index = waiting.popleft()
+                    if await _known(run_frame, fork, index):
+                        continue
+                    room -= 1
+                    task = _task_of(fork, index, seen if inline else None, level)
+                    batches.setdefault(queues[index], {})[task.path] = encode_task(task)
+                for queue, tasks in batches.items():
+                    sending.send(queue, tasks, again=run.replay is not None)
+                continue
+            if not len(sending) and not sending.ready():
+                return
+            answer = await sending.next()
+            index = int(answer.path.rpartition(".")[2])
+            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer)))
+
+
+async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
+    """The journal has the whole branch, from before this process took the run over: it is settled from there."""
+    replay = fork.frame.run.replay
+    path = member(fork.path, index)
+    if replay is None or (finished := replay.branches.get(path)) is None:
+        return False
+    if finished.error is not None or replay.tried_again(path):
+        return False
+    fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
+    return True
+
+
+def _seen_by(fork: OpenFork) -> Seen:
+    frame, context = fork.frame, fork.frame.context
+    loop = context.loop
+    stored, _ = frame.run.codec.store(frame.run.input)
+    return Seen(
+        input=stored,
+        outputs=dict(fork.base),
+        variables=dict(context.variables),
+        loop=None
+        if loop is None
+        else LoopSeen(number=loop.number, threshold=loop.threshold, past=loop.past, metadata=dict(loop.metadata)),
+        before=fork.before,
+        inner=context.inner,
+        group=fork.path,
+        consumes=frame.consumes,
+    )
+
+
+def _task_of(fork: OpenFork, index: int, seen: bytes | None, level: int) -> BranchTask:
+    run, node = fork.frame.run, fork.step.node
+    away = run.away
+    assert away is not None
+    path = member(fork.path, index)
+    sequence = tuple(fork.branches[index])
+    item, name = None, ""
+    if isinstance(node, MapNode) and fork.items is not None:
+        item, name = encode_item(fork.items[index]), node.name
+    return BranchTask(
+        run=RunId(run.run_id),
+        path=path,
+        digest=run.program.graph.digest,
+        sequence=sequence,
+        fork=fork.path,
+        parent=away.task,
+        level=level,
+        everything=away.everything,
+        seen=None if seen is None else msgspec.Raw(seen),
+        item=item,
+        name=name,
+        index=index,
+        steps=run.steps,
+        deadline_ms=away.deadline_ms,
+        needs=needs_of(fork.frame.body, sequence),
+        retried=run.replay.tried_again(path) if run.replay is not None else (),
+    )
+
+
+async def _entries_of(run: Run, answer: Answer) -> list[tuple[str, Path, Body]]:
+    if answer.entries:
+        return [
+            (kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
+            for kind, path, data in decode_reply(answer.entries)
+        ]
+    return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
+
+
+async def _recall(
+    run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[tuple[str, Path, Body]]
+) -> Settled:
+    """The branch that these entries are the whole of."""
+    run = fork.frame.run
+    path = member(fork.path, index)
+    replay = build_replay(run.run_id, entries, whole=True)
+    finished = replay.branches.get(path)
+    if finished is None:
+        raise JournalMismatch(
+            f"run {run.run_id}: the answer of branch {path!r} does not say how it ended", run_id=run.run_id, path=path
+        )
+    _raise_if_fatal(run, path, finished)
+    settled = await recall_frame(run_frame, fork, index, replay)
+    if settled.error is None:
+        settled.error = finished.error
+    run.steps += finished.steps
+    return settled
+
+
+async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> Settled:
+    """A branch interpreted over its entries; where they end, it ends."""
+    run = fork.frame.run
+    frame = branch_frame(
+        fork, index, fork.base, dataclasses.replace(run, replay=replay, recalling=True, away=None, steps=0)
+    )
+    try:
+        return await run_branch(run_frame, fork, index, frame)
+    except RecallEnded:
+        return Settled(context=frame.context)
+
+
+def _raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:
+    """What went wrong in the branch is the whole run's failure."""
+    if finished.fatal and finished.error is not None:
+        kind = StepsExceeded if finished.error.kind == StepsExceeded.__name__ else RunError
+        raise kind(finished.error.message, run_id=run.run_id, path=path)
