@@ -64,6 +64,8 @@ agents:
         )
         assert [(seen.path, str(seen.status)) for seen in first.results] == [
             ("f", "success"),
+            ("f.0/a", "cancelled"),
+            ("f.1/s", "cancelled"),
             ("j", "error"),
             ("e", "success"),
         ]
@@ -190,11 +192,11 @@ agents:
   - {id: e, type: probe, pure: false, prompt: "step {{ step_index }}"}
 """,
         )
-        assert [call.prompt for call in probe.CALLS if call.prompt] == ["step 4"]
+        assert [call.prompt for call in probe.CALLS if call.prompt] == ["step 6"]
         for keep in range(len(await bench.entries(first.run_id)) - 1, 1, -1):
             await bench.cut(first.run_id, keep)
             await resume(bench, first.run_id)
-            assert {call.prompt for call in probe.CALLS if call.prompt} <= {"step 4"}
+            assert {call.prompt for call in probe.CALLS if call.prompt} <= {"step 6"}
 
 
 CHAIN = """
