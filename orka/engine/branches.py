@@ -71,6 +71,12 @@ class OpenFork:
     def __post_init__(self) -> None:
         self.before = self.frame.context.before + len(self.frame.context.results)
 
+    @property
+    def unread(self) -> bool:
+        """Of a completed run that is read again: its frame ended before it was joined, and nothing of it is asked for."""
+        replay = self.frame.run.replay
+        return replay is not None and replay.complete and self.path not in replay.joins
+
     def settle(self, index: int, settled: Settled) -> None:
         self.settled[index] = settled
         self.order.append((index, settled.ok))
@@ -109,6 +115,9 @@ class OpenFork:
 async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
     """Returns when these branches have ended."""
     wanted, read = set(indexes), 0
+    if wanted and fork.unread:
+        assert fork.frame.run.replay is not None
+        raise fork.frame.run.replay.incomplete(fork.path)
     while True:
         wanted.difference_update(index for index, _ in fork.order[read:])
         read = len(fork.order)
@@ -126,6 +135,8 @@ async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, s
     late = frozenset(committed.late) if committed is not None else frozenset[int]()
     carried: dict[str, Json] | None = {} if sequential else None
     try:
+        if fork.unread:
+            return
         with fork.scope:
             timeout = fork.step.node.policy.timeout
             if timeout is not None and committed is None:  # a decision that was made is not made again

@@ -54,6 +54,8 @@ class Replay:
     """Committed joins by the path of their fork."""
     closed: set[Path] = field(default_factory=set[Path])
     """Forks of which this execution has cut branches off: it need not ask for everything below them."""
+    complete: bool = False
+    """The run has completed and is only read again: a visit that the journal does not know is a `JournalMismatch`."""
     started: RunStarted | None = None
     ended: RunEnded | None = None
     entries: int = 0
@@ -67,6 +69,8 @@ class Replay:
     def answer(self, path: Path, node: str) -> Visit | None:
         """What is known of `path`. `JournalMismatch` if it was written for another node."""
         visit = self.visits.get(path)
+        if self.complete and (visit is None or not (visit.finished or visit.opened or visit.scored)):
+            raise self.incomplete(path)
         if visit is None:
             return None
         if visit.node and visit.node != node:
@@ -79,6 +83,14 @@ class Replay:
             visit.node, visit.at_ms, visit.attempts = node, 0, 0  # nothing that came of it is believed
         visit.asked = True
         return visit
+
+    def incomplete(self, path: Path) -> JournalMismatch:
+        """Of a completed run: something that its journal should have is not there."""
+        return JournalMismatch(
+            f"run {self.run_id} is completed, but its journal does not tell what became of {path!r}",
+            run_id=self.run_id,
+            path=path,
+        )
 
     def at_frontier(self, frame: Path) -> bool:
         """The frame goes on where the journal ends: `JournalMismatch` if something in it is left over. True when there
@@ -176,6 +188,9 @@ def _believe(replay: Replay) -> None:
         visit.finished, visit.attempts = None, 0
         if visit.opened is None:
             visit.at_ms = 0
+    for visit in replay.visits.values():  # a join that failed below something that took it in has decided, too
+        if visit.finished is not None and visit.finished.fork:
+            replay.joins[Path(visit.finished.fork)] = visit.finished
     replay._reopened = frozenset(reopened)  # pyright: ignore[reportPrivateUsage]
     replay._retried = frozenset(reopened & failed.keys())  # pyright: ignore[reportPrivateUsage]
 

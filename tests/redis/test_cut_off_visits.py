@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from support import probe
 from support.crash import Entry, open_bench
 from support.graphs import load
 
@@ -51,8 +53,9 @@ agents:
      {id: quick, type: probe}, {id: slow, type: probe, delay: 30}, {id: never, type: probe}]}}
 """
 LATE_CHILD = """
-orchestrator: {agents: [t]}
+orchestrator: {agents: [t, e]}
 agents:
+  - {id: e, type: probe}
   - {id: t, type: failover, timeout: 0.05, children: [
      {id: bad, type: probe, fails: 99}, {id: slow, type: probe, delay: 30}, {id: never, type: probe}]}
 """
@@ -120,6 +123,7 @@ CUT: dict[str, tuple[str, list[Row]]] = {
             ("t.0/bad", "error", "ProbeError"),
             ("t.1/slow", "cancelled", "RunTimeout"),
             ("t", "error", "RunTimeout"),
+            ("e", "success", None),
         ],
     ),
     "a fork that a stopped branch left open": (
@@ -178,6 +182,18 @@ async def test_records_of_cut_off_visits_are_the_same_after_a_resume(redis_setti
 def is_cut(entry: Entry) -> bool:
     """The entry by which the branches, the round or the child were cut off."""
     return entry.path in {"j", "m", "l[1]", "t"} and entry.kind in {"node.finished", "round.scored"}
+
+
+@pytest.mark.parametrize("what", list(CUT))
+async def test_a_completed_run_is_read_again_with_its_cut_off_visits(redis_settings: Settings, what: str) -> None:
+    # Every value beside its entry: reading then waits for each, and branches that nobody joined have time to begin.
+    async with open_bench(replace(redis_settings, value_limit=10)) as bench:
+        first = await bench.run(load(CUT[what][0]))
+        before = await bench.state(first.run_id)
+        probe.CALLS.clear()
+        assert (await bench.finish(first.run_id)).results == first.results
+        assert probe.CALLS == []
+        assert await bench.state(first.run_id) == before
 
 
 async def test_the_log_has_cut_off_visits_and_nothing_reads_them(redis_settings: Settings) -> None:
