@@ -12,6 +12,7 @@ import anyio
 from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.engine.answer import response_of
+from orka.engine.foresight import check_paths
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
@@ -118,7 +119,8 @@ async def finish_run(
 async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
     """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
-    replay = build_replay(info.run_id, await services.registry.history(info.run_id))
+    history = await services.registry.history(info.run_id)
+    replay = build_replay(info.run_id, history)
     if replay.started is None:
         raise _no_beginning(info.run_id)
     graph = changed
@@ -126,6 +128,8 @@ async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> A
         graph = decode_graph(await services.registry.graph(info.run_id, info.digest), source=f"run {info.run_id}")
     program = services.build(graph)
     _check_fit(replay, program)
+    if graph.digest != info.digest:  # the run would find out only after its branches have begun to write
+        check_paths(program, build_replay(info.run_id, history))
     value = await services.registry.load(info.run_id, replay.started.input)
     holder = describe(current_holder())
     body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)

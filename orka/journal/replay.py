@@ -92,6 +92,11 @@ class Replay:
             path=path,
         )
 
+    def passed(self, path: Path) -> bool:
+        """A frame that has visited `path` may have gone on behind it."""
+        visit = self.visits.get(path)
+        return path in self._retried or (visit is not None and (visit.finished or visit.opened) is not None)
+
     def at_frontier(self, frame: Path) -> bool:
         """The frame goes on where the journal ends: `JournalMismatch` if something in it is left over. True when there
         still are visits that it may ask for, behind one that is tried again."""
