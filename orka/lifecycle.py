@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 
 from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.engine.answer import response_of
+from orka.engine.foresight import check_paths
 from orka.engine.program import Program
-from orka.engine.run import Assignment, execute
+from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
@@ -31,10 +33,11 @@ from orka.journal.entries import (
 from orka.journal.feed import RunEvent
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
-from orka.journal.log import Listener
+from orka.journal.log import Listener, RunLog
+from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
 from orka.redis.scripts import Entry
-from orka.results import RunResult, Usage
+from orka.results import NodeResult, RunResult, Usage
 from orka.services import Services
 from orka.types import Json, RunId, RunStatus
 from orka.version import VERSION
@@ -90,12 +93,20 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
 
 
 async def finish_run(
-    services: Services, run_id: RunId, *, graph: Graph | None, take_over: bool, on_event: OnEvent | None
+    services: Services,
+    run_id: RunId,
+    *,
+    graph: Graph | None,
+    take_over: bool,
+    on_event: OnEvent | None,
+    visits: bool = True,
 ) -> RunResult:
-    """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer."""
+    """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
+    its results, for which this process needs the agent types of its graph."""
     taken = await services.leases.take(run_id, force=take_over, listener=_listener(on_event))
     if taken is None:
-        return await _stored_result(services, run_id)
+        stored = await _stored_result(services, run_id)
+        return replace(stored, results=await _stored_visits(services, run_id)) if visits else stored
     try:
         task = await _prepare(services, taken, graph)
     except BaseException:
@@ -108,19 +119,26 @@ async def finish_run(
 async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
     """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
-    replay = build_replay(info.run_id, await services.registry.history(info.run_id))
+    history = await services.registry.history(info.run_id)
+    replay = build_replay(info.run_id, history)
     if replay.started is None:
-        raise JournalMismatch(f"the journal of run {info.run_id} has no beginning", run_id=info.run_id)
+        raise _no_beginning(info.run_id)
     graph = changed
     if graph is None:
         graph = decode_graph(await services.registry.graph(info.run_id, info.digest), source=f"run {info.run_id}")
     program = services.build(graph)
     _check_fit(replay, program)
+    if graph.digest != info.digest:  # the run would find out only after its branches have begun to write
+        check_paths(program, build_replay(info.run_id, history))
     value = await services.registry.load(info.run_id, replay.started.input)
     holder = describe(current_holder())
     body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
     services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
     return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
+
+
+def _no_beginning(run_id: RunId) -> JournalMismatch:
+    return JournalMismatch(f"the journal of run {run_id} has no beginning", run_id=run_id)
 
 
 def _check_fit(replay: Replay, program: Program) -> None:
@@ -141,7 +159,7 @@ def _id_of(entry: object) -> str | None:
 
 
 async def _stored_result(services: Services, run_id: RunId) -> RunResult:
-    """The answer of a completed run, read from the entries it is in. Its visits are not made again."""
+    """The answer of a completed run, read from the entries it is in."""
     ended, began_ms, last_ms = RunEnded(), 0, 0
     responses: dict[str, Value] = {}
     usage = Usage()
@@ -164,6 +182,28 @@ async def _stored_result(services: Services, run_id: RunId) -> RunResult:
         usage=usage,
         duration_ms=float(last_ms - began_ms),
     )
+
+
+async def _stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:
+    """The results of a completed run, made again by the interpreter from its journal."""
+    info = await services.registry.info(run_id)
+    replay = build_replay(run_id, await services.registry.history(run_id))
+    if replay.started is None:
+        raise _no_beginning(run_id)
+    program = services.build(decode_graph(await services.registry.graph(run_id, info.digest), source=f"run {run_id}"))
+    log = RunLog(
+        run_id=run_id,
+        keys=services.registry.keys(run_id),
+        digest=info.digest,
+        lease="",
+        seq=replay.entries,
+        wake=lambda _: None,
+    )
+    log.fail(replay.incomplete(ROOT))  # whatever would be written
+    value = await services.registry.load(run_id, replay.started.input)
+    task = Assignment(program=program, log=log, input=value, replay=replay)
+    result = await read_again(task, registry=services.registry, calls=services.calls, codec=services.codec)
+    return result.results
 
 
 async def host_run(

@@ -63,9 +63,15 @@ class _Resume:
             allow_functions: bool | Iterable[str] = False,
         ) -> Json:
             if instance is not None:
-                result = await instance.finish(run_id, take_over=take_over)
+                result = await instance.finish(run_id, take_over=take_over, visits=return_logs)
             else:
-                result = await finish(run_id, take_over=take_over, settings=settings, allow_functions=allow_functions)
+                result = await finish(
+                    run_id,
+                    take_over=take_over,
+                    settings=settings,
+                    allow_functions=allow_functions,
+                    visits=return_logs,
+                )
             return _value(result, return_logs)
 
         return resume
@@ -146,15 +152,19 @@ class Orchestrator:
         take_over: bool = False,
         changed_graph: bool = False,
         on_event: OnEvent | None = None,
+        visits: bool = True,
     ) -> RunResult:
         """Finishes a run that was cut off, failed or cancelled, with the graph stored with it.
 
         `changed_graph` runs this Orchestrator's graph instead; `JournalMismatch` when a finished node differs in it.
-        `RunAlive` while another process executes the run, unless `take_over`. A completed run gives its answer again.
+        `RunAlive` while another process executes the run, unless `take_over`. A completed run gives its answer again,
+        and its `results`, for which this process needs its agent types; without `visits` the answer alone, from any process.
         """
         async with self._open() as (services, _):
             graph = self.graph if changed_graph else None
-            return await finish_run(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
+            return await finish_run(
+                services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+            )
 
     async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
@@ -239,11 +249,14 @@ async def finish(
     registry: Registry | None = None,
     allow_functions: bool | Iterable[str] = False,
     on_event: OnEvent | None = None,
+    visits: bool = True,
 ) -> RunResult:
     """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
     settings = settings or Settings.from_environment()
     async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
-        return await finish_run(services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event)
+        return await finish_run(
+            services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+        )
 
 
 def _value(result: RunResult, return_logs: bool) -> Json:

@@ -47,6 +47,7 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """What templates see as `previous_outputs.<id>`; None when nothing was produced."""
     error: Failure | None = None
     attempts: int = 1
+    """0 for a visit that was cut off: how far it came is not told."""
     started_ms: int = 0
     duration_ms: float = 0.0
     usage: Usage | None = None

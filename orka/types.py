@@ -24,6 +24,7 @@ class Status(StrEnum):
     ERROR = "error"
     SKIPPED = "skipped"
     CANCELLED = "cancelled"
+    """Cut off, begun or not: nothing of it is used."""
 
 
 class RunStatus(StrEnum):

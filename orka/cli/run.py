@@ -94,7 +94,7 @@ def resume(
 ) -> int:
     """Finish a run that was interrupted or failed. What has finished is not executed again.
 
-    Of a completed run the stored answer is printed.
+    Of a completed run the stored answer is printed, or its log.
     """
     show = _chosen(watch=watch, quiet=quiet)
     settings = Settings.from_environment()
@@ -113,6 +113,7 @@ def resume(
                 take_over=take_over,
                 graph=changed,
                 on_event=on_event,
+                visits=json,
             ),
             None,
         )
@@ -135,8 +136,6 @@ def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
     if not failed and not quiet:
         _warn_of_failures(result)
     if as_log:
-        if not failed and not result.results:
-            warn("the run was completed before; `orka runs show --json` prints its visits")
         print_json(log_entries(result.results, result.run_id))
     elif not failed:
         print_value(result.output)

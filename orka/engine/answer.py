@@ -107,6 +107,8 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
         if result.group is not None:
             entry["fork_group_id"] = result.group
         entries.append(entry)
+        if result.status is Status.CANCELLED:
+            continue  # nothing that others see
         outputs[result.node_id] = _seen_by_templates(result)
         if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
             outputs.update(merged)
@@ -156,7 +158,7 @@ def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
     if result.event_type == "LoopNode" and isinstance(output, dict):
         payload |= {key: output[key] for key in ("loops_completed", "final_score", "threshold_met", "past_loops")}
         payload |= {"response": output, "result": output["result"], "confidence": 1.0}
-    elif result.event_type == "ForkNode":
+    elif result.event_type == "ForkNode" and result.status is Status.SUCCESS:
         payload |= {"fork_group_id": result.path, "fork_execution_status": "initiated"}
 
 

@@ -12,13 +12,14 @@ from dataclasses import dataclass, field
 import anyio
 
 from orka.engine.context import Context, Frame, Run, SequenceStopped
+from orka.engine.cutting import cut_frame
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
 from orka.errors import RunTimeout
 from orka.graph.nodes import MapNode
 from orka.journal.entries import RULES, Kind, NodeFinished
 from orka.journal.paths import member
-from orka.results import Failure
+from orka.results import Failure, NodeResult
 from orka.types import Json, NodeId, Path
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
@@ -70,6 +71,12 @@ class OpenFork:
     def __post_init__(self) -> None:
         self.before = self.frame.context.before + len(self.frame.context.results)
 
+    @property
+    def unread(self) -> bool:
+        """Of a completed run that is read again: its frame ended before it was joined, and nothing of it is asked for."""
+        replay = self.frame.run.replay
+        return replay is not None and replay.complete and self.path not in replay.joins
+
     def settle(self, index: int, settled: Settled) -> None:
         self.settled[index] = settled
         self.order.append((index, settled.ok))
@@ -97,10 +104,20 @@ class OpenFork:
         context = settled.context
         return Branch(members=members, outputs=context.outputs, failed=tuple(context.failed), error=settled.error)
 
+    def cut(self, index: int) -> Iterator[NodeResult]:
+        """The records of a branch that was cut off, by time or because it was not needed."""
+        parent, settled = self.frame.context, self.settled.get(index)
+        context = parent.child(group=self.path, inner=parent.inner or self.items is not None)
+        error = settled.error if settled is not None and settled.late else None
+        return cut_frame(context, member(self.path, index), self.frame.body, self.branches[index], self.at_ms, error)
+
 
 async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
     """Returns when these branches have ended."""
     wanted, read = set(indexes), 0
+    if wanted and fork.unread:
+        assert fork.frame.run.replay is not None
+        raise fork.frame.run.replay.incomplete(fork.path)
     while True:
         wanted.difference_update(index for index, _ in fork.order[read:])
         read = len(fork.order)
@@ -158,6 +175,9 @@ async def abandon_forks(frame: Frame) -> None:
         fork.closed = True
         fork.scope.cancel()
     for fork in frame.opened:
+        if not fork.joined:
+            for index in range(len(fork.branches)):
+                frame.context.results.extend(fork.cut(index))
         await fork.close()
 
 
@@ -183,8 +203,11 @@ async def close_fork(frame: Frame, fork: OpenFork) -> None:
 def enter_branches(frame: Frame, fork: OpenFork, verdict: Verdict) -> None:
     """The branches' results, and the winners' outputs, enter the frame's context in declared order."""
     context = frame.context
-    winners = frozenset(verdict.winners)
-    for index in sorted(verdict.settled):
+    winners, ended = frozenset(verdict.winners), frozenset(verdict.settled)
+    for index in range(len(fork.branches)):
+        if index not in ended or fork.settled[index].late:
+            context.results.extend(fork.cut(index))
+            continue
         branch = fork.settled[index].context
         context.results.extend(branch.results)
         if index in winners and fork.items is None:

@@ -14,6 +14,7 @@ from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.cutting import cut_step
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
 from orka.engine.program import Step
@@ -74,23 +75,27 @@ async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
     path = frame.next_path(step)
     seen = frame.seen(path, step)
     node = step.node
-    match node:
-        case AgentNode():
-            return await _visit_agent(frame, step, node, path, seen)
-        case RouterNode():
-            return await _visit_router(frame, step, node, path, seen)
-        case ForkNode():
-            await visit_fork(run_frame, frame, step, node, path, seen)
-        case JoinNode():
-            await visit_join(frame, step, node, path, seen)
-        case FailoverNode():
-            await visit_failover(run_frame, frame, step, node, path, seen)
-        case LoopNode():
-            await visit_loop(run_frame, frame, step, node, path, seen)
-        case MapNode():
-            await visit_map(run_frame, frame, step, node, path, seen)
-        case _:
-            assert_never(node)
+    try:
+        match node:
+            case AgentNode():
+                return await _visit_agent(frame, step, node, path, seen)
+            case RouterNode():
+                return await _visit_router(frame, step, node, path, seen)
+            case ForkNode():
+                await visit_fork(run_frame, frame, step, node, path, seen)
+            case JoinNode():
+                await visit_join(frame, step, node, path, seen)
+            case FailoverNode():
+                await visit_failover(run_frame, frame, step, node, path, seen)
+            case LoopNode():
+                await visit_loop(run_frame, frame, step, node, path, seen)
+            case MapNode():
+                await visit_map(run_frame, frame, step, node, path, seen)
+            case _:
+                assert_never(node)
+    except anyio.get_cancelled_exc_class():
+        cut_step(frame, path, step, began_at(seen))
+        raise
     return None
 
 

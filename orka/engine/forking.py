@@ -30,7 +30,6 @@ async def visit_fork(
     run_frame: RunFrame, frame: Frame, step: Step, node: ForkNode, path: Path, seen: Visit | None
 ) -> None:
     """Opens the branches and goes on; a nested list of `targets` is joined at once."""
-    began = monotonic()
     at_ms = began_at(seen)
     fork = OpenFork(
         path=path, step=step, frame=frame, branches=node.branches, base=frame.context.snapshot(), at_ms=at_ms
@@ -48,7 +47,6 @@ async def visit_fork(
             status=Status.SUCCESS,
             output={"status": "forked", "fork_group": path, "agents": agents, "mode": node.mode},
             started_ms=at_ms,
-            duration_ms=round((monotonic() - began) * 1000, 3),
             group=frame.context.group,
             inner=frame.context.inner,
         )

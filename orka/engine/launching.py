@@ -24,6 +24,8 @@ async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, s
     late = frozenset(committed.late) if committed is not None else frozenset[int]()
     carried: dict[str, Json] | None = {} if sequential else None
     try:
+        if fork.unread:
+            return
         with fork.scope:
             timeout = fork.step.node.policy.timeout
             if timeout is not None and committed is None:  # a decision that was made is not made again

@@ -8,6 +8,7 @@ import anyio
 
 from orka.clock import iso, monotonic, now_ms
 from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
+from orka.engine.cutting import cut_frame, cut_visit
 from orka.engine.fallback import is_valid, merge_failover
 from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
 from orka.engine.program import Step
@@ -15,7 +16,7 @@ from orka.engine.retry import failure_of
 from orka.errors import FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
-from orka.journal.paths import member, round_of
+from orka.journal.paths import member, round_of, visit
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
 from orka.types import Json, NodeId, Path, Status
@@ -68,6 +69,7 @@ async def _run_round(
     seen = frame.seen(round_path, step)
     scored = seen.scored if seen is not None else None
     if scored is not None and scored.timed_out:
+        _record_late_round(frame, step, node, round_path, scored)
         return scored, {}
     context = frame.context.child(loop=_loop_view(step, node, number, past), inner=True)
     inside = frame.inside(round_path, context=context, body=step.body)
@@ -93,8 +95,18 @@ async def _run_round(
             met=score >= node.score_threshold,
             timed_out=late,
         )
+        if late:
+            _record_late_round(frame, step, node, round_path, scored)
         await frame.commit(Kind.ROUND_SCORED, round_path, scored)
     return scored, results
+
+
+def _record_late_round(frame: Frame, step: Step, node: LoopNode, path: Path, scored: RoundScored) -> None:
+    """A round that ran out of time: its members are cancelled, whatever they had done by then."""
+    assert step.body is not None
+    context = frame.context.child(inner=True)
+    error = Failure(kind=RunTimeout.__name__, message=f"the round was not done within {node.policy.timeout or 0:g} s")
+    frame.context.results.extend(cut_frame(context, path, step.body, step.body.sequence, scored.at_ms, error))
 
 
 def _verdict(node: LoopNode, context: Context, results: Mapping[str, Json], late: bool) -> float:
@@ -159,7 +171,12 @@ async def visit_failover(
         gone = finished.child if finished.status is Status.ERROR else None
         outcome = await _try_children(run_frame, frame, step, path, None, gone)
         if finished.error is not None:
-            outcome = Outcome(output=_exhausted(finished.error), error=finished.error)
+            outcome = Outcome(output=_exhausted(finished.error), error=finished.error, child=gone)
+    if outcome.error is not None and outcome.child is not None:  # cut off by the timeout
+        child = step.children[outcome.child]
+        at = visit(member(path, outcome.child), child.escaped, 1)
+        context = frame.context.child(inner=True)
+        frame.context.results.append(cut_visit(context, at, child, child.node.id, at_ms, outcome.error))
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
 
 
@@ -180,7 +197,8 @@ async def _try_children(
             except SequenceStopped as exc:
                 stopped = exc.result  # the failover's to handle
             frame.context.results.extend(context.results)
-            result = next(r for r in reversed(context.results) if r.node_id == child.node.id)
+            at = visit(inside.path, child.escaped, 1)
+            result = next(r for r in context.results if r.path == at)
             if stopped is None and is_valid(result):
                 return Outcome(output=merge_failover(result), child=index)
             error = stopped.error if stopped is not None else result.error

@@ -88,6 +88,13 @@ def _strategies(entry: Entry, keys: LoopKeys) -> tuple[ScoreStrategy, ...]:
                 agents=tuple(NodeId(name) for name in strategy.agents),
             )
         )
+    if config is not None and config.agreement_fallback:
+        entry.warning(
+            f"'agreement_fallback' of {entry.owner} has no effect yet",
+            find(entry.table, "score_extraction_config", "agreement_fallback").at,
+            hint="a round without a score gets 'fallback_score'",
+            key="agreement_fallback",
+        )
     if keys.score_extraction_pattern is not None:
         check_pattern(entry, keys.score_extraction_pattern, find(entry.table, "score_extraction_pattern"))
         made.append(ScoreStrategy(type="pattern", patterns=(keys.score_extraction_pattern,)))

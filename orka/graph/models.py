@@ -34,7 +34,8 @@ class Keys(BaseModel):
 
 
 class RetryKeys(Keys):
-    """When a failed attempt is repeated."""
+    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
+    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
 
     attempts: Attempts = 3
     """Attempts in all, the first included."""
@@ -184,7 +185,7 @@ class ScoreExtractionKeys(Keys):
     strategies: list[StrategyKeys] = []
     """Tried in order (see [score strategy](#score-strategy))."""
     agreement_fallback: bool = False
-    """When nothing is found, use how similar the responses are."""
+    """When nothing is found, use how similar the responses are. Has no effect yet: `fallback_score` counts."""
 
 
 class CognitionKeys(Keys):

@@ -30,8 +30,12 @@ _EFFECTLESS: Mapping[str, frozenset[str]] = {
     "runs_on": frozenset({"router", "join", "failover", "loop"}),
 }
 """Common keys that mean nothing to some kinds."""
-_HOLDERS = frozenset({"fork", "failover", "loop", "map"})
-"""Kinds whose visits run other agents."""
+_RETRY_HINTS: Mapping[str, str] = {
+    **dict.fromkeys(("fork", "failover", "loop", "map"), "it belongs on the agents inside"),
+    "join": "it belongs on the agents of its branches",
+    "router": "it belongs on the agent that it decides by; 'fallback_route' is for what fits no route",
+}
+"""Where a retry of a control node has to go: what the node comes to follows from these agents alone."""
 MAX_PATTERNS = 20_000
 """Characters of all regular expressions of a file: judging one of a thousand characters can take a second or two."""
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
@@ -289,5 +293,5 @@ def _check_control(entry: Entry) -> None:
         value = table.value(key)
         given = isinstance(value, MapTree) or (isinstance(value, Scalar) and bool(value.value))
         if value is not None and entry.type in kinds and given:
-            hint = "it belongs on the agents inside" if key == "retry" and entry.type in _HOLDERS else None
+            hint = _RETRY_HINTS.get(entry.type) if key == "retry" else None
             entry.warning(f"{key!r} has no effect on {entry.owner}", value.at, hint=hint, key=key)

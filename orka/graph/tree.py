@@ -319,6 +319,8 @@ def _shown(tag: str) -> str:
 def _report_syntax(exc: yaml.MarkedYAMLError, findings: Findings) -> None:
     """A scanner's or parser's error in our words, at the place where the author has to look."""
     problem = exc.problem or "not YAML"
+    if "maximum nesting" in problem:  # PyYAML from 6.0.4 has a limit of its own, which its look-ahead meets before ours
+        problem = f"nested deeper than {MAX_NESTING} levels"
     mark = exc.problem_mark or exc.context_mark
     if "end of stream" in problem and exc.context_mark is not None:
         mark = exc.context_mark  # where the unclosed quote or bracket began

@@ -57,6 +57,8 @@ class Replay:
     """Forks of which this execution has cut branches off: it need not ask for everything below them."""
     branches: dict[Path, BranchFinished] = field(default_factory=dict[Path, BranchFinished])
     """Branches that other processes have executed to their end."""
+    complete: bool = False
+    """The run has completed and is only read again: a visit that the journal does not know is a `JournalMismatch`."""
     started: RunStarted | None = None
     ended: RunEnded | None = None
     entries: int = 0
@@ -70,6 +72,8 @@ class Replay:
     def answer(self, path: Path, node: str) -> Visit | None:
         """What is known of `path`. `JournalMismatch` if it was written for another node."""
         visit = self.visits.get(path)
+        if self.complete and (visit is None or not (visit.finished or visit.opened or visit.scored)):
+            raise self.incomplete(path)
         if visit is None:
             return None
         if visit.node and visit.node != node:
@@ -82,6 +86,19 @@ class Replay:
             visit.node, visit.at_ms, visit.attempts = node, 0, 0  # nothing that came of it is believed
         visit.asked = True
         return visit
+
+    def incomplete(self, path: Path) -> JournalMismatch:
+        """Of a completed run: something that its journal should have is not there."""
+        return JournalMismatch(
+            f"run {self.run_id} is completed, but its journal does not tell what became of {path!r}",
+            run_id=self.run_id,
+            path=path,
+        )
+
+    def passed(self, path: Path) -> bool:
+        """A frame that has visited `path` may have gone on behind it."""
+        visit = self.visits.get(path)
+        return path in self._retried or (visit is not None and (visit.finished or visit.opened) is not None)
 
     def at_frontier(self, frame: Path) -> bool:
         """The frame goes on where the journal ends: `JournalMismatch` if something in it is left over. True when there
@@ -193,6 +210,9 @@ def _believe(replay: Replay, whole: bool) -> None:
         visit.finished, visit.attempts = None, 0
         if visit.opened is None:
             visit.at_ms = 0
+    for visit in replay.visits.values():  # a join that failed below something that took it in has decided, too
+        if visit.finished is not None and visit.finished.fork:
+            replay.joins[Path(visit.finished.fork)] = visit.finished
     replay._reopened = frozenset(reopened)  # pyright: ignore[reportPrivateUsage]
     replay._retried = frozenset(reopened & failed.keys())  # pyright: ignore[reportPrivateUsage]
 

@@ -8,7 +8,6 @@ folder has been removed meanwhile, they are those of the server that was left.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import socket
@@ -19,7 +18,14 @@ import time
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import fcntl
+
     from orka.redis.folder import ServerFolder
+else:
+    try:
+        import fcntl
+    except ImportError:  # Windows: `orka.redis.locks` says what that means
+        fcntl = None
 
 _STOP_LIMIT = 120
 """Seconds after which a server that does not stop is given up."""

@@ -8,10 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
-import fcntl
 import os
+import platform
 import threading
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orka.errors import ServerError
+
+if TYPE_CHECKING:
+    import fcntl
+else:
+    try:
+        import fcntl
+    except ImportError:  # Windows, where a Redis elsewhere serves all the same
+        fcntl = None
+
+_AVAILABLE = bool(fcntl)
+
+
+def require_locks() -> None:
+    """`ServerError` where there is no flock(2) to share the private server with."""
+    if not _AVAILABLE:
+        raise ServerError(
+            f"unsupported platform: the private server runs on Linux and macOS, not on {platform.system()}; "
+            "set REDIS_URL to a running Redis"
+        )
 
 
 def open_lock_file(path: Path) -> int:

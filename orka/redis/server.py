@@ -37,7 +37,7 @@ from orka.redis import launch
 from orka.redis.control import Silent, Unreachable, ask, ask_info
 from orka.redis.folder import ServerFolder
 from orka.redis.linger import dismiss_lingerer, leave_lingerer
-from orka.redis.locks import is_held, lock_exclusive, lock_shared, try_exclusive
+from orka.redis.locks import is_held, lock_exclusive, lock_shared, require_locks, try_exclusive
 from orka.settings import Settings
 
 _log = get_logger()
@@ -112,6 +112,7 @@ async def private_server(settings: Settings, *, on_loading: OnLoading | None = N
     `on_loading` is called about four times a second while the server reads a large data set. Raises `ServerError`
     with the remedy. Cancelling while it starts leaves no server behind that nobody uses.
     """
+    require_locks()
     folder = await anyio.to_thread.run_sync(files.prepare_folder, settings.home)
     handle = ServerHandle(folder, settings, on_loading)
     try:

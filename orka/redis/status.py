@@ -15,7 +15,7 @@ from orka.redis import folder as files
 from orka.redis import launch
 from orka.redis.control import Silent, Unreachable, ask_info
 from orka.redis.folder import ServerFolder
-from orka.redis.locks import is_held, lock_exclusive, try_exclusive
+from orka.redis.locks import is_held, lock_exclusive, require_locks, try_exclusive
 from orka.redis.server import end_server, wait_for_end
 from orka.settings import Settings
 
@@ -49,6 +49,7 @@ class ServerStatus:
 
 async def server_status(settings: Settings) -> ServerStatus:
     """Starts nothing and waits for nothing but one answer (`settings.server_patience` at most)."""
+    require_locks()
     folder = files.server_folder(settings.home)
     running = is_held(folder.alive)
     socket = files.read_address(folder) if running else None
@@ -80,6 +81,7 @@ async def stop_private_server(settings: Settings, *, force: bool = False) -> boo
     Cleanly where it answers; a server that hangs gets SIGTERM, then SIGKILL (which loses what `settings.fsync` allows).
     Raises `ServerError` when processes use it, unless `force`: they then start it again when they need it.
     """
+    require_locks()
     folder = files.server_folder(settings.home)
     if not is_held(folder.alive):
         return False

@@ -28,7 +28,7 @@ def find_wheels() -> Wheels:
     name = _MACHINES.get(machine)
     if system not in {"linux", "darwin"} or name is None:
         raise ServerError(
-            f"the private server runs on Linux and macOS (x86-64, arm64), not on {here}: "
+            f"unsupported platform: the private server runs on Linux and macOS (x86-64, arm64), not on {here}; "
             "set REDIS_URL to a running Redis"
         )
     if system == "darwin" and name == "aarch64":

@@ -144,3 +144,34 @@ def test_a_run_that_is_alive_is_not_resumed_by_another_process(orka, here, write
     refused = here("resume", newest(here))
     assert refused.returncode == 4
     assert f"pid {running.pid}" in refused.stderr
+
+
+def test_resuming_a_completed_run_prints_what_the_run_printed(here, write: Write) -> None:
+    file = write(
+        "again.yml",
+        """
+        orchestrator: {id: again, strategy: sequential, agents: [spread, gather, refine, each]}
+        agents:
+          - {id: spread, type: fork, targets: [[quick], [slow]]}
+          - {id: quick, type: template, prompt: "quick {{ input }}"}
+          - {id: slow, type: echo, delay: 30}
+          - {id: gather, type: join, group: spread, mode: any}
+          - {id: refine, type: loop, max_loops: 2, internal_workflow: {orchestrator: {agents: [draft]}, agents: [
+             {id: draft, type: template, prompt: "round {{ get_loop_number() }} at {{ now() }}"}]}}
+          - {id: each, type: map, items: "[1, 2]", agents: [quick]}
+        """,
+    )
+    printed = here("run", file, "hi", "--json")
+    log = json.loads(printed.stdout)
+    assert [entry["payload"]["status"] for entry in log] == [
+        "success",
+        "success",
+        "cancelled",
+        "success",
+        "success",
+        "success",
+    ]
+    again = here("resume", log[0]["run_id"], "--json")
+    assert (again.returncode, again.stdout, again.stderr) == (0, printed.stdout, "")
+    answer = here("resume", log[0]["run_id"])
+    assert (answer.returncode, json.loads(answer.stdout)) == (0, ["quick hi", "quick hi"])

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, given, settings
+from support import probe
 from support.crash import Bench, check_result, open_bench
 from support.graphs import graph_texts, load, random_text
 
+from orka.results import RunResult
 from orka.settings import Settings
+from orka.types import RunStatus
 
 EXAMPLES = int(os.environ.get("ORKA_TEST_EXAMPLES", "150"))
 
@@ -31,6 +34,16 @@ class Door:
         graph = load(text)
         result = await self._bench.run(graph)
         check_result(graph, result, await self._bench.entries(result.run_id))
+        if result.status == RunStatus.COMPLETED:
+            await self._check_read_again(result)
+
+    async def _check_read_again(self, result: RunResult) -> None:
+        """Its journal alone gives the same results, to the millisecond; nothing is executed and nothing written."""
+        before = await self._bench.state(result.run_id)
+        probe.CALLS.clear()
+        again = await self._bench.finish(result.run_id)
+        assert (again.status, again.output, again.results) == (result.status, result.output, result.results)
+        assert (probe.CALLS, await self._bench.state(result.run_id)) == ([], before)
 
 
 @pytest.fixture(scope="module")

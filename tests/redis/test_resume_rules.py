@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -64,6 +65,8 @@ agents:
         )
         assert [(seen.path, str(seen.status)) for seen in first.results] == [
             ("f", "success"),
+            ("f.0/a", "cancelled"),
+            ("f.1/s", "cancelled"),
             ("j", "error"),
             ("e", "success"),
         ]
@@ -190,11 +193,11 @@ agents:
   - {id: e, type: probe, pure: false, prompt: "step {{ step_index }}"}
 """,
         )
-        assert [call.prompt for call in probe.CALLS if call.prompt] == ["step 4"]
+        assert [call.prompt for call in probe.CALLS if call.prompt] == ["step 6"]
         for keep in range(len(await bench.entries(first.run_id)) - 1, 1, -1):
             await bench.cut(first.run_id, keep)
             await resume(bench, first.run_id)
-            assert {call.prompt for call in probe.CALLS if call.prompt} <= {"step 4"}
+            assert {call.prompt for call in probe.CALLS if call.prompt} <= {"step 6"}
 
 
 CHAIN = """
@@ -238,3 +241,45 @@ async def test_a_changed_graph_is_taken_or_refused_with_the_path_and_nothing_wri
         assert {**after[0], b"lease": b""} == {**before[0], b"lease": b""}
         assert after[1:] == before[1:]
         assert str((await resume(bench, run_id, "b")).status) == "completed"
+
+
+OPEN = """
+orchestrator: {agents: [f, a, b, j]}
+agents:
+  - {id: f, type: fork, targets: [[x, y, y], [again]]}
+  - {id: x, type: probe, pure: false}
+  - {id: y, type: probe, pure: false}
+  - {id: again, type: loop, max_loops: 2, internal_workflow: {orchestrator: {agents: [one, two]}, agents: [
+     {id: one, type: probe, pure: false}, {id: two, type: probe, pure: false, delay: 0.1}]}}
+  - {id: a, type: probe, pure: false, delay: 0.05}
+  - {id: b, type: probe, pure: false, delay: 0.05}
+  - {id: j, type: join, group: f}
+"""
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("[f, a, b, j]", "[f, b, a, j]", "a"),
+        ("[f, a, b, j]", "[f, b, j]", "a"),
+        ("[f, a, b, j]", "[a, b, j]", "f"),
+        ("agents: [one, two]", "agents: [two]", "f.1/again[1]/one"),
+    ],
+)
+async def test_a_changed_sequence_is_refused_before_an_open_branch_writes_anything(
+    redis_settings: Settings, old: str, new: str, path: str
+) -> None:
+    # Every value beside its entry: replay then waits for each, and branches come before the sequence that opened them.
+    async with open_bench(replace(redis_settings, value_limit=10)) as bench:
+        run_id = (await run(bench, OPEN)).run_id
+        entries = await bench.entries(run_id)
+        keep = next(n for n, entry in enumerate(entries, 1) if (entry.kind, entry.path) == ("node.finished", "a"))
+        await bench.cut(run_id, keep)
+        before = await bench.state(run_id)
+        probe.CALLS.clear()
+        with pytest.raises(JournalMismatch, match="which this graph does not lead to") as caught:
+            await bench.finish(run_id, load(OPEN.replace(old, new)))
+        assert (caught.value.path, probe.CALLS) == (path, [])
+        assert (await bench.state(run_id))[1:] == before[1:]
+        longer = OPEN.replace("[f, a, b, j]", "[f, a, y, j]")
+        assert str((await bench.finish(run_id, load(longer))).status) == "completed"

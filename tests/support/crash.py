@@ -15,8 +15,10 @@ from typing import Any
 from support import probe
 from support.reference import Reference, comparable
 
+from orka.engine.foresight import check_paths
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
+from orka.journal.replay import build_replay
 from orka.lifecycle import finish_run, start_run
 from orka.redis.keys import ended_runs_key, graph_key, open_runs_key, run_keys
 from orka.results import RunResult
@@ -173,6 +175,8 @@ async def check_kill(bench: Bench, graph: Graph, run_id: str, keep: int, before:
     """Puts an ended run back to its first `keep` entries, resumes it, and holds everything against the rules."""
     kept = (await bench.entries(run_id))[:keep]
     await bench.cut(run_id, keep)
+    # The graph is the run's own, so that nothing in its journal may look strange.
+    check_paths(bench.services.build(graph), build_replay(run_id, await bench.services.registry.history(RunId(run_id))))
     probe.CALLS.clear()
     result = await bench.finish(run_id)
     after = list(probe.CALLS)

@@ -98,10 +98,33 @@ class Reference:
         self.status = "failed" if self.world.stopped or wrong else "completed"
 
     def frame(self, frame: Frame, ids: Sequence[str], world: World) -> None:
-        for node_id in ids:
-            self.visit(frame, world.nodes[node_id], world)
+        try:
+            for node_id in ids:
+                self.visit(frame, world.nodes[node_id], world)
+        except Stopped:
+            self.abandon(frame, world)
+            raise
         for fork in frame.opened:
             self.close(fork, world)
+
+    def abandon(self, frame: Frame, world: World) -> None:
+        """What a stopped frame has left open is cut off."""
+        for fork in frame.opened:
+            if not fork.joined:
+                for index in range(len(fork.node.branches)):
+                    self.cut(fork.path, index, fork.node, fork.at)
+
+    def cut(self, path: str, index: int, fork: ForkNode, world: World) -> None:
+        """Every member of a branch that was cut off is cancelled, whatever it had done."""
+        counts: dict[str, int] = {}
+        for member in fork.branches[index]:
+            number = counts[member] = counts.get(member, 0) + 1
+            name = member.replace(".", "%2E") + (f"#{number}" if number > 1 else "")
+            at, node = f"{path}.{index}/{name}", world.nodes[member]
+            world.results.append(Seen(at, member, "cancelled", None, None, 0, path, world.inner))
+            if isinstance(node, ForkNode) and node.awaited:
+                for nested in range(len(node.branches)):
+                    self.cut(at, nested, node, world)
 
     def close(self, fork: Fork, world: World) -> None:
         """A fork that nobody joined is joined at the end of its frame."""
@@ -237,7 +260,10 @@ class Reference:
 
     def enter(self, fork: Fork, world: World, settled: Sequence[int], winners: Sequence[int]) -> None:
         self.run_branches(fork, settled)
-        for index in sorted(settled):
+        for index in range(len(fork.node.branches)):
+            if index not in settled:
+                self.cut(fork.path, index, fork.node, world)
+                continue
             world.results.extend(fork.ended[index].results)
             if index in winners:
                 world.outputs.update(fork.ended[index].outputs)
@@ -325,6 +351,7 @@ class Reference:
                 for fork in frame.opened:
                     self.close(fork, below)
             except Stopped as stop:
+                self.abandon(frame, below)
                 below.stopped = str(stop)
             world.results.extend(below.results)
             done = next(seen for seen in below.results if seen.path == f"{path}.{index}/{child.id}")

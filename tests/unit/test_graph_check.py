@@ -339,11 +339,16 @@ def test_no_alarm_where_a_branch_may_have_been_joined(listed: str, entries: list
         ("failover, children: [a]", " (it belongs on the agents inside)"),
         ("loop, internal_workflow: {orchestrator: {agents: [a]}}", " (it belongs on the agents inside)"),
         ("map, items: [1], agents: a", " (it belongs on the agents inside)"),
-        ("router, decision_key: a, routing_map: {x: a}", ""),
+        ("join, group: f", " (it belongs on the agents of its branches)"),
+        (
+            "router, decision_key: a, routing_map: {x: a}",
+            " (it belongs on the agent that it decides by; 'fallback_route' is for what fits no route)",
+        ),
     ],
 )
 def test_retry_of_a_control_node_has_no_effect(kind: str, hint: str, retry: str) -> None:
-    found = agents(f"{{id: b, retry: {retry}, type: {kind}}}", ECHO, listed="[b]")
+    others = [ECHO, "{id: f, type: fork, targets: [a]}"] if kind.startswith("join") else [ECHO]
+    found = agents(f"{{id: b, retry: {retry}, type: {kind}}}", *others, listed="[f, b]" if others[1:] else "[b]")
     name = kind.split(",")[0]
     assert found == [f"f.yml:3:20: warning: 'retry' has no effect on {name} 'b'{hint}"]
 
@@ -460,3 +465,14 @@ def test_nesting_by_names_has_a_limit() -> None:
     chain = [f"{{id: f{n}, type: failover, children: [f{n + 1}]}}" for n in range(1000)]
     faults = agents(*chain, "{id: f1000, type: echo}", listed="[f0]")
     assert faults[0].startswith("f.yml:3:10: error: 1001 nodes are nested inside each other")
+
+
+def test_agreement_fallback_is_told_to_have_no_effect_yet() -> None:
+    config = "score_extraction_config: {agreement_fallback: CHOICE}"
+    loop = "{id: b, type: loop, internal_workflow: {orchestrator: {agents: [a]}}, " + config + "}"
+    [warning] = agents(loop.replace("CHOICE", "yes"), ECHO, listed="[b]")
+    assert (
+        "warning: 'agreement_fallback' of loop 'b' has no effect yet (a round without a score gets 'fallback_score')"
+        in (warning)
+    )
+    assert agents(loop.replace("CHOICE", "no"), ECHO, listed="[b]") == []
