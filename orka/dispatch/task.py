@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -25,17 +25,18 @@ class LoopSeen(msgspec.Struct, frozen=True, omit_defaults=True):
 
     number: int
     threshold: float
-    past: list[Json] = []
-    metadata: dict[str, Json] = {}
+    past: list[Any] = []
+    metadata: dict[str, Any] = {}
 
 
 class Seen(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What every branch of one fork sees, whatever its parent does meanwhile."""
+    """What every branch of one fork sees, whatever its parent does meanwhile. (`Any` is JSON: the recursive alias is not
+    one that msgspec decodes.)"""
 
     input: Value
-    outputs: dict[str, Json] = {}
+    outputs: dict[str, Any] = {}
     """Earlier outputs by node id."""
-    variables: dict[str, Json] = {}
+    variables: dict[str, Any] = {}
     loop: LoopSeen | None = None
     before: int = 0
     """Results around the branch when it began: its steps are counted from there."""
