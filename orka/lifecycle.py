@@ -11,8 +11,11 @@ import anyio
 
 from orka.agents.values import ensure_json
 from orka.clock import now_ms
+from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.answer import response_of
+from orka.engine.away import Away
 from orka.engine.foresight import check_paths
+from orka.engine.needs import needs_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
@@ -30,16 +33,17 @@ from orka.journal.entries import (
     encode_json,
     make_entry,
 )
-from orka.journal.feed import RunEvent
+from orka.journal.feed import RunEvent, read_feed
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
 from orka.journal.log import Listener, RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
+from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
 from orka.results import NodeResult, RunResult, Usage
 from orka.services import Services
-from orka.types import Json, RunId, RunStatus
+from orka.types import Json, Path, RunId, RunStatus
 from orka.version import VERSION
 
 OnEvent = Callable[[RunEvent], None]
@@ -47,33 +51,74 @@ OnEvent = Callable[[RunEvent], None]
 
 
 async def start_run(
-    services: Services, program: Program, input: Json, run_id: RunId, on_event: OnEvent | None
+    services: Services,
+    program: Program,
+    input: Json,
+    run_id: RunId,
+    on_event: OnEvent | None,
+    distributed: bool = False,
 ) -> RunResult:
-    """A new run, to its end. `AgentError` when `input` is not JSON."""
+    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues."""
     graph = program.graph
     value = ensure_json(input, "input")
-    stored, values = services.codec.store(value)
-    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
+    everything = distributed or graph.limits.distributed
     log = await services.leases.create(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=make_entry(Kind.RUN_STARTED, "", body, values),
-        fields={"graph": graph.id, "input": _preview_of(value), "version": VERSION},
+        entry=_start_of(services, graph, value),
+        fields=_fields_of(graph, value, everything),
         deadline=graph.limits.deadline,
         listener=_listener(on_event),
     )
     deadline = graph.limits.deadline
+    deadline_ms = None if deadline is None else now_ms() + int(deadline * 1000)
     task = Assignment(
         program=program,
         log=log,
         input=value,
-        deadline_ms=None if deadline is None else now_ms() + int(deadline * 1000),
+        deadline_ms=deadline_ms,
+        away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
     )
-    return await _carry_out(services, task)
+    return await carry_out(services, task)
 
 
-async def _carry_out(services: Services, task: Assignment) -> RunResult:
+def _start_of(services: Services, graph: Graph, value: Json) -> Entry:
+    stored, values = services.codec.store(value)
+    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
+    return make_entry(Kind.RUN_STARTED, "", body, values)
+
+
+def _fields_of(graph: Graph, value: Json, distributed: bool) -> dict[str, str]:
+    """Of the registry."""
+    fields = {"graph": graph.id, "input": _preview_of(value), "version": VERSION}
+    return {**fields, "distributed": "1"} if distributed else fields
+
+
+async def submit_run(services: Services, program: Program, input: Json, run_id: RunId, queue: str) -> None:
+    """A new run, for whichever worker of `queue` takes it. Returns when it is stored."""
+    graph = program.graph
+    value = ensure_json(input, "input")
+    task = BranchTask(
+        run=run_id, path=ROOT, digest=graph.digest, needs=needs_of(program.body, program.body.sequence), queue=queue
+    )
+    await services.leases.submit(
+        run_id,
+        graph.digest,
+        graph=program.encoded,
+        entry=_start_of(services, graph, value),
+        fields=_fields_of(graph, value, True),
+        deadline=graph.limits.deadline,
+        stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
+        task=encode_task(task),
+    )
+
+
+async def carry_out(services: Services, task: Assignment) -> RunResult:
+    """Runs an owned run to its end. What keeps it from one is raised, and its lease given back."""
+    away = task.away
+    if away is not None and away.everything:  # else the next renewal of its lease tells
+        services.inbox.expect("cancel", task.log.run_id, "", lambda _: task.log.cancel())
     try:
         return await execute(
             task,
@@ -89,6 +134,7 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
                 await services.leases.release(log)
         raise
     finally:
+        services.inbox.forget("cancel", task.log.run_id, "")
         services.journal.remove(task.log)
 
 
@@ -108,15 +154,15 @@ async def finish_run(
         stored = await _stored_result(services, run_id)
         return replace(stored, results=await _stored_visits(services, run_id)) if visits else stored
     try:
-        task = await _prepare(services, taken, graph)
+        task = await prepare(services, taken, graph)
     except BaseException:
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
         raise
-    return await _carry_out(services, task)
+    return await carry_out(services, task)
 
 
-async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> Assignment:
+async def prepare(services: Services, taken: Taken, changed: Graph | None, away: Away | None = None) -> Assignment:
     """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
     history = await services.registry.history(info.run_id)
@@ -132,9 +178,15 @@ async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> A
         check_paths(program, build_replay(info.run_id, history))
     value = await services.registry.load(info.run_id, replay.started.input)
     holder = describe(current_holder())
-    body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
-    services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
+    if away is None:
+        everything = info.distributed or graph.limits.distributed
+        away = Away(sender=services.sender, everything=everything, deadline_ms=info.deadline_ms or 0)
+    if taken.fresh and changed is None:
+        services.leases.begin(taken)
+    else:
+        body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
+        services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
+    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms, away=away)
 
 
 def _no_beginning(run_id: RunId) -> JournalMismatch:
@@ -159,16 +211,16 @@ def _id_of(entry: object) -> str | None:
 
 
 async def _stored_result(services: Services, run_id: RunId) -> RunResult:
-    """The answer of a completed run, read from the entries it is in."""
+    """The end of a run that has ended, and its answer, read from the entries it is in."""
     ended, began_ms, last_ms = RunEnded(), 0, 0
     responses: dict[str, Value] = {}
-    usage = Usage()
+    usage, status = Usage(), RunStatus.COMPLETED
     async for entry_id, kind, path, data in services.registry.entries(run_id):
         last_ms = int(entry_id.split("-")[0])
         began_ms = began_ms or last_ms
         body = decode_body(kind, data, run_id=run_id, path=path)
         if isinstance(body, RunEnded):
-            ended = body
+            ended, status = body, RunStatus(kind.removeprefix("run."))
         elif isinstance(body, NodeFinished):
             responses[path] = body.output
             usage = usage + (body.usage or Usage())
@@ -176,12 +228,22 @@ async def _stored_result(services: Services, run_id: RunId) -> RunResult:
     output: Json = values if ended.many else (values[0] if values else None)
     return RunResult(
         run_id=run_id,
-        status=RunStatus.COMPLETED,
+        status=status,
         output=output,
         results=(),
         usage=usage,
         duration_ms=float(last_ms - began_ms),
+        error=ended.error,
+        error_path=Path(ended.path) or None,
     )
+
+
+async def await_run(services: Services, run_id: RunId) -> RunResult:
+    """The end of a run that another process executes, without its visits."""
+    async with contextlib.aclosing(read_feed(services.registry, services.router, run_id, follow=True)) as events:
+        async for _ in events:
+            pass
+    return await _stored_result(services, run_id)
 
 
 async def _stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:

@@ -11,6 +11,7 @@ from typing import Protocol, Self
 
 from orka.agents.registry import Registry
 from orka.engine.answer import log_entries
+from orka.engine.away import SHARED
 from orka.engine.program import Program
 from orka.errors import (
     AgentError,
@@ -18,6 +19,7 @@ from orka.errors import (
     ConfigError,
     FailoverExhausted,
     RouteNotFound,
+    RunCancelled,
     RunError,
     RunTimeout,
     StepsExceeded,
@@ -26,14 +28,14 @@ from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.journal.feed import RunEvent
-from orka.lifecycle import OnEvent, finish_run, host_run, start_run
+from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
 from orka.results import Failure, RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.types import Json, Path, RunId, RunStatus
 
-__all__ = ["OnEvent", "Orchestrator", "RunResult", "finish"]
+__all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish"]
 
 
 class Resume(Protocol):
@@ -75,6 +77,27 @@ class _Resume:
             return _value(result, return_logs)
 
         return resume
+
+
+class RunHandle:
+    """A submitted run."""
+
+    def __init__(self, orchestrator: Orchestrator, run_id: RunId) -> None:
+        self._orchestrator = orchestrator
+        self.run_id = run_id
+
+    async def result(self) -> Json:
+        """Waits for the end of the run and gives its answer; raises as `run` does. Cancelling only ends the waiting."""
+        return _value(await self.finished(), return_logs=False)
+
+    async def finished(self) -> RunResult:
+        """Waits for the end of the run; a failed run is a result, not an exception. Its `results` are not read."""
+        async with self._orchestrator._open() as (services, _):  # pyright: ignore[reportPrivateUsage]
+            return await await_run(services, self.run_id)
+
+    def events(self, *, after: str = "0") -> AsyncGenerator[RunEvent]:
+        """The run's events as they come, until it ends. Needs an open Orchestrator."""
+        return self._orchestrator.events(self.run_id, after=after)
 
 
 class Orchestrator:
@@ -131,15 +154,33 @@ class Orchestrator:
         result = await self.execute(input)
         return _value(result, return_logs)
 
-    async def execute(self, input: Json, *, run_id: RunId | None = None, on_event: OnEvent | None = None) -> RunResult:
+    async def execute(
+        self,
+        input: Json,
+        *,
+        run_id: RunId | None = None,
+        on_event: OnEvent | None = None,
+        distributed: bool = False,
+    ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
-        `on_event` is called with every event once it is stored.
+        `on_event` is called with every event once it is stored. `distributed` sends the branches of forks and maps to the
+        shared queues that `orka worker` serves, as `distributed: true` in the file does.
         """
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, run_id or new_run_id(), on_event)
+            return await start_run(*self._current(), input, run_id or new_run_id(), on_event, distributed)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, run_id or new_run_id(), on_event)
+            return await start_run(services, program, input, run_id or new_run_id(), on_event, distributed)
+
+    async def submit(self, input: Json, *, run_id: RunId | None = None, queue: str = SHARED) -> RunHandle:
+        """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
+
+        Needs an open Orchestrator if `result()` of the handle is to be awaited.
+        """
+        async with self._open() as (services, program):
+            chosen = run_id or new_run_id()
+            await submit_run(services, program, input, chosen, queue)
+            return RunHandle(self, chosen)
 
     resume = _Resume()
     """`await orchestrator.resume(run_id)`, or `await Orchestrator.resume(run_id)` without a file: the answer of a run
@@ -272,7 +313,7 @@ def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunErr
     """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
     kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
     message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
-    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+    for own in (RunCancelled, RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
         if kind == own.__name__:
             return own(message, run_id=run_id, path=path)
     return AgentError(message, kind=kind, run_id=run_id, path=path)

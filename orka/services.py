@@ -13,6 +13,8 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.dispatch.inbox import Inbox, InboxStatistics
+from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
@@ -40,6 +42,8 @@ class Statistics(NamedTuple):
 
     journal: JournalStatistics
     calls: CallStatistics
+    sender: SenderStatistics
+    inbox: InboxStatistics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -55,6 +59,10 @@ class Services:
     calls: Calls
     codec: ValueCodec
     workshop: Workshop
+    process: str
+    """Names this process's inbox, and it in consumer groups."""
+    inbox: Inbox
+    sender: Sender
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -63,7 +71,12 @@ class Services:
         return build_program(graph, self.workshop)
 
     def statistics(self) -> Statistics:
-        return Statistics(journal=self.journal.statistics(), calls=self.calls.statistics())
+        return Statistics(
+            journal=self.journal.statistics(),
+            calls=self.calls.statistics(),
+            sender=self.sender.statistics(),
+            inbox=self.inbox.statistics(),
+        )
 
 
 @asynccontextmanager
@@ -90,13 +103,18 @@ async def open_services(
                 await background.start(journal.run)
                 try:
                     async with anyio.create_task_group() as tasks:
+                        process = new_process()
+                        inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                         yield Services(
+                            process=process,
+                            inbox=inbox,
+                            sender=Sender(inbox, lease=settings.lease),
                             settings=settings,
                             redis=redis,
                             router=router,
                             journal=journal,
                             registry=runs,
-                            leases=Leases(runs, journal, new_process()),
+                            leases=Leases(runs, journal, process),
                             calls=Calls(),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=Workshop(
@@ -107,6 +125,7 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     journal.stop()
+                    background.cancel_scope.cancel()
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None

@@ -20,6 +20,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("check", "orka.cli.check:check", "Report every fault of graph files, without running them."),
     Command("validate", "orka.cli.check:check", "The same as check."),
     Command("schema", "orka.cli.check:schema", "Print the JSON Schema of the graph format, for editors."),
+    Command("worker", "orka.cli.worker:worker", "Execute branches and submitted runs of shared queues."),
     Command("runs list", "orka.cli.runs:list_runs", "List runs, newest first."),
     Command("runs show", "orka.cli.runs:show", "Show one run and its visits."),
     Command("runs events", "orka.cli.runs:events", "Print a run's events, and follow them with --follow."),

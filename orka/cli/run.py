@@ -51,6 +51,7 @@ def run(
     watch: Watch = False,
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
+    distributed: Annotated[bool, Parameter(help="Send branches to the shared queues that orka worker serves.")] = False,
     strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
@@ -59,7 +60,7 @@ def run(
     """
     show = _chosen(watch=watch, quiet=quiet)
     orchestrator = Orchestrator(
-        file, settings=Settings.from_environment(), allow_functions=_permission(allow_functions), strict=strict
+        file, settings=Settings.from_environment(), allow_functions=permission(allow_functions), strict=strict
     )
     if not quiet:
         for fault in orchestrator.warnings:
@@ -74,7 +75,7 @@ def run(
                 stored[:] = [run_id]
                 on_event(event)
 
-            return orchestrator.execute(value, run_id=run_id, on_event=note)
+            return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
 
         return _finish(await show(execute, orchestrator.graph), as_log=json, quiet=quiet)
 
@@ -98,7 +99,7 @@ def resume(
     """
     show = _chosen(watch=watch, quiet=quiet)
     settings = Settings.from_environment()
-    permission = _permission(allow_functions)
+    allowed = permission(allow_functions)
     changed = load_file(graph).graph if graph is not None else None
     found: list[RunId] = []
 
@@ -109,7 +110,7 @@ def resume(
             lambda on_event: finish(
                 found[0],
                 settings=settings,
-                allow_functions=permission,
+                allow_functions=allowed,
                 take_over=take_over,
                 graph=changed,
                 on_event=on_event,
@@ -122,7 +123,7 @@ def resume(
     return _until_stopped(work, found)
 
 
-def _permission(argument: str | None) -> bool | frozenset[str]:
+def permission(argument: str | None) -> bool | frozenset[str]:
     """Which functions may be called. Modules are found in the working folder too, as `python -m` finds them."""
     if argument is None:
         return False

@@ -63,7 +63,7 @@ class Sender:
         return SenderStatistics(sent=self.sent, answered=self.answered, resent=self.resent, under_way=self.under_way)
 
     @asynccontextmanager
-    async def open(self, log: RunLog, *, fork: Path, level: int, seen: bytes) -> AsyncGenerator[Sending]:
+    async def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> AsyncGenerator[Sending]:
         """For the branches of one fork, which all see `seen` (empty: it is in the tasks). At its end, whatever is still
         under way is closed."""
         sending = Sending(self, log, fork=fork, level=level, seen=seen)
@@ -76,7 +76,7 @@ class Sender:
 class Sending:
     """The branches of one fork on their way. Used by one task."""
 
-    def __init__(self, sender: Sender, log: RunLog, *, fork: Path, level: int, seen: bytes) -> None:
+    def __init__(self, sender: Sender, log: RunLog, *, fork: str, level: int, seen: bytes) -> None:
         self._sender = sender
         self._log = log
         self._fork = fork

@@ -20,6 +20,9 @@ REPLY: Final = 16 * 1024
 """Bytes of entries up to which an answer carries them; above, whoever waits reads them in the journal."""
 
 
+NOTHING: Final = msgspec.Raw(b"")
+
+
 class LoopSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     """What templates inside a loop see of it."""
 
@@ -55,15 +58,15 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of the graph, which the worker finds beside the run."""
     sequence: tuple[NodeId, ...] = ()
     fork: str = ""
-    """Path of its fork: names what its branches see."""
+    """Path of its fork, and a digest of what its branches see: the name of that."""
     parent: Path = Path("")
     """Path of the task that waits for it; empty: the run's owner."""
     level: int = 0
     everything: bool = True
     """Forks inside send their branches away, too."""
-    seen: msgspec.Raw | None = None
-    """`Seen`, unless it is stored beside the run."""
-    item: msgspec.Raw | None = None
+    seen: msgspec.Raw = NOTHING
+    """`Seen`; empty: it is stored beside the run."""
+    item: msgspec.Raw = NOTHING
     """Of a map."""
     name: str = ""
     """Of a map: the variable that holds the item."""
@@ -76,6 +79,8 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Agent types that the branch may call, `function:<module>` for each function among them."""
     retried: tuple[Path, ...] = ()
     """Visits below the branch whose failure an earlier generation of the run has journaled: they are tried again."""
+    queue: str = ""
+    """Where it was sent; what it sends itself goes there, too."""
     version: int = VERSION
 
 

@@ -6,7 +6,9 @@ join, in declared order. A join's commit closes the fork before the losers are c
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 
 import anyio
@@ -16,7 +18,7 @@ from orka.engine.cutting import cut_frame
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
 from orka.errors import RunTimeout
-from orka.graph.nodes import MapNode
+from orka.graph.nodes import ForkNode, MapNode
 from orka.journal.entries import RULES, Kind, NodeFinished
 from orka.journal.paths import member
 from orka.results import Failure, NodeResult
@@ -77,6 +79,12 @@ class OpenFork:
         replay = self.frame.run.replay
         return replay is not None and replay.complete and self.path not in replay.joins
 
+    def parked(self) -> AbstractAsyncContextManager[object]:
+        """Entered while a sequence does nothing but wait for its branches."""
+        away, node = self.frame.run.away, self.step.node
+        here = isinstance(node, ForkNode) and node.mode == "sequential"
+        return contextlib.nullcontext() if away is None or here else away.parked()
+
     def settle(self, index: int, settled: Settled) -> None:
         self.settled[index] = settled
         self.order.append((index, settled.ok))
@@ -118,12 +126,13 @@ async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
     if wanted and fork.unread:
         assert fork.frame.run.replay is not None
         raise fork.frame.run.replay.incomplete(fork.path)
-    while True:
-        wanted.difference_update(index for index, _ in fork.order[read:])
-        read = len(fork.order)
-        if not wanted:
-            return
-        await fork.changed.wait()
+    async with fork.parked():
+        while True:
+            wanted.difference_update(index for index, _ in fork.order[read:])
+            read = len(fork.order)
+            if not wanted:
+                return
+            await fork.changed.wait()
 
 
 def late_branch(fork: OpenFork) -> Settled:

@@ -75,8 +75,9 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
         verdict = _decide(node, fork, among)
     else:
         with anyio.move_on_after(node.policy.timeout) as limit:
-            while (verdict := _decide(node, fork)) is None:
-                await fork.changed.wait()
+            async with fork.parked():
+                while (verdict := _decide(node, fork)) is None:
+                    await fork.changed.wait()
         late = verdict is None and limit.cancelled_caught
     if verdict is None:
         settled = tuple(index for index, _ in fork.order) if among is None else among

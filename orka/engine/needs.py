@@ -1,4 +1,4 @@
-"""What a sequence may call: the agent types, and the modules of functions, that a worker must have. Pure."""
+"""What a sequence may lead to: agent types and modules of functions that a worker must have, and branches. Pure."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ def needs_of(body: Body, sequence: Iterable[NodeId]) -> tuple[str, ...]:
     """Types of all agents that a sequence can lead to, `function:<module>` for each function, sorted. What an agent
     chooses by itself is not known before."""
     found: set[str] = set()
+    for step in _steps(body, sequence):
+        if isinstance(step.node, AgentNode):
+            found.update(_needs(step.node))
+    return tuple(sorted(found))
+
+
+def opens_branches(body: Body, sequence: Iterable[NodeId]) -> bool:
+    """A fork or a map may be among its visits. An agent that chooses what runs next may lead anywhere, and counts."""
+    return any(isinstance(step.node, ForkNode | MapNode) for step in _steps(body, sequence))
+
+
+def _steps(body: Body, sequence: Iterable[NodeId]) -> Iterator[Step]:
+    """Every step that a sequence can lead to, children of failovers included."""
     waiting: list[tuple[Body, NodeId]] = [(body, node_id) for node_id in sequence]
     seen: set[tuple[int, NodeId]] = set()
     while waiting:
@@ -22,12 +35,10 @@ def needs_of(body: Body, sequence: Iterable[NodeId]) -> tuple[str, ...]:
             continue
         seen.add((id(inside), node_id))
         for part in _with_children(step):
-            if isinstance(part.node, AgentNode):
-                found.update(_needs(part.node))
-            elif part.body is not None:
+            yield part
+            if part.body is not None:
                 waiting += [(part.body, inner) for inner in part.body.sequence]
             waiting += [(inside, inner) for inner in _named(part)]
-    return tuple(sorted(found))
 
 
 def _with_children(step: Step) -> Iterator[Step]:

@@ -97,6 +97,8 @@ class Workshop:
     types: Mapping[str, AgentType]
     tools: AgentTools
     environment: Environment
+    lenient: bool = False
+    """An agent type that this process does not have is no error until it is called: a worker is given only what it can."""
 
 
 def build_program(graph: Graph, workshop: Workshop) -> Program:
@@ -153,6 +155,8 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
     )
     if isinstance(node, AgentNode):
         agent_type = workshop.types.get(node.type)
+        if agent_type is None and workshop.lenient:
+            return step
         if agent_type is None:
             raise ConfigError(
                 f"agent {node.id!r} is of type {node.type!r}, which this process does not have:"

@@ -9,13 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Final
 
+import anyio
 import msgspec
 
 from orka.dispatch.sender import Answer
 from orka.dispatch.task import (
     INLINE,
+    NOTHING,
     BranchTask,
     LoopSeen,
     Seen,
@@ -27,8 +30,8 @@ from orka.dispatch.task import (
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
 from orka.engine.context import RecallEnded, Run
-from orka.engine.needs import needs_of
-from orka.errors import JournalMismatch, RunError, StepsExceeded
+from orka.engine.needs import needs_of, opens_branches
+from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import Body, BranchFinished, decode_body
 from orka.journal.paths import member
@@ -46,14 +49,12 @@ def queues_of(fork: OpenFork) -> dict[int, str]:
     node = fork.step.node
     if away is None or not isinstance(node, ForkNode | MapNode):
         return {}
-    queues: dict[int, str] = {}
-    for index in range(len(fork.branches)):
-        named = node.runs_on or _named_by(fork, fork.branches[index])
-        if named is None and away.everything:
-            named = away.queue or SHARED
-        if named is not None:
-            queues[index] = named
-    return queues
+    usual = (away.queue or SHARED) if away.everything else None
+    if isinstance(node, MapNode):  # one sequence for all items
+        queue = node.runs_on or _named_by(fork, node.sequence) or usual
+        return {} if queue is None else dict.fromkeys(range(len(fork.branches)), queue)
+    named = [node.runs_on or _named_by(fork, branch) or usual for branch in fork.branches]
+    return {index: queue for index, queue in enumerate(named) if queue is not None}
 
 
 def _named_by(fork: OpenFork, branch: Sequence[NodeId]) -> str | None:
@@ -73,10 +74,12 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
     assert away is not None
     seen = encode_seen(_seen_by(fork))
     inline = len(seen) <= INLINE
+    name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
     window = min(limit or WINDOW, WINDOW)
     waiting = deque(queues)
     level = min(away.level + 1, INNER)
-    async with away.sender.open(run.log, fork=fork.path, level=level, seen=b"" if inline else seen) as sending:
+    run.log.written = None  # others write what is below: the answer is read in the journal
+    async with away.sender.open(run.log, fork=name, level=level, seen=b"" if inline else seen) as sending:
         while True:
             # Half a window at a time: a message for each branch alone would cost more than the branch.
             if waiting and len(sending) <= window - max(1, window // 2):
@@ -87,7 +90,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                     if await _known(run_frame, fork, index):
                         continue
                     room -= 1
-                    task = _task_of(fork, index, seen if inline else None, level)
+                    task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
                     batches.setdefault(queues[index], {})[task.path] = encode_task(task)
                 for queue, tasks in batches.items():
                     sending.send(queue, tasks, again=run.replay is not None)
@@ -129,13 +132,13 @@ def _seen_by(fork: OpenFork) -> Seen:
     )
 
 
-def _task_of(fork: OpenFork, index: int, seen: bytes | None, level: int) -> BranchTask:
+def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: int, queue: str) -> BranchTask:
     run, node = fork.frame.run, fork.step.node
     away = run.away
     assert away is not None
     path = member(fork.path, index)
     sequence = tuple(fork.branches[index])
-    item, name = None, ""
+    item, name = NOTHING, ""
     if isinstance(node, MapNode) and fork.items is not None:
         item, name = encode_item(fork.items[index]), node.name
     return BranchTask(
@@ -143,11 +146,12 @@ def _task_of(fork: OpenFork, index: int, seen: bytes | None, level: int) -> Bran
         path=path,
         digest=run.program.graph.digest,
         sequence=sequence,
-        fork=fork.path,
+        fork=scope,
         parent=away.task,
         level=level,
         everything=away.everything,
-        seen=None if seen is None else msgspec.Raw(seen),
+        queue=queue,
+        seen=NOTHING if seen is None else msgspec.Raw(seen),
         item=item,
         name=name,
         index=index,
@@ -189,14 +193,22 @@ async def _recall(
 
 async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> Settled:
     """A branch interpreted over its entries; where they end, it ends."""
-    run = fork.frame.run
-    frame = branch_frame(
-        fork, index, fork.base, dataclasses.replace(run, replay=replay, recalling=True, away=None, steps=0)
-    )
+    run = dataclasses.replace(fork.frame.run, replay=replay, recalling=True, away=None, steps=0, tasks=None)
+    frame = branch_frame(fork, index, fork.base, run)
+    settled = Settled(context=frame.context)
     try:
-        return await run_branch(run_frame, fork, index, frame)
+        if opens_branches(frame.body, fork.branches[index]):
+            async with anyio.create_task_group() as run.tasks:
+                settled = await run_branch(run_frame, fork, index, frame)
+        else:
+            settled = await run_branch(run_frame, fork, index, frame)
     except RecallEnded:
-        return Settled(context=frame.context)
+        pass
+    except BaseExceptionGroup as group:
+        error = sole_error(group)
+        if not isinstance(error, RecallEnded):
+            raise error from group
+    return settled
 
 
 def _raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:

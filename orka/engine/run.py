@@ -10,12 +10,13 @@ import anyio
 
 from orka.clock import monotonic, now_ms
 from orka.engine.answer import Answer, find_answer
+from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
-from orka.errors import OrkaError, RunTimeout, StepsExceeded, sole_error
+from orka.errors import OrkaError, RunCancelled, RunTimeout, StepsExceeded, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
 from orka.journal.log import FAREWELL, Ending, RunLog
 from orka.journal.paths import ROOT
@@ -23,6 +24,8 @@ from orka.journal.registry import Registry
 from orka.journal.replay import Replay
 from orka.results import Failure, NodeResult, RunResult, Usage
 from orka.types import Json, Path, RunStatus, Status
+
+_CANCELLED = Failure(kind=RunCancelled.__name__, message="somebody else cancelled it (`orka cancel`)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +38,8 @@ class Assignment:
     deadline_ms: int | None = None
     """Absolute, milliseconds since the epoch."""
     replay: Replay | None = None
+    away: Away | None = None
+    """How branches get to other processes; None: they stay in this one."""
 
 
 async def execute(
@@ -68,15 +73,24 @@ async def _to_the_end(
 ) -> RunResult:
     log = task.log
     stopped: NodeResult | None = None
+    unwanted = False
     try:
         with _scope(task) as scope:
-            log.on_failure = scope.cancel
+
+            def cancel() -> None:
+                nonlocal unwanted
+                unwanted = True
+                scope.cancel()
+
+            log.on_failure, log.on_cancel = scope.cancel, cancel
             try:
                 await _interpret(task, context, registry=registry, calls=calls, codec=codec)
             except SequenceStopped as exc:
                 stopped = exc.result
         if log.failure is not None:
             raise log.failure
+        if scope.cancelled_caught and unwanted:
+            return await _end(task, context, RunStatus.CANCELLED, began, retention_ms, error=_CANCELLED)
         if scope.cancelled_caught:
             error: Failure | None = Failure(kind=RunTimeout.__name__, message=_overdue(task))
             return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error)
@@ -127,6 +141,7 @@ async def _interpret(
                 calls=calls,
                 tasks=tasks,
                 replay=task.replay,
+                away=task.away,
             )
             frame = Frame(
                 run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None

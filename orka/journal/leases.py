@@ -124,6 +124,7 @@ class Leases:
                     seq=reply[2],
                     wake=self._journal.wake,
                     listener=listener,
+                    process=self.process,
                 )
                 return Taken(log=log, info=info, fresh=reply[4] == b"queued")
             case b"completed":

@@ -25,6 +25,8 @@ SETTLED_AFTER = 3.0
 
 FAREWELL = 3.0
 """Seconds that a cancelled run has to write that it was cancelled."""
+_MOST_ANSWERED = 100
+"""Entries of a branch that are kept for its answer."""
 _RECREATABLE_MS = 60_000
 """A run that is gone this long after its creation was not lost in a crash of Redis: its retention ended, or it was deleted."""
 
@@ -102,11 +104,14 @@ class RunLog:
         creation: Creation | None = None,
         claim: Claim | None = None,
         listener: Listener | None = None,
+        process: str = "",
     ) -> None:
         self.run_id = run_id
         self.keys = keys
         self.digest = digest
         self.lease = lease
+        self.process = process
+        """That writes, by its name in consumer groups."""
         self.claim = claim
         """Given for a branch: it writes under this, and `lease` is not used."""
         self.opening: Creation | Reopening | None = creation
@@ -117,6 +122,8 @@ class RunLog:
         """The graph need not be sent along with the creation."""
         self.listener = listener
         self.ending: Ending | Handover | None = None
+        self.written: list[Entry] | None = [] if claim is not None else None
+        """Of a branch: every entry appended, for its answer; None once the answer would not be complete."""
         self.requests: deque[tuple[int, Command]] = deque()
         """Commands that follow an entry: (its sequence number, command), in order, until their reply is there."""
         self.failure: OrkaError | None = None
@@ -150,6 +157,10 @@ class RunLog:
         if self.failure is not None:
             raise self.failure
         self.pending.append(entry)
+        if self.written is not None:
+            self.written.append(entry)
+            if len(self.written) > _MOST_ANSWERED:
+                self.written = None
         if self.waiting_since is None:
             self.waiting_since = monotonic()
         self._wake(self)
@@ -241,7 +252,7 @@ class RunLog:
         """A sign of life."""
         if self.claim is not None:
             return renew_claim(self.keys, claim=self.claim.token, path=self.claim.path)
-        return renew(self.keys, lease=self.lease, lease_ms=lease_ms)
+        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process)
 
     def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
         match opening:
@@ -350,6 +361,11 @@ class RunLog:
             return False
         self.created = self.graph_known = False
         return True
+
+    def cancel(self) -> None:
+        """Somebody else wants the run cancelled."""
+        if self.on_cancel is not None:
+            self.on_cancel()
 
     def fail(self, error: OrkaError) -> None:
         """Nothing more is written: barriers raise, the run is told."""

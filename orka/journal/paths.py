@@ -9,14 +9,15 @@ its visits are numbered there: the paths of a routing cycle do not grow.
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from orka.types import NodeId, Path
 
 ROOT = Path("")
 """The frame of the run itself."""
 
-_FRAME_SUFFIX = re.compile(r"(?:\.\d+|\[\d+\])$")
+FRAME_SUFFIX = re.compile(r"(?:\.\d+|\[\d+\])$")
+"""What a frame's last segment has behind the visit."""
 
 
 def escape(node_id: NodeId) -> str:
@@ -24,6 +25,11 @@ def escape(node_id: NodeId) -> str:
     if node_id.isidentifier():
         return node_id
     return "".join(c if c.isalnum() or c in "_- :@" else quote(c, safe="") if c != "." else "%2E" for c in node_id)
+
+
+def unescape(name: str) -> str:
+    """The id that `escape` made this of."""
+    return unquote(name)
 
 
 def visit(frame: Path, escaped: str, number: int) -> Path:
@@ -50,7 +56,7 @@ def parents(path: Path) -> list[Path]:
     found: list[Path] = []
     whole = path
     while True:
-        if (match := _FRAME_SUFFIX.search(whole)) is not None:
+        if (match := FRAME_SUFFIX.search(whole)) is not None:
             visit_path = whole[: match.start()]
             if whole.endswith("]") and whole != path:
                 found.append(Path(whole))
@@ -60,7 +66,7 @@ def parents(path: Path) -> list[Path]:
         frame, slash, _ = whole.rpartition("/")
         if not slash:
             return found
-        if _FRAME_SUFFIX.search(frame) is None:
+        if FRAME_SUFFIX.search(frame) is None:
             found.append(Path(frame))
         whole = frame
 

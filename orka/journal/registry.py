@@ -23,6 +23,7 @@ _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
     *("lease_until", "holder", "seq", "generation", "deadline_ms", "version"),
+    "distributed",
 )
 
 
@@ -49,6 +50,8 @@ class RunInfo:
     deadline_ms: int | None
     version: str
     """Of the Orka that created it."""
+    distributed: bool = False
+    """Its branches go to the shared queues."""
 
     @property
     def stale(self) -> bool:
@@ -223,6 +226,7 @@ def _info(run_id: RunId, fields: Sequence[bytes | None], now: int) -> RunInfo:
         generation=int(text["generation"] or 1),
         deadline_ms=int(text["deadline_ms"]) if text["deadline_ms"] not in {"", "0"} else None,
         version=text["version"],
+        distributed=text["distributed"] == "1",
     )
 
 

@@ -205,8 +205,8 @@ class Journal:
                 log.settle(reply[1])
                 if reply[1] < log.stored:
                     self._recover(log, reply[1])
-                if reply[2] and log.on_cancel is not None:
-                    log.on_cancel()
+                if reply[2]:
+                    log.cancel()
             case b"ok" if count == _REQUEST:
                 if log.requests:  # else the run has ended meanwhile
                     log.requests.popleft()

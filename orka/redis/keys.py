@@ -19,6 +19,8 @@ What branches need that other processes execute is in the same partition as thei
   entries are deleted; it expires an hour after the last message.
 * `{orka:N}:parked` sorted set: tasks that no worker could take, by the time at which they are offered again.
 * `{orka:N}:dead` stream: tasks that took their worker down too often, until somebody retries or drops them.
+* `{orka:0}:queues` set of the queues that workers have served, and `{orka:0}:sweeper` the process that looks after what the
+  dead left behind, for as long as it renews that.
 * `{orka:0}:workers` sorted set of worker ids by their last sign of life, and `{orka:0}:worker:<id>` hash: what a worker
   says of itself. Both expire.
 """
@@ -99,3 +101,11 @@ def workers_key() -> str:
 
 def worker_key(worker: str) -> str:
     return f"{tag_of(0)}:worker:{worker}"
+
+
+def queues_key() -> str:
+    return f"{tag_of(0)}:queues"
+
+
+def sweeper_key() -> str:
+    return f"{tag_of(0)}:sweeper"

@@ -83,6 +83,7 @@ local function wake(scope, ...)
   end
 end
 local function take_off(r)
+  if r[6] == '' then return end  -- parked: the sweeper finds no record any more
   redis.call('XACK', r[7], 'workers', r[6])
   redis.call('XDEL', r[7], r[6])
 end

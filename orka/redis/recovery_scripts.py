@@ -43,9 +43,10 @@ return {'ok'}
 """
 )
 
-# KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many per stream, deaths alone that are too many, process.
-# Queues parked tasks that are due and tasks whose worker gave no sign of life for a lease. Reply: number of tasks queued again,
-# number of tasks that had to be, then stream, id, run, path, record of each task that has died too often.
+# KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many per stream, deaths alone that are too many,
+# process, then processes known to be dead. Queues again parked tasks that are due, and tasks whose worker is dead or gave
+# no sign of life for a lease. Reply: tasks queued again, tasks that had to be, then stream, id, run, path, task, deaths of
+# each that has died too often.
 SWEEP = Script.of(
     NOW
     + """
@@ -54,7 +55,7 @@ local run_key, branches
     + RECORDS
     + """
 local tag = string.match(KEYS[1], '^{.-}')
-local moved, found, dead = 0, 0, {}
+local moved, found, given_up = 0, 0, {}
 local function at(key)
   run_key = key
   branches = key .. ':branches'
@@ -70,47 +71,50 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   end
   redis.call('ZREM', KEYS[1], member)
 end
+local function left_behind(stream, id, consumer)
+  found = found + 1
+  local entry = redis.call('XRANGE', stream, id, id)
+  local fields = entry[1] and entry[1][2] or {}
+  local named = {}
+  for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
+  if named.run then at(tag .. ':run:' .. named.run) end
+  local r = named.run and record(named.path)
+  if not r or r[1] ~= 'open' or r[6] ~= id then
+    redis.call('XACK', stream, 'workers', id)
+    redis.call('XDEL', stream, id)
+    return
+  end
+  r[4] = r[4] + 1
+  if named.alone then r[5] = r[5] + 1 end
+  if tonumber(r[5]) >= tonumber(ARGV[3]) then
+    redis.call('XCLAIM', stream, 'workers', ARGV[4], 0, id, 'JUSTID')
+    given_up[#given_up + 1] = {stream, id, named.run, named.path, named.task, tostring(r[4])}
+  else
+    if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', named.run, 'path', named.path) end
+    redis.call('XACK', stream, 'workers', id)
+    redis.call('XDEL', stream, id)
+    local again = {'run', named.run, 'path', named.path, 'task', named.task, 'again', '1'}
+    if tonumber(r[4]) >= 2 then
+      again[9], again[10] = 'alone', '1'
+    end
+    r[2], r[10] = '', 'its worker ' .. consumer .. ' gave no sign of life'
+    r[6] = redis.call('XADD', stream, '*', unpack(again))
+    moved = moved + 1
+  end
+  keep(named.path, r)
+end
 for k = 2, #KEYS do
-  local stream = KEYS[k]
-  local idle = redis.pcall('XPENDING', stream, 'workers', 'IDLE', ARGV[1], '-', '+', ARGV[2])
+  local idle = redis.pcall('XPENDING', KEYS[k], 'workers', 'IDLE', ARGV[1], '-', '+', ARGV[2])
   if not idle.err then
-    for _, pending in ipairs(idle) do
-      local id = pending[1]
-      found = found + 1
-      local entry = redis.call('XRANGE', stream, id, id)
-      local fields = entry[1] and entry[1][2] or {}
-      local named = {}
-      for i = 1, #fields, 2 do named[fields[i]] = fields[i + 1] end
-      if named.run then at(tag .. ':run:' .. named.run) end
-      local r = named.run and record(named.path)
-      if not r or r[1] ~= 'open' or r[6] ~= id then
-        redis.call('XACK', stream, 'workers', id)
-        redis.call('XDEL', stream, id)
-      else
-        r[4] = r[4] + 1
-        if named.alone then r[5] = r[5] + 1 end
-        if tonumber(r[5]) >= tonumber(ARGV[3]) then
-          redis.call('XCLAIM', stream, 'workers', ARGV[4], 0, id, 'JUSTID')
-          dead[#dead + 1] = {stream, id, named.run, named.path, r[4], r[5]}
-          keep(named.path, r)
-        else
-          if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', named.run, 'path', named.path) end
-          redis.call('XACK', stream, 'workers', id)
-          redis.call('XDEL', stream, id)
-          local again = {'run', named.run, 'path', named.path, 'task', named.task, 'again', '1'}
-          if tonumber(r[4]) >= 2 then
-            again[9], again[10] = 'alone', '1'
-          end
-          r[2], r[10] = '', 'its worker ' .. pending[2] .. ' gave no sign of life'
-          r[6] = redis.call('XADD', stream, '*', unpack(again))
-          keep(named.path, r)
-          moved = moved + 1
-        end
+    for _, pending in ipairs(idle) do left_behind(KEYS[k], pending[1], pending[2]) end
+    for i = 5, #ARGV do
+      for _, pending in ipairs(redis.call('XPENDING', KEYS[k], 'workers', '-', '+', ARGV[2], ARGV[i])) do
+        left_behind(KEYS[k], pending[1], pending[2])
       end
     end
   end
 end
-return {moved, found, dead}
+return {moved, found, given_up}
 """
 )
 
@@ -173,11 +177,21 @@ def hand_back(
     )
 
 
-def sweep(tag: str, streams: Sequence[str], *, lease_ms: int, count: int, most_deaths: int, process: str) -> Command:
-    """Queues again what dead workers have left behind. Reply: number queued, number found, tasks that died too often."""
+def sweep(
+    tag: str,
+    streams: Sequence[str],
+    *,
+    lease_ms: int,
+    count: int,
+    most_deaths: int,
+    process: str,
+    dead: Sequence[str] = (),
+) -> Command:
+    """Queues again what `dead` processes, and those without a sign of life, have left behind. Reply: number queued,
+    number found, tasks that died too often."""
     return (
         *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
-        *(lease_ms, count, most_deaths, process),
+        *(lease_ms, count, most_deaths, process, *dead),
     )
 
 

@@ -128,7 +128,7 @@ return {'ok', 1, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.started', 'path'
 """
 )
 
-# KEYS: run.  ARGV: lease, lease_ms.
+# KEYS: run, branches.  ARGV: lease, lease_ms, process. The task of a submitted run lives as long as the lease.
 RENEW = Script.of(
     NOW
     + """
@@ -137,6 +137,12 @@ if not held[2] then return {'missing'} end
 if held[1] ~= ARGV[1] then
   if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
 elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+end
+local task = redis.call('HGET', KEYS[2], '')
+if task then
+  local id, stream = string.match(task, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)')
+  local pending = id ~= '' and redis.call('XPENDING', stream, 'workers', id, id, 1)[1]
+  if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', stream, 'workers', ARGV[3], 0, id, 'JUSTID') end
 end
 return {'ok', tonumber(held[2]), held[4] or ''}
 """
@@ -287,10 +293,10 @@ def create(
     )
 
 
-def renew(keys: RunKeys, *, lease: str, lease_ms: int) -> Command:
+def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "") -> Command:
     """Reply: `ok`, the last sequence number, and when somebody wanted the run cancelled (ms, '' : nobody); or `stale`,
     `missing`."""
-    return ("EVALSHA", RENEW.sha, 1, keys.run, lease, lease_ms)
+    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process)
 
 
 def take(

@@ -1,0 +1,266 @@
+"""`Consumer`: takes tasks from the streams of some queues, never more than it has slots for, and hands them to a handler.
+
+What is there is fetched by one script that looks into inner streams first; when nothing is, a blocking read waits for the
+first task. On a cluster every partition has such a reader of its own, because one call cannot name several slots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import anyio
+import anyio.abc
+from redis.exceptions import RedisError, ResponseError
+
+from orka.dispatch.inbox import RECONNECT
+from orka.dispatch.slots import Slot, Slots
+from orka.errors import StoreError
+from orka.journal.registry import Registry
+from orka.logs import get_logger
+from orka.redis.client import Connection, NodeRouter
+from orka.redis.keys import BRANCHES, GROUP, INNER, LEVELS, RUNS, tag_of, task_stream
+from orka.redis.lua import Command
+from orka.redis.pipeline import exchange
+from orka.redis.recovery_scripts import hand_back
+from orka.redis.task_scripts import FETCH, fetch_tasks, make_groups
+from orka.types import Path, RunId
+
+MOST_PARKED = 10
+"""Times its slots that a worker has tasks which wait for branches; then it takes inner ones only."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One task as the consumer group has given it to this process."""
+
+    stream: str
+    id: str
+    run: RunId
+    path: Path
+    task: bytes
+    again: bool
+    """It may have been executed before."""
+    alone: bool
+    """Its workers died twice: nothing else runs beside it."""
+
+
+Handler = Callable[[Delivery, Slot], Awaitable[None]]
+"""Executes a task and commits it, or hands it back. Owns the slot."""
+
+
+class ConsumerStatistics(NamedTuple):
+    """Counters since the consumer was opened, and what is under way."""
+
+    taken: int
+    done: int
+    handed_back: int
+    under_way: int
+    parked: int
+    reconnects: int
+
+
+class Consumer:
+    """Owned by a worker. `run` is its background task."""
+
+    def __init__(
+        self,
+        router: NodeRouter,
+        registry: Registry,
+        *,
+        process: str,
+        queues: Sequence[str],
+        partitions: int,
+        slots: Slots,
+        handler: Handler,
+    ) -> None:
+        self._router = router
+        self._registry = registry
+        self._process = process
+        self._queues = tuple(queues)
+        self._tags = tuple(tag_of(number) for number in range(partitions))
+        self.slots = slots
+        self._handler = handler
+        self._stopping = False
+        self._blocked: dict[int, str] = {}
+        """Connections that wait for tasks: (client id, a key on its node)."""
+        self._alone = 0
+        """Tasks that run, or wait to run, with nothing beside them."""
+        self._taken = self._done = self._handed_back = self._under_way = self._reconnects = 0
+
+    def statistics(self) -> ConsumerStatistics:
+        return ConsumerStatistics(
+            taken=self._taken,
+            done=self._done,
+            handed_back=self._handed_back,
+            under_way=self._under_way,
+            parked=self.slots.parked,
+            reconnects=self._reconnects,
+        )
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Every stream it reads."""
+        return self._streams(self._tags, LEVELS)
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Takes tasks until `stop`, and returns when those it took are done. Cancelling cancels them."""
+        async with anyio.create_task_group() as tasks:
+            async with anyio.create_task_group() as lanes:
+                for lane in self._router.lanes(self._tags):
+                    lanes.start_soon(self._read_lane, lane, tasks)
+                task_status.started()
+            self._blocked.clear()
+
+    async def stop(self) -> None:
+        """Takes nothing more. A read that waits is ended on the server, so that it cannot take a task with it."""
+        self._stopping = True
+        self.slots.notify()
+        while self._blocked:
+            await self._unblock()
+            await anyio.sleep(0.01)
+
+    async def _unblock(self) -> None:
+        for client_id, key in list(self._blocked.items()):
+            await self._registry.one(key, ("CLIENT", "UNBLOCK", client_id))
+
+    def _streams(self, tags: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
+        return tuple(task_stream(tag, queue, level) for level in levels for queue in self._queues for tag in tags)
+
+    def _levels(self) -> tuple[int, ...]:
+        """With too many parents waiting, only what they may wait for."""
+        if self.slots.parked < MOST_PARKED * self.slots.total:
+            return LEVELS
+        return (INNER,) if self.slots.parked >= 2 * MOST_PARKED * self.slots.total else (INNER, BRANCHES)
+
+    async def _read_lane(self, tags: Sequence[str], tasks: anyio.abc.TaskGroup) -> None:
+        failures = 0
+        while not self._stopping:
+            try:
+                async with self._router.dedicated(task_stream(tags[0], self._queues[0], RUNS)) as connection:
+                    await _greet(connection, self._streams(tags, LEVELS))
+                    client_id = (await exchange(connection, [("CLIENT", "ID")]))[0]
+                    failures = 0
+                    await self._take_from(connection, client_id, tags, tasks)
+            except (RedisError, OSError, StoreError) as exc:
+                pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
+                failures += 1
+                self._reconnects += 1
+                _log.warning("worker.disconnected", error=str(exc), retry_in=pause)
+                await anyio.sleep(pause)
+
+    async def _take_from(
+        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: anyio.abc.TaskGroup
+    ) -> None:
+        turn = 0
+        while not self._stopping:
+            if self._alone or not self.slots.free:
+                await self.slots.wait()
+                continue
+            turn = (turn + 1) % len(tags)  # no partition is always the first
+            streams = self._streams((*tags[turn:], *tags[:turn]), self._levels())
+            room = self.slots.free
+            self.slots.used += room  # other lanes must not count on the same
+            try:
+                found = await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
+            finally:
+                self.slots.used -= room
+            self.slots.notify()
+            if found:
+                await self._accept(found, tasks)
+                continue
+            self._blocked[client_id] = streams[0]
+            try:
+                found = await _reply(connection, _wait_for_one(self._process, streams))
+            finally:
+                self._blocked.pop(client_id, None)
+            await self._accept(found or [], tasks)
+
+    async def _accept(self, found: Sequence[Any], tasks: anyio.abc.TaskGroup) -> None:
+        for raw_stream, entries in found:
+            stream = raw_stream.decode()
+            for entry_id, fields in entries:
+                delivery = _delivery(stream, entry_id, fields)
+                self._taken += 1
+                if self.slots.free and not self._stopping:
+                    self._under_way += 1
+                    self._alone += delivery.alone
+                    tasks.start_soon(self._execute, delivery, self.slots.take())
+                else:  # a waiting read was given one task of several streams at once
+                    await self.hand_back(delivery)
+        if not self.slots.free and len(self._blocked) > 0:
+            await self._unblock()
+
+    async def _execute(self, delivery: Delivery, slot: Slot) -> None:
+        try:
+            if delivery.alone:
+                while self.slots.used > 1:
+                    await self.slots.wait()
+            await self._handler(delivery, slot)
+        finally:
+            slot.free()
+            self._done += 1
+            self._under_way -= 1
+            self._alone -= delivery.alone
+            self.slots.notify()
+
+    async def hand_back(self, delivery: Delivery, *, delay: float = 0.0, why: str = "") -> None:
+        """Puts a task back for others, after `delay` seconds. No death is counted. Harmless when it is not ours any more."""
+        self._handed_back += 1
+        keys = self._registry.keys(delivery.run)
+        await self._registry.one(
+            keys.run,
+            hand_back(
+                keys,
+                process=self._process,
+                path=delivery.path,
+                task_id=delivery.id,
+                stream=delivery.stream,
+                delay_ms=int(delay * 1000),
+                why=why,
+            ),
+        )
+
+    async def leave(self) -> None:
+        """Takes this process out of the consumer groups. Only after `run` has ended: what it still held would be lost."""
+        commands: list[tuple[str, Command]] = [
+            (stream, ("XGROUP", "DELCONSUMER", stream, GROUP, self._process)) for stream in self.streams
+        ]
+        await self._registry.ask(commands)
+
+
+async def _greet(connection: Connection, streams: Sequence[str]) -> None:
+    """The streams and their groups exist, and the script that fetches."""
+    for reply in await exchange(connection, [("SCRIPT", "LOAD", FETCH.text), *make_groups(streams)]):
+        if isinstance(reply, ResponseError) and not str(reply).startswith("BUSYGROUP"):
+            raise reply
+
+
+async def _reply(connection: Connection, command: Command) -> Any:
+    [reply] = await exchange(connection, [command])
+    if isinstance(reply, ResponseError):
+        if str(reply).startswith("UNBLOCKED"):
+            return []
+        raise reply
+    return reply
+
+
+def _wait_for_one(process: str, streams: Sequence[str]) -> Command:
+    ids = (">",) * len(streams)
+    return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", 1, "BLOCK", 0, "STREAMS", *streams, *ids)
+
+
+def _delivery(stream: str, entry_id: bytes, fields: Sequence[bytes]) -> Delivery:
+    named = {fields[i]: fields[i + 1] for i in range(0, len(fields), 2)}
+    return Delivery(
+        stream=stream,
+        id=entry_id.decode(),
+        run=RunId(named[b"run"].decode()),
+        path=Path(named[b"path"].decode()),
+        task=named[b"task"],
+        again=b"again" in named,
+        alone=b"alone" in named,
+    )

@@ -1,0 +1,87 @@
+"""`Slots`: how many tasks a worker executes at once. A task that only waits for its own branches gives its slot away."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import anyio
+
+
+class Slots:
+    """Used by the tasks of one event loop."""
+
+    def __init__(self, total: int) -> None:
+        self.total = total
+        self.used = 0
+        self.parked = 0
+        """Tasks that wait for their branches."""
+        self._returning: deque[anyio.Event] = deque()
+        self._changed = anyio.Event()
+
+    @property
+    def free(self) -> int:
+        """For new tasks: those that return from waiting go first."""
+        return max(0, self.total - self.used - len(self._returning))
+
+    async def wait(self) -> None:
+        """Returns when something has changed."""
+        await self._changed.wait()
+
+    def notify(self) -> None:
+        """Whoever waits should look again."""
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def take(self) -> Slot:
+        """One slot, whether or not it is free: look at `free` before."""
+        self.used += 1
+        return Slot(self)
+
+    def give_back(self) -> None:
+        self.used -= 1
+        if self._returning and self.used < self.total:
+            self._returning.popleft().set()
+        self.notify()
+
+    async def take_back(self) -> None:
+        """Waits for a slot, before all new tasks."""
+        if self.used >= self.total:
+            turn = anyio.Event()
+            self._returning.append(turn)
+            try:
+                await turn.wait()
+            except BaseException:
+                if turn in self._returning:
+                    self._returning.remove(turn)
+                raise
+        self.used += 1
+
+
+class Slot:
+    """One task's place. `free` may be called more than once."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._held = True
+
+    def free(self) -> None:
+        if self._held:
+            self._held = False
+            self._slots.give_back()
+
+    @asynccontextmanager
+    async def parked(self) -> AsyncGenerator[None]:
+        """Without the slot inside, with it again behind. When cancelled it stays without."""
+        if not self._held:
+            yield
+            return
+        self.free()
+        self._slots.parked += 1
+        try:
+            yield
+        finally:
+            self._slots.parked -= 1
+        await self._slots.take_back()
+        self._held = True

@@ -1,0 +1,148 @@
+"""`Sweeper`: one worker of the fleet at a time looks after tasks that the dead left behind, and after those that wait."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import anyio
+
+from orka.dispatch.roster import Roster
+from orka.errors import StoreError
+from orka.journal.registry import Registry
+from orka.logs import get_logger
+from orka.redis.keys import LEVELS, sweeper_key, tag_of, task_stream
+from orka.redis.lua import Command
+from orka.redis.recovery_scripts import sweep
+from orka.types import Path, RunId
+
+_PER_STREAM = 100
+"""Tasks of one stream in one call: keeps the script under a few milliseconds."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GivenUp:
+    """A task that has taken its worker down too often while it was alone there."""
+
+    stream: str
+    id: str
+    run: RunId
+    path: Path
+    task: bytes
+    deaths: int
+
+
+Bury = Callable[[GivenUp], Awaitable[None]]
+
+
+class SweeperStatistics(NamedTuple):
+    """Counters since the sweeper was started."""
+
+    sweeps: int
+    queued: int
+    """Tasks queued again."""
+    given_up: int
+
+
+class Sweeper:
+    """Owned by a worker. `run` is its background task."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        roster: Roster,
+        *,
+        process: str,
+        partitions: int,
+        lease: float,
+        most_deaths: int,
+        bury: Bury,
+    ) -> None:
+        self._registry = registry
+        self._roster = roster
+        self._process = process
+        self._partitions = partitions
+        self._lease = lease
+        self._most_deaths = most_deaths
+        self._bury = bury
+        self._sweeps = self._queued = self._given_up = 0
+
+    def statistics(self) -> SweeperStatistics:
+        return SweeperStatistics(sweeps=self._sweeps, queued=self._queued, given_up=self._given_up)
+
+    async def run(self) -> None:
+        """Sweeps four times per lease while this process is the one that does; for ever."""
+        while True:
+            await anyio.sleep(self._lease / 4 * random.uniform(0.8, 1.2))
+            try:
+                if await self._leads():
+                    await self.sweep()
+            except StoreError as exc:
+                _log.warning("sweep.failed", error=str(exc))
+
+    async def _leads(self) -> bool:
+        """This process is the sweeper, or becomes it because there is none."""
+        key = sweeper_key()
+        lasts = int(self._lease * 1000)
+        taken = await self._registry.one(key, ("SET", key, self._process, "NX", "PX", lasts))
+        if taken is not None:
+            return True
+        if await self._registry.one(key, ("GET", key)) != self._process.encode():
+            return False
+        await self._registry.one(key, ("PEXPIRE", key, lasts))
+        return True
+
+    async def sweep(self) -> int:
+        """One look at every stream; gives the number of tasks that were queued again."""
+        self._sweeps += 1
+        queues = await self._roster.queues()
+        if not queues:
+            return 0
+        dead = tuple(info.worker for info in await self._roster.workers() if info.dead)
+        moved = 0
+        more = True
+        while more:
+            commands: list[tuple[str, Command]] = []
+            for number in range(self._partitions):
+                tag = tag_of(number)
+                streams = [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
+                commands.append((streams[0], self._command(tag, streams, dead)))
+            more = False
+            for queued, found, given_up in await self._registry.ask(commands):
+                moved += queued
+                more = more or found >= _PER_STREAM
+                for row in given_up:
+                    await self._give_up(row)
+        self._queued += moved
+        if moved:
+            _log.info("sweep.queued", tasks=moved)
+        return moved
+
+    def _command(self, tag: str, streams: Sequence[str], dead: Sequence[str]) -> Command:
+        return sweep(
+            tag,
+            streams,
+            lease_ms=int(self._lease * 1000),
+            count=_PER_STREAM,
+            most_deaths=self._most_deaths,
+            process=self._process,
+            dead=dead,
+        )
+
+    async def _give_up(self, row: Sequence[Any]) -> None:
+        stream, entry_id, run, path, task, deaths = row
+        self._given_up += 1
+        given_up = GivenUp(
+            stream=stream.decode(),
+            id=entry_id.decode(),
+            run=RunId(run.decode()),
+            path=Path(path.decode()),
+            task=task,
+            deaths=int(deaths),
+        )
+        _log.error("task.given_up", run_id=given_up.run, path=given_up.path, deaths=given_up.deaths)
+        await self._bury(given_up)

@@ -1,0 +1,362 @@
+"""`Worker`: executes branches and submitted runs that it takes from shared queues, until it is told to stop."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path as FilePath
+
+import anyio
+import anyio.abc
+
+from orka.agents.function import is_permitted
+from orka.clock import now_ms
+from orka.dispatch.consumer import Consumer, Delivery
+from orka.dispatch.roster import Roster
+from orka.dispatch.slots import Slot, Slots
+from orka.dispatch.sweeper import GivenUp, Sweeper
+from orka.dispatch.task import NOTHING, BranchTask, Seen, decode_seen, decode_task
+from orka.engine.away import Away
+from orka.engine.branch import BranchAssignment, execute_branch, hand_over
+from orka.engine.program import Program, build_program
+from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
+from orka.graph.codec import decode_graph
+from orka.journal.entries import RULES, BranchFinished, Kind, RunEnded, encode_json, make_entry
+from orka.journal.holder import current_holder
+from orka.journal.log import Ending, RunLog
+from orka.journal.replay import Replay, build_replay
+from orka.lifecycle import carry_out, prepare
+from orka.logs import get_logger
+from orka.recent import Recent
+from orka.redis.keys import RUNS
+from orka.redis.recovery_scripts import bury
+from orka.redis.task_scripts import claim_task
+from orka.results import Failure
+from orka.services import Services
+from orka.types import Digest, Json, Path, RunId
+from orka.version import VERSION
+
+_REFUSED_FOR = 1.0
+"""Seconds until a task that this worker cannot execute is offered again."""
+_BROKEN_FOR = 5.0
+"""The same after a defect here."""
+_MOST_ABANDONED = 20
+"""Agents that ignore their cancellation: a worker with so many of them stops, to be started afresh."""
+_FAREWELL = 2.0
+"""Seconds that a task which is cut off at the end has to write what it has."""
+
+_log = get_logger()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What a worker serves, and how much at once."""
+
+    queues: tuple[str, ...] = ("default",)
+    concurrency: int = 10
+    grace: float = 30.0
+    """Seconds that tasks under way have to end after `stop`; then they are handed back."""
+    most_deaths: int = 3
+    """Times that a task may take down a worker in which it is alone."""
+    health: FilePath | None = None
+    """File that shows the worker's progress, rewritten at every sign of life."""
+
+
+class Worker:
+    """Made on open services, of whose process it is a part. `run` is its background task."""
+
+    def __init__(self, services: Services, options: WorkerOptions) -> None:
+        self._services = services
+        self._options = options
+        self._workshop = replace(services.workshop, lenient=True)
+        self._programs: Recent[Digest, Program] = Recent(64)
+        self._seen: Recent[tuple[str, str], tuple[Seen, Json]] = Recent(256)
+        self._logs: dict[RunLog, None] = {}
+        self._stopping = False
+        self._started_ms = self._progress_ms = now_ms()
+        self.refused = 0
+        """Branches that were cut off, or that another worker was given: what they still had is not used."""
+        self.slots = Slots(options.concurrency)
+        self.roster = Roster(services.registry)
+        self.consumer = Consumer(
+            services.router,
+            services.registry,
+            process=services.process,
+            queues=options.queues,
+            partitions=services.settings.partitions,
+            slots=self.slots,
+            handler=self._handle,
+        )
+        self.sweeper = Sweeper(
+            services.registry,
+            self.roster,
+            process=services.process,
+            partitions=services.settings.partitions,
+            lease=services.settings.lease,
+            most_deaths=options.most_deaths,
+            bury=self._bury,
+        )
+
+    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Works until `stop` has been called and everything under way has ended or was handed back."""
+        await self._sign()
+        async with anyio.create_task_group() as background:
+            background.start_soon(self._beat)
+            background.start_soon(self.sweeper.run)
+            async with anyio.create_task_group() as work:
+                await work.start(self.consumer.run)
+                _log.info("worker.started", worker=self._services.process, queues=self._options.queues)
+                task_status.started()
+            background.cancel_scope.cancel()
+        with anyio.CancelScope(shield=True), suppress(StoreError):
+            await self.consumer.leave()
+            await self.roster.strike(self._services.process)
+        _log.info("worker.stopped", worker=self._services.process, done=self.consumer.statistics().done)
+
+    async def stop(self) -> None:
+        """Takes nothing more, waits for what is under way, and hands back what has not ended within the grace period."""
+        self._stopping = True
+        await self.consumer.stop()
+        with suppress(StoreError):
+            await self._sign()
+        with anyio.move_on_after(self._options.grace):
+            while self.consumer.statistics().under_way:
+                await self.slots.wait()
+        for log in list(self._logs):
+            with anyio.move_on_after(_FAREWELL), suppress(OrkaError):
+                await log.barrier()
+            log.fail(LeaseLost("this worker stops", run_id=log.run_id))
+
+    async def _handle(self, delivery: Delivery, slot: Slot) -> None:
+        try:
+            task = decode_task(delivery.task)
+            self._require(task)
+            execute = self._execute_branch if delivery.path else self._execute_run
+            await execute(delivery, task, slot)
+        except (TaskUndecodable, TaskRefused) as exc:
+            await self._give_back(delivery, _REFUSED_FOR, str(exc))
+        except RunAlive as exc:
+            await self._give_back(delivery, max(0.05, exc.left_ms / 1000), f"its lease is held by {exc.holder}")
+        except LeaseLost:
+            self.refused += 1
+            if self._stopping:
+                await self._give_back(delivery, 0, "its worker was stopped")
+        except RunNotFound:
+            await self._give_back(delivery, 0, "")
+        except StoreError as exc:  # its lease runs out, and another one gets the task
+            _log.warning("task.interrupted", run_id=delivery.run, path=delivery.path, error=str(exc))
+        # Bulkhead: a defect in one task must not take the worker's other tasks down; it is shown by `orka doctor`.
+        except Exception as exc:
+            _log.error("task.broken", run_id=delivery.run, path=delivery.path, error=f"{type(exc).__name__}: {exc}")
+            await self._give_back(delivery, _BROKEN_FOR, f"{type(exc).__name__}: {exc}")
+        self._progress_ms = now_ms()
+
+    async def _give_back(self, delivery: Delivery, delay: float, why: str) -> None:
+        _log.info("task.handed_back", run_id=delivery.run, path=delivery.path, why=why)
+        with suppress(StoreError):  # else its lease runs out
+            await self.consumer.hand_back(delivery, delay=delay, why=why)
+
+    def _require(self, task: BranchTask) -> None:
+        """`TaskRefused` for what this worker lacks."""
+        for need in task.needs:
+            kind, _, module = need.partition(":")
+            if module and not is_permitted(module, self._workshop.tools.allow_functions):
+                raise TaskRefused(f"this worker may not call functions of {module!r}: start it with --allow-functions")
+            if kind not in self._workshop.types:
+                raise TaskRefused(f"this worker has no agent type {kind!r}: start it with --import MODULE")
+
+    async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
+        services = self._services
+        log = services.leases.claim(task.run, task.digest, task.path, task.parent)
+        scope = anyio.CancelScope()
+        services.inbox.expect("stop", task.run, task.path, lambda _: scope.cancel())
+        self._logs[log] = None
+        try:
+            replay = await self._claim(delivery, task, log) if delivery.again else None
+            seen, given = await self._seen_by(task)
+            finished = await execute_branch(
+                BranchAssignment(
+                    task=task,
+                    program=await self._program(task.run, task.digest),
+                    seen=seen,
+                    input=given,
+                    log=log,
+                    away=self._away(task, slot),
+                    worker=services.process,
+                    replay=replay,
+                ),
+                scope,
+                registry=services.registry,
+                calls=services.calls,
+                codec=services.codec,
+            )
+            if finished is None:
+                raise log.failure or LeaseLost(f"branch {task.path!r} is not wanted any more", run_id=task.run)
+            slot.free()  # the next one may begin while this one is on its way to the store
+            await hand_over(log, task.path, finished)
+        finally:
+            del self._logs[log]
+            services.inbox.forget("stop", task.run, task.path)
+            services.journal.remove(log)
+
+    async def _claim(self, delivery: Delivery, task: BranchTask, log: RunLog) -> Replay | None:
+        """What an earlier execution has written. `LeaseLost` when the task is another's by now, or nobody's."""
+        assert log.claim is not None
+        registry = self._services.registry
+        reply = await registry.one(
+            log.keys.run, claim_task(log.keys, claim=log.claim.token, path=task.path, task_id=delivery.id)
+        )
+        if reply[0] != b"ok":
+            raise LeaseLost(f"task {task.path!r} is not this worker's any more", run_id=task.run)
+        if not reply[1]:
+            return None
+        log.written = None
+        entries = await registry.branch_history(task.run, task.path, reply[1].decode(), reply[2].decode())
+        return build_replay(task.run, entries, retried=task.retried)
+
+    async def _execute_run(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
+        services = self._services
+        taken = await services.leases.take(task.run)
+        if taken is None:
+            await self.consumer.hand_back(delivery)
+            return
+        try:
+            assignment = await prepare(services, taken, None, away=self._away(task, slot, taken.info.deadline_ms or 0))
+        except BaseException:
+            with anyio.CancelScope(shield=True), suppress(StoreError):
+                await services.leases.release(taken.log)
+            raise
+        self._logs[taken.log] = None
+        try:
+            await carry_out(services, assignment)
+        except LeaseLost:
+            if self._stopping:
+                await services.leases.release(taken.log)
+            raise
+        finally:
+            del self._logs[taken.log]
+
+    def _away(self, task: BranchTask, slot: Slot, deadline_ms: int = 0) -> Away:
+        return Away(
+            sender=self._services.sender,
+            everything=task.everything,
+            queue=task.queue,
+            task=task.path,
+            level=task.level if task.path else RUNS,
+            deadline_ms=task.deadline_ms or deadline_ms,
+            parked=slot.parked,
+        )
+
+    async def _program(self, run_id: RunId, digest: Digest) -> Program:
+        program = self._programs.get(digest)
+        if program is None:
+            data = await self._services.registry.graph(run_id, digest)
+            program = build_program(decode_graph(data, source=f"run {run_id}"), self._workshop)
+            self._programs.put(digest, program)
+        return program
+
+    async def _seen_by(self, task: BranchTask) -> tuple[Seen, Json]:
+        """What the branches of a fork see, and the run's input; fetched once for all of them."""
+        key = (task.run, task.fork)
+        known = self._seen.get(key)
+        if known is None:
+            if task.seen != NOTHING:
+                seen = decode_seen(task.seen)
+            else:
+                keys = self._services.registry.keys(task.run)
+                [raw] = await self._services.registry.hash(keys.scopes, task.fork)
+                if raw is None:
+                    raise LeaseLost(f"fork {task.fork!r} is closed", run_id=task.run)
+                seen = decode_seen(raw)
+            known = seen, await self._services.registry.load(task.run, seen.input)
+            self._seen.put(key, known)
+        return known
+
+    async def _bury(self, given_up: GivenUp) -> None:
+        """A task is given up: its branch fails with the reason, its run if it was a whole one."""
+        services = self._services
+        message = (
+            f"given up: it has taken its worker down {given_up.deaths} times, the last ones while it ran alone"
+            " (`orka dead list` shows it; `orka dead retry` tries again)"
+        )
+        error = Failure(kind="WorkerDied", message=message)
+        body = BranchFinished(worker=services.process, error=error, rules=RULES)
+        parent = Path("")
+        with suppress(TaskUndecodable):
+            parent = decode_task(given_up.task).parent
+        keys = services.registry.keys(given_up.run)
+        await services.registry.one(
+            keys.run,
+            bury(
+                keys,
+                process=services.process,
+                path=given_up.path,
+                task_id=given_up.id,
+                run_id=given_up.run,
+                parent=parent,
+                data=encode_json(body),
+                reason=message,
+                retention_ms=services.journal.retention_ms,
+            ),
+        )
+        if not given_up.path:
+            await self._fail_run(given_up.run, error)
+
+    async def _fail_run(self, run_id: RunId, error: Failure) -> None:
+        services = self._services
+        with suppress(RunAlive, RunNotFound):
+            taken = await services.leases.take(run_id)
+            if taken is not None:
+                services.leases.begin(taken)
+                try:
+                    entry = make_entry(Kind.RUN_FAILED, "", RunEnded(error=error))
+                    await taken.log.end(entry, Ending(status="failed", retention_ms=services.journal.retention_ms))
+                finally:
+                    services.journal.remove(taken.log)
+
+    async def _beat(self) -> None:
+        """Signs of life, three per lease; with too many agents that ignore their cancellation the worker stops."""
+        while True:
+            await anyio.sleep(self._services.settings.lease / 3)
+            try:
+                await self._sign()
+            except StoreError as exc:
+                _log.warning("worker.unseen", error=str(exc))
+            if self._services.calls.statistics().abandoned > _MOST_ABANDONED and not self._stopping:
+                _log.error("worker.stuck", abandoned=self._services.calls.statistics().abandoned)
+                await self.stop()
+
+    async def _sign(self) -> None:
+        facts = self.facts()
+        if self._options.health is not None:
+            await _write(self._options.health, encode_json({**facts, "queues": list(self._options.queues)}))
+        lease_ms = int(self._services.settings.lease * 1000)
+        await self.roster.sign(self._services.process, facts, queues=self._options.queues, lease_ms=lease_ms)
+
+    def facts(self) -> dict[str, str | int]:
+        """What it says of itself."""
+        counts = self.consumer.statistics()
+        return {
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "holder": current_holder(),
+            "concurrency": self.slots.total,
+            "running": self.slots.used,
+            "parked": counts.parked,
+            "done": counts.done,
+            "started_ms": self._started_ms,
+            "seen_ms": now_ms(),
+            "progress_ms": self._progress_ms,
+            "version": VERSION,
+            "state": "stopping" if self._stopping else "running",
+            "abandoned": self._services.calls.statistics().abandoned,
+        }
+
+
+async def _write(path: FilePath, data: bytes) -> None:
+    """Whole or not at all: readers never see half a file."""
+    part = anyio.Path(path.with_name(f"{path.name}.part"))
+    await part.write_bytes(data)
+    await part.replace(path)
