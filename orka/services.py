@@ -14,6 +14,7 @@ import anyio.abc
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
 from orka.dispatch.inbox import Inbox, InboxStatistics
+from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
@@ -44,6 +45,7 @@ class Statistics(NamedTuple):
     calls: CallStatistics
     sender: SenderStatistics
     inbox: InboxStatistics
+    limits: LimitStatistics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Services:
     """Names this process's inbox, and it in consumer groups."""
     inbox: Inbox
     sender: Sender
+    limits: Limits
+    """That all processes respect together."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -76,6 +80,7 @@ class Services:
             calls=self.calls.statistics(),
             sender=self.sender.statistics(),
             inbox=self.inbox.statistics(),
+            limits=self.limits.statistics(),
         )
 
 
@@ -87,12 +92,14 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing, reading = Pipe(router), Pipe(router)
+        writing, reading, limiting = Pipe(router), Pipe(router), Pipe(router)
+        stack.push_async_callback(limiting.aclose)
         stack.push_async_callback(reading.aclose)
         stack.push_async_callback(writing.aclose)
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
+        process = new_process()
         runs = RunRegistry(reading, partitions=settings.partitions)
         tools = AgentTools(
             embedder=LocalEmbedder(),
@@ -101,13 +108,14 @@ async def open_services(
         try:
             async with anyio.create_task_group() as background:
                 await background.start(journal.run)
+                inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
+                limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 try:
                     async with anyio.create_task_group() as tasks:
-                        process = new_process()
-                        inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                         yield Services(
                             process=process,
                             inbox=inbox,
+                            limits=limits,
                             sender=Sender(inbox, lease=settings.lease),
                             settings=settings,
                             redis=redis,
@@ -115,7 +123,7 @@ async def open_services(
                             journal=journal,
                             registry=runs,
                             leases=Leases(runs, journal, process),
-                            calls=Calls(),
+                            calls=Calls(limits=limits),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=Workshop(
                                 types=(registry or default_registry()).specs(), tools=tools, environment=_environment
@@ -124,6 +132,7 @@ async def open_services(
                         )
                         tasks.cancel_scope.cancel()
                 finally:
+                    await limits.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
         except BaseExceptionGroup as group:

@@ -14,6 +14,7 @@ import anyio.abc
 from orka.agents.function import is_permitted
 from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer, Delivery
+from orka.dispatch.gate import Gate
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
 from orka.dispatch.sweeper import GivenUp, Sweeper
@@ -239,6 +240,7 @@ class Worker:
             del self._logs[taken.log]
 
     def _away(self, task: BranchTask, slot: Slot, deadline_ms: int = 0) -> Away:
+        gate = Gate(self._services.limits, self.consumer, slot, task) if task.most else None
         return Away(
             sender=self._services.sender,
             everything=task.everything,
@@ -246,7 +248,8 @@ class Worker:
             task=task.path,
             level=task.level if task.path else RUNS,
             deadline_ms=task.deadline_ms or deadline_ms,
-            parked=slot.parked,
+            inside=None if gate is None else gate.inside,
+            parked=slot.parked if gate is None else gate.parked,
         )
 
     async def _program(self, run_id: RunId, digest: Digest) -> Program:

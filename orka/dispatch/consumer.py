@@ -6,7 +6,9 @@ first task. On a cluster every partition has such a reader of its own, because o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -63,6 +65,15 @@ class ConsumerStatistics(NamedTuple):
     reconnects: int
 
 
+class _Read(NamedTuple):
+    """A connection that waits for tasks."""
+
+    key: str
+    """On its node."""
+    choice: int
+    """Of queues, when it began."""
+
+
 class Consumer:
     """Owned by a worker. `run` is its background task."""
 
@@ -85,10 +96,15 @@ class Consumer:
         self.slots = slots
         self._handler = handler
         self._stopping = False
-        self._blocked: dict[int, str] = {}
-        """Connections that wait for tasks: (client id, a key on its node)."""
+        self._tasks: anyio.abc.TaskGroup | None = None
+        self._blocked: dict[int, _Read] = {}
+        """By client id."""
+        self._choice = 0
+        """Changes when a queue is wanted again."""
         self._alone = 0
         """Tasks that run, or wait to run, with nothing beside them."""
+        self._passed: Counter[str] = Counter()
+        """Tasks that wait for room in a queue: nothing more is taken of it until they have it."""
         self._taken = self._done = self._handed_back = self._under_way = self._reconnects = 0
 
     def statistics(self) -> ConsumerStatistics:
@@ -109,11 +125,13 @@ class Consumer:
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Takes tasks until `stop`, and returns when those it took are done. Cancelling cancels them."""
         async with anyio.create_task_group() as tasks:
+            self._tasks = tasks
             async with anyio.create_task_group() as lanes:
                 for lane in self._router.lanes(self._tags):
                     lanes.start_soon(self._read_lane, lane, tasks)
                 task_status.started()
             self._blocked.clear()
+        self._tasks = None
 
     async def stop(self) -> None:
         """Takes nothing more. A read that waits is ended on the server, so that it cannot take a task with it."""
@@ -123,12 +141,39 @@ class Consumer:
             await self._unblock()
             await anyio.sleep(0.01)
 
+    @contextmanager
+    def passing_over(self, queue: str) -> Generator[None]:
+        """Takes no further tasks of `queue` inside, but for one that a read waits for already."""
+        self._passed[queue] += 1
+        try:
+            yield
+        finally:
+            self._passed[queue] -= 1
+            if not self._passed[queue]:
+                self._choice += 1
+                self.slots.notify()
+                if self._tasks is not None:
+                    self._tasks.start_soon(self._choose_again)
+
+    async def _choose_again(self) -> None:
+        """Ends reads that wait for another choice of queues than the present one. More than once: the server may hear of
+        it before it hears of the read."""
+        while any(read.choice != self._choice for read in self._blocked.values()):
+            with suppress(StoreError):
+                await self._unblock()
+            await anyio.sleep(0.01)
+
     async def _unblock(self) -> None:
-        for client_id, key in list(self._blocked.items()):
-            await self._registry.one(key, ("CLIENT", "UNBLOCK", client_id))
+        for client_id, read in list(self._blocked.items()):
+            await self._registry.one(read.key, ("CLIENT", "UNBLOCK", client_id))
 
     def _streams(self, tags: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
         return tuple(task_stream(tag, queue, level) for level in levels for queue in self._queues for tag in tags)
+
+    def _wanted(self, tags: Sequence[str]) -> tuple[str, ...]:
+        """Those that it would take a task of now."""
+        queues = [queue for queue in self._queues if not self._passed[queue]]
+        return tuple(task_stream(tag, queue, level) for level in self._levels() for queue in queues for tag in tags)
 
     def _levels(self) -> tuple[int, ...]:
         """With too many parents waiting, only what they may wait for."""
@@ -157,11 +202,11 @@ class Consumer:
     ) -> None:
         turn = 0
         while not self._stopping:
-            if self._alone or not self.slots.free:
+            turn = (turn + 1) % len(tags)  # no partition is always the first
+            streams, choice = self._wanted((*tags[turn:], *tags[:turn])), self._choice
+            if self._alone or not self.slots.free or not streams:
                 await self.slots.wait()
                 continue
-            turn = (turn + 1) % len(tags)  # no partition is always the first
-            streams = self._streams((*tags[turn:], *tags[:turn]), self._levels())
             room = self.slots.free
             self.slots.used += room  # other lanes must not count on the same
             try:
@@ -171,8 +216,9 @@ class Consumer:
             self.slots.notify()
             if found:
                 await self._accept(found, tasks)
+            if found or choice != self._choice:
                 continue
-            self._blocked[client_id] = streams[0]
+            self._blocked[client_id] = _Read(streams[0], choice)
             try:
                 found = await _reply(connection, _wait_for_one(self._process, streams))
             finally:

@@ -81,6 +81,8 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Visits below the branch whose failure an earlier generation of the run has journaled: they are tried again."""
     queue: str = ""
     """Where it was sent; what it sends itself goes there, too."""
+    most: int = 0
+    """Tasks of that queue under way at once in the whole fleet, as its graph says; 0: any number."""
     version: int = VERSION
 
 

@@ -16,6 +16,7 @@ from orka.types import Path
 SHARED: Final = "default"
 """The queue of branches that name none."""
 Parking: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
+Entering: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,5 +33,12 @@ class Away:
     level: int = RUNS
     deadline_ms: int = 0
     """Of the run, absolute; 0: none."""
+    inside: Entering | None = None
+    """Entered before the first visit: waits for room in the queue."""
     parked: Parking = contextlib.nullcontext
     """Entered while nothing is done but to wait for branches: gives the worker's slot to others."""
+
+    @property
+    def in_fleet(self) -> bool:
+        """This part of the run is one of many that several processes execute."""
+        return self.everything or bool(self.queue)

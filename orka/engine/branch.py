@@ -56,7 +56,11 @@ async def execute_branch(
         if task.deadline_ms:
             scope.deadline = anyio.current_time() + max(0.0, (task.deadline_ms - now_ms()) / 1000)
         try:
-            await _interpret(run, assignment)
+            if assignment.away.inside is None:
+                await _interpret(run, assignment)
+            else:
+                async with assignment.away.inside():
+                    await _interpret(run, assignment)
         except SequenceStopped as stopped:
             error = stopped.result.error
         except (LeaseLost, StoreError):

@@ -14,6 +14,7 @@ import anyio
 
 from orka.agents.base import Agent, AgentInput, AgentOutput
 from orka.clock import monotonic
+from orka.dispatch.limits import Limits
 from orka.errors import AgentError, RunTimeout
 from orka.logs import get_logger
 
@@ -34,7 +35,9 @@ class CallStatistics(NamedTuple):
 class Calls:
     """Owned by the services of one process."""
 
-    def __init__(self, grace: float = GRACE) -> None:
+    def __init__(self, grace: float = GRACE, *, limits: Limits | None = None) -> None:
+        self.limits = limits
+        """What calls may have to wait for."""
         self._grace = grace
         self._running: set[asyncio.Task[AgentOutput]] = set()
         self._abandoned: set[asyncio.Task[AgentOutput]] = set()

@@ -178,9 +178,9 @@ async def _announce(frame: Frame, step: Step, path: Path, at_ms: int, attempt: i
 async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> AgentOutput:
     assert step.agent is not None
     calls, timeout = frame.run.calls, node.policy.timeout
-    if step.limiter is None:
+    if step.limits is None:
         return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
-    async with step.limiter:
+    async with step.limits.holding(calls.limits, frame.run.away, task):  # the timeout begins behind the waiting
         return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import anyio
-
 from orka.agents.base import Agent, AgentTools, AgentType
+from orka.engine.limiting import StepLimits, limits_of
 from orka.engine.looping import DEFAULT_FIELDS, check_patterns
 from orka.errors import ConfigError, TemplateError
 from orka.graph.codec import encode_graph, node_digest
@@ -62,8 +61,8 @@ class Step:
     """Of a map."""
     past: tuple[tuple[str, Template], ...] = ()
     """Of a loop: (field, template) of the past-loop object."""
-    limiter: anyio.CapacityLimiter | None = None
-    """Of an agent with `max_concurrency`."""
+    limits: StepLimits | None = None
+    """What its calls wait for."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,7 +102,7 @@ class Workshop:
 
 def build_program(graph: Graph, workshop: Workshop) -> Program:
     """Compiles and builds everything in `graph`. `ConfigError` for an agent type that this process does not have."""
-    body = _build_body(graph.scope, {}, workshop)
+    body = _build_body(graph.scope, {}, graph, workshop)
     return Program(
         graph=graph,
         encoded=encode_graph(graph),
@@ -118,34 +117,34 @@ def _short(digest: Digest) -> str:
     return digest[:16]
 
 
-def _build_body(scope: Scope, outer: Mapping[NodeId, Step], workshop: Workshop) -> Body:
-    own = {node_id: _build_step(node, workshop) for node_id, node in scope.nodes.items()}
+def _build_body(scope: Scope, outer: Mapping[NodeId, Step], graph: Graph, workshop: Workshop) -> Body:
+    own = {node_id: _build_step(node, graph, workshop) for node_id, node in scope.nodes.items()}
     steps = {**outer, **own}
     # Bodies come last: an inner sequence may name any node around it, later ones too.
     for step in own.values():
-        _finish(step, steps, workshop)
+        _finish(step, steps, graph, workshop)
     return Body(sequence=scope.sequence, steps=steps)
 
 
-def _finish(step: Step, steps: Mapping[NodeId, Step], workshop: Workshop) -> None:
+def _finish(step: Step, steps: Mapping[NodeId, Step], graph: Graph, workshop: Workshop) -> None:
     node = step.node
     if isinstance(node, LoopNode):
         try:
             check_patterns(node)
         except TemplateError as exc:
             raise ConfigError(f"loop {node.id!r}: {exc}", line=node.line or None) from exc
-        step.body = _build_body(node.body, steps, workshop)
+        step.body = _build_body(node.body, steps, graph, workshop)
         fields = node.past_loops_metadata or DEFAULT_FIELDS
         step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
     elif isinstance(node, ForkNode):
         step.members = tuple(tuple(_flat(branch, lambda name: steps[name].node)) for branch in node.branches)
     elif isinstance(node, FailoverNode):
-        step.children = tuple(_build_step(child, workshop) for child in node.children)
+        step.children = tuple(_build_step(child, graph, workshop) for child in node.children)
         for child in step.children:
-            _finish(child, steps, workshop)
+            _finish(child, steps, graph, workshop)
 
 
-def _build_step(node: Node, workshop: Workshop) -> Step:
+def _build_step(node: Node, graph: Graph, workshop: Workshop) -> Step:
     step = Step(
         node=node,
         digest=_short(node_digest(node)),
@@ -167,8 +166,7 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
         step.pure = agent_type.is_pure(node)
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
-        if node.max_concurrency is not None:
-            step.limiter = anyio.CapacityLimiter(node.max_concurrency)
+        step.limits = limits_of(graph, node)
     elif isinstance(node, MapNode):
         step.items = workshop.environment.compile_expression(node.items)
     return step

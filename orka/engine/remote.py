@@ -30,6 +30,7 @@ from orka.dispatch.task import (
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
 from orka.engine.context import RecallEnded, Run
+from orka.engine.limiting import most_under_way
 from orka.engine.needs import needs_of, opens_branches
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
@@ -157,6 +158,7 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         index=index,
         steps=run.steps,
         deadline_ms=away.deadline_ms,
+        most=most_under_way(run.program.graph, queue),
         needs=needs_of(fork.frame.body, sequence),
         retried=run.replay.tried_again(path) if run.replay is not None else (),
     )

@@ -74,6 +74,7 @@ async def _to_the_end(
     log = task.log
     stopped: NodeResult | None = None
     unwanted = False
+    inside = None if task.away is None else task.away.inside
     try:
         with _scope(task) as scope:
 
@@ -84,7 +85,8 @@ async def _to_the_end(
 
             log.on_failure, log.on_cancel = scope.cancel, cancel
             try:
-                await _interpret(task, context, registry=registry, calls=calls, codec=codec)
+                async with contextlib.nullcontext() if inside is None else inside():
+                    await _interpret(task, context, registry=registry, calls=calls, codec=codec)
             except SequenceStopped as exc:
                 stopped = exc.result
         if log.failure is not None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from orka.graph.diagnostics import Mark
+from orka.graph.diagnostics import Mark, suggest
 from orka.graph.entry import Entry, define, policy_of
-from orka.graph.fields import as_options, check_keys, keys_of, merged, settle, without
+from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, settle, without
+from orka.graph.fleet import rate_of
 from orka.graph.kinds import TypeName
 from orka.graph.models import AgentKeys
 from orka.graph.nodes import AgentNode
@@ -35,9 +36,18 @@ def read_agent(entry: Entry, found: TypeName) -> Definition:
             options=options,
             policy=policy_of(common, entry.defaults),
             max_concurrency=common.max_concurrency,
+            rate_limit=rate_of(common.rate_limit),
+            resource=common.resource,
             runs_on=common.runs_on,
             terminal=common.is_terminal,
             line=entry.at.line,
+        )
+    if node is not None and node.resource is not None and node.resource not in entry.resources:
+        entry.error(
+            f"{entry.owner} uses the resource {node.resource!r}, which is not defined",
+            entry_at(table, "resource"),
+            hint=suggest(node.resource, entry.resources) or "define it under 'limits' of 'orchestrator'",
+            key="resource",
         )
     return define(entry, node, texts=_texts(entry.id, table.value("prompt"), without(table, _CONSUMED)))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ class Entry:
     area: Area
     defaults: Policy
     findings: Findings
+    resources: Collection[str]
+    """Names under `limits` of the file."""
     check_pattern: CheckPattern
     """For a loop's regular expressions."""
     parse_node: Callable[[Tree, Area, Policy], Definition | None]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from orka.graph.diagnostics import Findings, Mark, suggest
-from orka.graph.models import Keys
+from orka.graph.keys import Keys
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of, plain
 from orka.types import Json
 
@@ -24,6 +24,7 @@ _EXPECTED: Mapping[str, str] = {
     "int_parsing_size": "a smaller number",
     "number_expected": "a number",
     "name_expected": "a name of letters, digits and '_' that templates do not know yet",
+    "rate_expected": "a rate like 60/min (per s, sec, min, h, hour or day)",
     "float_type": "a number",
     "float_parsing": "a number",
     "finite_number": "a finite number",

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from orka.graph.keys import Keys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.values import (
     Attempts,
     Factor,
@@ -20,17 +21,12 @@ from orka.graph.values import (
     Pause,
     Positive,
     Queue,
+    RateText,
     Rounds,
     Seconds,
     Texts,
     Variable,
 )
-
-
-class Keys(BaseModel):
-    """Base of every mapping of a file. Keys it does not know are kept, and reported by `fields.check_keys`."""
-
-    model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
 class RetryKeys(Keys):
@@ -74,7 +70,8 @@ class NodeKeys(Keys):
     is_terminal: bool = False
     """This node's response is the value of the run."""
     max_concurrency: Positive | None = None
-    """At once: calls of an agent in one process, branches of a fork, items of a map."""
+    """At once: branches of a fork, items of a map, calls of an agent (in one process; in the whole fleet where workers or a
+    distributed run call it)."""
     runs_on: Queue | None = None
     """Queue of the workers that execute this agent, or the branches of this fork or map: `orka worker --queue NAME`."""
     description: Ignored = None
@@ -94,6 +91,10 @@ class AgentKeys(NodeKeys):
 
     prompt: str | None = None
     """Template of the text that the agent is given, rendered just before each call."""
+    rate_limit: RateText | RateKeys | None = None
+    """Calls per time in the whole fleet: `60/min`, or a mapping (see [rate limit](#rate-limit))."""
+    resource: Queue | None = None
+    """Name of a limit under `limits` of the orchestrator, shared by all agents of all graphs that name it."""
 
 
 class ControlKeys(NodeKeys):
@@ -293,6 +294,10 @@ class OrchestratorKeys(ScopeKeys):
     """Undefined names in templates are errors."""
     distributed: bool = False
     """`true`: branches of forks and maps go to the shared queues, which `orka worker` serves."""
+    limits: dict[str, LimitKeys] = {}
+    """Name -> limit that agents share by `resource` (see [limit](#limit))."""
+    queues: dict[str, QueueKeys] = {}
+    """Name of a queue -> how much of it is under way at once (see [queue](#queue))."""
     mode: Any = None
     """Streaming workflows only."""
     executor: Any = None

@@ -47,6 +47,23 @@ DEFAULT_POLICY = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rate:
+    """`count` turns per `seconds`, at even distances; `burst` of them at once after a pause."""
+
+    count: int
+    seconds: int = 1
+    burst: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SharedLimit:
+    """What all processes respect together."""
+
+    rate: Rate | None = None
+    max_concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentNode:
     """A visit calls an agent from the registry."""
 
@@ -59,7 +76,11 @@ class AgentNode:
     """Every other key, `params` flattened in (the top-level key wins), validated by the agent type's model."""
     policy: Policy = DEFAULT_POLICY
     max_concurrency: int | None = None
-    """Calls of this node at once in one process."""
+    """Calls of this node at once: in one process, and in the whole fleet where it is called on workers."""
+    rate_limit: Rate | None = None
+    """Of calls of this node in the whole fleet."""
+    resource: str | None = None
+    """A limit of `Limits.resources` that its calls share with others."""
     runs_on: str | None = None
     """Queue of the workers that execute it."""
     terminal: bool = False
@@ -209,6 +230,7 @@ class MapNode:
     line: int = 0
 
 
+NO_LIMITS: Mapping[str, SharedLimit] = MappingProxyType({})
 Node: TypeAlias = AgentNode | RouterNode | ForkNode | JoinNode | FailoverNode | LoopNode | MapNode
 
 
@@ -224,3 +246,7 @@ class Limits:
     """Undefined names in templates are errors."""
     distributed: bool = False
     """Branches go to the shared queues, for workers of any process."""
+    resources: Mapping[str, SharedLimit] = field(default_factory=lambda: NO_LIMITS)
+    """By the name that agents give as `resource`."""
+    queues: Mapping[str, SharedLimit] = field(default_factory=lambda: NO_LIMITS)
+    """Tasks under way, by the queue they are sent to."""

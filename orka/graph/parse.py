@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orka.errors import ConfigError, TemplateError
@@ -12,6 +12,7 @@ from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
 from orka.graph.entry import Entry, policy_of, read_names
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
+from orka.graph.fleet import names_under, read_limits
 from orka.graph.kinds import TypeName, known_types, resolve_type
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
@@ -41,7 +42,7 @@ MAX_PATTERNS = 20_000
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
 _NOT_OPTIONS = frozenset(
     {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
-    | {"distributed", "name", "description", "version"}
+    | {"distributed", "limits", "queues", "name", "description", "version"}
 )
 
 
@@ -69,7 +70,8 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
     keys = settle(head, OrchestratorKeys, findings, owner="'orchestrator'")
     if keys is not None and not keys.agents:
         findings.error("'orchestrator' lists no agents", entry_at(head, "agents"), key="agents")
-    parser = _Parser(specs, findings, check_pattern)
+    resources, queues = read_limits(head, keys, findings)
+    parser = _Parser(specs, findings, check_pattern, names_under(head, "limits"))
     top = parser.area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
     if keys is None or settled is None:
         keys = OrchestratorKeys(agents=[])
@@ -79,6 +81,8 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
         durability=keys.durability,
         strict_templates=keys.strict_templates,
         distributed=keys.distributed,
+        resources=resources,
+        queues=queues,
     )
     graph_id = "graph" if keys.id is None else str(keys.id)
     return Parsed(id=graph_id, limits=limits, options=as_options(without(head, _NOT_OPTIONS)), top=top)
@@ -87,10 +91,13 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
 class _Parser:
     """Reads areas and their entries; recursion goes down one level per loop or failover of the file."""
 
-    def __init__(self, specs: AgentSpecs, findings: Findings, check_pattern: CheckPattern) -> None:
+    def __init__(
+        self, specs: AgentSpecs, findings: Findings, check_pattern: CheckPattern, resources: Collection[str]
+    ) -> None:
         self._specs = specs
         self._findings = findings
         self._check_pattern = check_pattern
+        self._resources = resources
         self._patterns = 0
 
     def area(
@@ -196,6 +203,7 @@ class _Parser:
             area=area,
             defaults=defaults,
             findings=self._findings,
+            resources=self._resources,
             check_pattern=self.pattern,
             parse_node=self.node,
             parse_area=self.body,

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from orka.graph.keys import LimitKeys, QueueKeys, RateKeys
 from orka.graph.kinds import known_types
 from orka.graph.models import (
     KINDS,
@@ -35,6 +36,9 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], type[BaseModel] | None], ...] = (
     ("Score strategy", StrategyKeys, None),
     ("Cognitive extraction", CognitionKeys, None),
     ("Scoring", ScoringKeys, None),
+    ("Rate limit", RateKeys, None),
+    ("Limit", LimitKeys, None),
+    ("Queue", QueueKeys, None),
 )
 """Heading, model, and the model whose keys are listed elsewhere."""
 

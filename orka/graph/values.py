@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeAlias
+import re
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -11,6 +12,12 @@ Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
 """A key that files may have and that changes nothing."""
 _TAKEN = frozenset({"input", "index", "previous_outputs"})
 """Names that templates know already."""
+PERIODS: Final = {"s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "day": 86_400}
+"""Seconds of what a rate may be per."""
+RATE: Final = re.compile(rf"\s*([1-9][0-9]{{0,5}})\s*/\s*({'|'.join(PERIODS)})\s*")
+"""Up to 999,999 per second: turns are counted in microseconds."""
+MOST_BURST: Final = 10_000
+"""Turns at once: with one a day, their time still fits the numbers of a Lua script (2**53 microseconds)."""
 
 
 def _number(value: object) -> object:
@@ -23,6 +30,12 @@ def _number(value: object) -> object:
 def _variable(value: object) -> object:
     if isinstance(value, str) and (not (value.isidentifier() and value.isascii()) or value in _TAKEN):
         raise PydanticCustomError("name_expected", "a name is expected")
+    return value
+
+
+def _rate(value: object) -> object:
+    if not isinstance(value, str) or RATE.fullmatch(value) is None:
+        raise PydanticCustomError("rate_expected", "a rate is expected")
     return value
 
 
@@ -43,6 +56,12 @@ Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schem
 Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
 """An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
 Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
-Queue: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
-"""Name of a queue: part of a Redis key."""
+QUEUE: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
+Queue: TypeAlias = Annotated[str, Field(pattern=QUEUE.pattern)]
+"""Name of a queue or a resource: part of a Redis key."""
+RateText: TypeAlias = Annotated[
+    str, BeforeValidator(_rate), WithJsonSchema({"type": "string", "pattern": f"^{RATE.pattern}$"})
+]
+"""`60/min` and the like."""
+Burst: TypeAlias = Annotated[int, Field(ge=1, le=MOST_BURST), BeforeValidator(_number)]
 Label: TypeAlias = str | int | float

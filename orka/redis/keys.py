@@ -19,6 +19,10 @@ What branches need that other processes execute is in the same partition as thei
   entries are deleted; it expires an hour after the last message.
 * `{orka:N}:parked` sorted set: tasks that no worker could take, by the time at which they are offered again.
 * `{orka:N}:dead` stream: tasks that took their worker down too often, until somebody retries or drops them.
+* `{orka:N}:limit:<name>:...` what many processes respect together, in the partition of the limit's name: `held` (sorted set:
+  who has a place, by the time at which that lapses), `queue` (sorted set: who waits for one, in order), `asked` (hash: what
+  they want), `turns` (sorted set: whose turn comes when), `spare` (sorted set: turns given back), `tat` (the time of GCRA).
+  All expire with the last lease or turn in them.
 * `{orka:0}:queues` set of the queues that workers have served, and `{orka:0}:sweeper` the process that looks after what the
   dead left behind, for as long as it renews that.
 * `{orka:0}:workers` sorted set of worker ids by their last sign of life, and `{orka:0}:worker:<id>` hash: what a worker
@@ -85,6 +89,12 @@ def task_stream(tag: str, queue: str, level: int) -> str:
 
 def inbox_key(tag: str, process: str) -> str:
     return f"{tag}:inbox:{process}"
+
+
+def limit_keys(name: str, partitions: int) -> tuple[str, str, str, str, str, str]:
+    """Held places, queue, what was asked, turns, spare turns, TAT: in this order the scripts want them."""
+    limit = f"{tag_of(crc32(name.encode()) % partitions)}:limit:{name}"
+    return f"{limit}:held", f"{limit}:queue", f"{limit}:asked", f"{limit}:turns", f"{limit}:spare", f"{limit}:tat"
 
 
 def parked_key(tag: str) -> str:

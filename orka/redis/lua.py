@@ -50,11 +50,22 @@ for i = 1, count do
 end
 """
 
+# Before: `run_key`, any key of the slot.  A message into a process's inbox there, which expires after an hour of silence.
+TELL: Final = """
+local function tell(process, ...)
+  local inbox = string.match(run_key, '^{.-}') .. ':inbox:' .. process
+  redis.call('XADD', inbox, '*', ...)
+  if redis.call('PTTL', inbox) < 1800000 then redis.call('PEXPIRE', inbox, 3600000) end
+end
+"""
+
 # Records of branch tasks, one field per path in the hash `branches` (a key, set before like `run_key`, the run's). The
 # path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<nonce>`, '' before the first),
 # 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
 # 7 stream, 8 and 9 first and last entry, 10 why it waits.
-RECORDS: Final = """
+RECORDS: Final = (
+    TELL
+    + """
 local function record(path)
   local raw = redis.call('HGET', branches, path)
   if not raw then return nil end
@@ -67,11 +78,6 @@ local function keep(path, r)
 end
 local function claimant(claim)
   return string.match(claim, '^(.*)/')
-end
-local function tell(process, ...)
-  local inbox = string.match(run_key, '^{.-}') .. ':inbox:' .. process
-  redis.call('XADD', inbox, '*', ...)
-  if redis.call('PTTL', inbox) < 1800000 then redis.call('PEXPIRE', inbox, 3600000) end
 end
 local function wake(scope, ...)
   if scope == '' then
@@ -88,3 +94,4 @@ local function take_off(r)
   redis.call('XDEL', r[7], r[6])
 end
 """
+)
