@@ -53,14 +53,19 @@ async def _waiting(redis: RedisHandle, count: int) -> bool:
 
 async def test_the_place_of_a_dead_holder_comes_free_after_its_lease(clean_redis: RedisHandle) -> None:
     async with process(clean_redis, "dead", lease=0.6) as dead, process(clean_redis, "alive", lease=0.6) as alive:
-        await dead.limits.ask(ONE, "run", "x").wait()
+        two = Limit(name="resource:two", most=2)
+        beside = alive.limits.ask(two, "run", "w")
+        await beside.wait()
+        await dead.limits.ask(two, "run", "x").wait()
         dead.kill()
         began = time.monotonic()
-        place = alive.limits.ask(ONE, "run", "y")
+        place = alive.limits.ask(two, "run", "y")
         with anyio.fail_after(2):
             await place.wait()
         assert 0.3 < time.monotonic() - began < 1.2
         place.give_back()
+        beside.give_back()
+        assert alive.limits.statistics().lost == 0
 
 
 async def test_a_living_holder_keeps_its_place_for_many_leases(clean_redis: RedisHandle) -> None:
@@ -145,8 +150,11 @@ async def test_a_server_that_forgot_everything_learns_it_again(clean_redis: Redi
             await until(lambda: _waiting(clean_redis, 1))
             await clean_redis.client.flushall()
             await until(lambda: a.limits.statistics().lost == 1)
+            await until(lambda: _waiting(clean_redis, 1))
+            assert gauge.order == []
             with anyio.fail_after(2):
                 held.give_back()
+        assert gauge.order == ["y"]
         assert await state(clean_redis, ONE.name) == (0, 0)
 
 

@@ -118,6 +118,17 @@ async def test_turns_given_back_in_any_order_leave_nothing(pipe: Pipe) -> None:
     assert (await asked(pipe, SLOW, "last"))[0] == 180
 
 
+async def test_after_turns_given_back_the_next_goes_as_if_nobody_had_asked(pipe: Pipe) -> None:
+    limit = Limit(name="agent:g/tenth", interval=100_000)
+    tats = [(await asked(pipe, limit, str(i)))[1] for i in range(8)]
+    for number in (2, 4, 6, 5, 3, 1, 7):
+        await returned(pipe, limit, str(number), tats[number])
+    await anyio.sleep(0.11)
+    keys = limit_keys(limit.name, PARTITIONS)
+    command = ask(keys, ticket="p/next/run/x", lease_ms=1000, most=0, interval=limit.interval, tolerance=0)
+    assert (await pipe.roundtrip([(keys[0], command)]))[0][1] == 0
+
+
 async def test_whoever_is_cancelled_before_its_turn_gives_it_to_the_next(clean_redis: RedisHandle) -> None:
     gauge = Gauge()
     half = Limit(name="resource:half", interval=500_000)

@@ -29,9 +29,11 @@ class Process:
     def __init__(self, limits: Limits, inbox: Inbox, tasks: anyio.abc.TaskGroup) -> None:
         self.limits = limits
         self.inbox = inbox
+        self.killed = False
         self._tasks = tasks
 
     def kill(self) -> None:
+        self.killed = True
         self._tasks.cancel_scope.cancel()
 
 
@@ -39,12 +41,20 @@ class Process:
 async def process(redis: RedisHandle, name: str, *, lease: float = 10.0) -> AsyncIterator[Process]:
     router = await redis.open_router()
     pipe = Pipe(router)
-    async with anyio.create_task_group() as tasks:
-        inbox = Inbox(router, process=name, partitions=PARTITIONS, tasks=tasks)
-        limits = Limits(pipe, inbox, partitions=PARTITIONS, lease=lease, tasks=tasks)
-        yield Process(limits, inbox, tasks)
-        await limits.aclose()
-        tasks.cancel_scope.cancel()
+
+    async def live(*, task_status: anyio.abc.TaskStatus[Process]) -> None:
+        async with anyio.create_task_group() as tasks:
+            inbox = Inbox(router, process=name, partitions=PARTITIONS, tasks=tasks)
+            limits = Limits(pipe, inbox, partitions=PARTITIONS, lease=lease, tasks=tasks)
+            task_status.started(Process(limits, inbox, tasks))
+            await anyio.sleep_forever()
+
+    async with anyio.create_task_group() as host:  # `kill` must not end the test with it
+        process: Process = await host.start(live)
+        yield process
+        if not process.killed:
+            await process.limits.aclose()
+            process.kill()
     await pipe.aclose()
 
 
