@@ -8,7 +8,6 @@ from typing import Any
 
 from servers import wait_until
 
-
 FLOW = """
 orchestrator:
   id: crowd
@@ -23,7 +22,7 @@ agents:
   - {id: call, type: function, function: "probe:stay", resource: model}
   - {id: paced, type: function, function: "probe:pass_by", rate_limit: 20/s}
 """
-PROBE = '''
+PROBE = """
 import asyncio, os, time
 
 def note(*words):
@@ -47,7 +46,7 @@ async def hang(task):
         await asyncio.sleep(0.02)
     note("out", time.time(), os.getpid())
     return "done"
-'''
+"""
 
 
 def notes(folder: Path) -> list[tuple[str, float, int]]:

@@ -174,7 +174,9 @@ async def test_a_full_queue_keeps_no_other_from_its_slots(redis_settings: Settin
 
 async def test_waiting_longer_than_a_lease_costs_no_lease(redis_settings: Settings, clean_redis: RedisHandle) -> None:
     registry, gauge = gauged()
-    text = mapped(4, ", distributed: true, queues: {default: {max_concurrency: 2}}", ", seconds: 0.8, max_concurrency: 1")
+    text = mapped(
+        4, ", distributed: true, queues: {default: {max_concurrency: 2}}", ", seconds: 0.8, max_concurrency: 1"
+    )
     settings = replace(redis_settings, lease=0.5)
     async with (
         worker(redis_settings, registry, lease=0.5) as one,
@@ -192,7 +194,7 @@ async def test_waiting_longer_than_a_lease_costs_no_lease(redis_settings: Settin
 async def test_a_run_cancelled_while_it_waits_leaves_nothing_behind(
     redis_settings: Settings, clean_redis: RedisHandle
 ) -> None:
-    registry, gauge = gauged()
+    registry, _ = gauged()
     limits = ", distributed: true, limits: {m: {max_concurrency: 1}}, queues: {default: {max_concurrency: 3}}"
     text = mapped(5, limits, ", seconds: 30, resource: m")
     async with (

@@ -25,10 +25,12 @@ from orka.graph.nodes import (
     MapNode,
     Node,
     Policy,
+    Rate,
     Retry,
     RouterNode,
     Scope,
     ScoreStrategy,
+    SharedLimit,
 )
 from orka.types import Json, NodeId
 
@@ -52,6 +54,7 @@ POLICIES = st.builds(
     retry=st.builds(Retry, attempts=st.integers(1, 9), delay=NUMBERS, on=st.lists(TEXTS, max_size=2).map(tuple)),
     on_error=st.sampled_from(["continue", "stop"]),
 )
+RATES = st.builds(Rate, count=st.integers(1, 9), seconds=st.integers(1, 9), burst=st.integers(1, 9))
 COUNTS = st.none() | st.integers(1, 9)
 STRATEGIES = st.builds(
     ScoreStrategy,
@@ -70,6 +73,8 @@ LEAVES: st.SearchStrategy[Node] = st.one_of(
         options=OPTIONS,
         policy=POLICIES,
         max_concurrency=COUNTS,
+        rate_limit=st.none() | RATES,
+        resource=st.none() | TEXTS,
         terminal=st.booleans(),
     ),
     st.builds(
@@ -141,12 +146,15 @@ NODES = st.recursive(
     ),
     max_leaves=4,
 )
+SHARED = st.dictionaries(TEXTS, st.builds(SharedLimit, rate=st.none() | RATES, max_concurrency=COUNTS), max_size=2)
 LIMITS = st.builds(
     Limits,
     max_steps=st.integers(1, 10**6),
     deadline=st.none() | NUMBERS,
     durability=st.sampled_from(["group", "strict"]),
     strict_templates=st.booleans(),
+    resources=SHARED,
+    queues=SHARED,
 )
 GRAPHS = st.builds(make_graph, graph_id=TEXTS, scope=scopes(NODES), limits=LIMITS, options=OPTIONS)
 
@@ -184,6 +192,7 @@ def test_digests_ignore_lines_and_the_file_and_see_everything_else() -> None:
 def test_every_field_of_every_kind_is_part_of_the_digest() -> None:
     other: dict[str, object] = {
         "id": "z", "type": "z", "prompt": "z", "options": {"z": 1}, "policy": Policy(timeout=1.0), "max_concurrency": 3,
+        "rate_limit": Rate(count=3), "resource": "z", "runs_on": "z",
         "terminal": True, "decision_key": "z", "routes": ((True, ("z",)),), "fallback": (), "branches": (("z",),),
         "mode": "any", "awaited": True, "group": "z", "min_success": 3, "on_failure": "fail",
         "children": (AgentNode(id=NodeId("z"), type="z"),),
