@@ -158,7 +158,7 @@ class Journal:
                 for command, count in log.commands(self.lease_ms, _MOST_ENTRIES):
                     commands.append((log.keys.run, command))
                     sent.append((log, _REQUEST if count is None else count))
-                if log.renewing:
+                if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
                     log.renewing = False
                     commands.append((log.keys.run, log.renewal(self.lease_ms)))
                     sent.append((log, None))
