@@ -18,10 +18,11 @@ from orka.engine.program import Program
 from orka.engine.retry import failure_of
 from orka.errors import OrkaError, RunCancelled, RunTimeout, StepsExceeded, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
-from orka.journal.log import FAREWELL, Ending, RunLog
+from orka.journal.log import FAREWELL, RunLog
 from orka.journal.paths import ROOT
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay
+from orka.journal.terms import Ending
 from orka.results import Failure, NodeResult, RunResult, Usage
 from orka.types import Json, Path, RunStatus, Status
 
