@@ -22,6 +22,7 @@ from orka.graph.values import (
     Queue,
     Rounds,
     Seconds,
+    SomeNames,
     Texts,
     Variable,
 )
@@ -110,7 +111,7 @@ class RouterKeys(ControlKeys):
 
     decision_key: str
     """Id of the earlier node whose output decides; `id.field` reaches into it."""
-    routing_map: dict[str, Any]
+    routing_map: dict[str, Names]
     """Value -> id or list of ids. The key `default` is used when nothing else fits."""
     fallback_route: Names = None
     """Ids to run when no key of `routing_map` fits; wins over `default`."""
@@ -239,7 +240,7 @@ class MapKeys(ControlKeys):
     """Expression that gives the list, with or without `{{ }}`, or the list itself."""
     as_: Variable = Field(default="item", alias="as")
     """Name of the variable that holds the item in templates; `index` counts from 0."""
-    agents: Names
+    agents: SomeNames
     """Ids that run in order for every item."""
     on_failure: Literal["continue", "fail"] = "continue"
     """`fail`: one failed item fails the map."""

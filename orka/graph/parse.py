@@ -10,7 +10,7 @@ from orka.errors import ConfigError, TemplateError
 from orka.graph.agents import read_agent
 from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
-from orka.graph.entry import Entry, policy_of, read_names
+from orka.graph.entry import Entry, policy_of, read_name
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
 from orka.graph.kinds import TypeName, known_types, resolve_type
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
@@ -122,7 +122,7 @@ class _Parser:
         """One item of `orchestrator.agents`: an id, or an agent written out on the spot."""
         if not isinstance(item, MapTree):
             owner = "'orchestrator'" if area.owner is None else f"loop {area.owner!r}"
-            return read_names(item, "agents", area.owner, owner, self._findings)
+            return read_name(item, "agents", area.owner, owner, self._findings)
         definition = self.node(item, area, defaults)
         self._define(definition, area)
         if definition is None:

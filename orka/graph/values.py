@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, JsonValue, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
@@ -40,8 +40,11 @@ Factor: TypeAlias = Annotated[float, Field(ge=1, allow_inf_nan=False), BeforeVal
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 Pause: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
-Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
-"""An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
+_NAMES: list[JsonValue] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [*_NAMES, {"type": "null"}]})]
+"""An id or a list of ids, or nothing. `entry.read_names` checks them, because it knows the place of each."""
+SomeNames: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": _NAMES})]
+"""The same with at least one."""
 Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
 Queue: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
 """Name of a queue: part of a Redis key."""
