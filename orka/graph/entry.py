@@ -125,13 +125,3 @@ def define(
 
 def ids_of(mentions: Iterable[Mention]) -> tuple[NodeId, ...]:
     return tuple(mention.name for mention in mentions)
-
-
-def find(tree: Tree, *path: str | int) -> Tree:
-    """The value at `path`, as far as the file has it."""
-    for step in path:
-        if isinstance(tree, MapTree) and (value := tree.value(str(step))) is not None:
-            tree = value
-        elif isinstance(tree, ListTree) and isinstance(step, int) and step < len(tree.items):
-            tree = tree.items[step]
-    return tree

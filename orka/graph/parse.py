@@ -12,7 +12,7 @@ from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
 from orka.graph.entry import Entry, policy_of, read_name
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
-from orka.graph.kinds import TypeName, known_types, resolve_type
+from orka.graph.kinds import TypeName, known_types, resolve_type, spellings
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
 from orka.graph.outline import Area, Definition, Mention
@@ -266,6 +266,7 @@ class _Parser:
                 f"type {found.name[:60]!r} of agent {node_id!r} is not known",
                 value.at,
                 hint=suggest(found.name, known_types(self._specs))
+                or suggest(found.name, spellings(self._specs))
                 or f"known are: {', '.join(known_types(self._specs))}",
                 agent=node_id,
                 key="type",
