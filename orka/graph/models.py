@@ -71,7 +71,8 @@ class NodeKeys(Keys):
     retry: Attempts | RetryKeys | None = None
     """Attempts in all, or a mapping (see [retry](#retry)). Agents only: control nodes are not repeated."""
     on_error: Literal["continue", "stop"] | None = None
-    """`stop` ends the run when this node fails; `continue` (default) records the error and goes on."""
+    """`stop`: when this node fails, what it runs in ends: its branch, item, round or failover child; in the file's own
+    list, the run. `continue` (default): the error is recorded, and the next node runs."""
     is_terminal: bool = False
     """This node's response is the value of the run."""
     max_concurrency: Positive | None = None
