@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orka.errors import RunNotFound
 from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
-from orka.journal.registry import Registry, RunInfo
+from orka.journal.registry import MOST_FOUND, Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
@@ -64,7 +64,8 @@ class Runs:
         if not found:
             return (await self._registry.info(RunId(prefix))).run_id
         shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        raise RunNotFound(f"{len(found)} runs begin with {prefix!r}: {shown}; give more of the id")
+        count = f"{len(found)}{' or more' if len(found) >= MOST_FOUND else ''}"
+        raise RunNotFound(f"{count} runs begin with {prefix!r}: {shown}; give more of the id")
 
     async def info(self, run_id: RunId) -> RunInfo:
         """`RunNotFound` when there is no such run."""

@@ -54,7 +54,7 @@ async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) 
     """Awaits `work`, which shows events at any rate, and draws the tree meanwhile; the last drawing stays."""
     console = Console(stderr=True, highlight=False)
     tree = RunTree(graph)
-    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
+    with Live(console=console, auto_refresh=False, redirect_stdout=True) as live:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_redraw, live, tree)

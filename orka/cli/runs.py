@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -13,10 +14,13 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
 from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text
 from orka.clock import iso
+from orka.errors import ConfigError
 from orka.runs import RunEvent, RunInfo, RunReport, Runs, VisitInfo, open_runs
 from orka.settings import Settings
 from orka.types import RunStatus
 
+_EVENT_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+"""An entry id of a stream: milliseconds, and a number within them; both have 64 bits."""
 RunArgument = Annotated[str, Parameter(name="RUN", help="A run id, or the beginning of one.")]
 AsJson = Annotated[bool, Parameter(help="Print JSON.")]
 
@@ -29,6 +33,8 @@ def list_runs(
     json: AsJson = False,
 ) -> int:
     """List runs, newest first."""
+    if limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
 
     async def work(runs: Runs) -> None:
         found = await runs.list(status=status, limit=limit, stale=stale)
@@ -70,6 +76,9 @@ def events(
     json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> int:
     """Print a run's events in order."""
+    found = _EVENT_ID.fullmatch(after)
+    if found is None or any(int(part) >= 2**64 for part in found.groups("0")):
+        raise ConfigError(f"--from takes the id of an event, such as 1720000000000-0, not {after!r}")
 
     async def work(runs: Runs) -> None:
         async for event in runs.events(await find_run(runs, run), after=after, follow=follow):
