@@ -30,6 +30,8 @@ class VisitInfo:
     duration_ms: float | None
     attempts: int
     error: str | None
+    warnings: tuple[str, ...]
+    """What templates read that was undefined, and what was skipped, one sentence each."""
     output: Json
     """None for control nodes, whose output is computed, and for values stored beside the journal."""
 
@@ -118,6 +120,7 @@ def _started(path: Path, body: NodeStarted) -> VisitInfo:
         duration_ms=None,
         attempts=body.attempt,
         error=None,
+        warnings=(),
         output=None,
     )
 
@@ -131,5 +134,6 @@ def _finished(path: Path, body: NodeFinished) -> VisitInfo:
         duration_ms=body.ms,
         attempts=body.attempts,
         error=body.error.message if body.error is not None else None,
+        warnings=tuple(body.warnings),
         output=decode_json(body.output.json),
     )

@@ -16,6 +16,7 @@ from orka.cli.tree import Row, RunTree, State
 from orka.clock import now_ms
 from orka.graph.graph import Graph
 from orka.journal.entries import Kind
+from orka.journal.paths import readable
 from orka.types import Json, Path, Status
 
 _REFRESH = 0.1
@@ -99,9 +100,9 @@ def print_event(event: Event) -> None:
     if event.kind == Kind.NODE_FINISHED:
         error = event.data.get("error")
         reason = f": {error.get('message')}" if isinstance(error, dict) else ""
-        warn(safe_line(f"{event.path} {event.data.get('status', Status.SUCCESS)}{reason}", 400))
+        warn(safe_line(f"{readable(event.path)} {event.data.get('status', Status.SUCCESS)}{reason}", 400))
     elif event.kind != Kind.NODE_STARTED:
-        warn(safe_line(f"{event.path or 'run'} {event.kind}", 400))
+        warn(safe_line(f"{readable(event.path) or 'run'} {event.kind}", 400))
 
 
 def on_terminal() -> bool:

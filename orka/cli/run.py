@@ -17,19 +17,18 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.live import Show, draw_while, on_terminal, print_event
 from orka.cli.lookup import find_run
 from orka.cli.output import print_json, print_value, safe_line, warn
+from orka.cli.remarks import remarks
 from orka.cli.source import load_source, refuse_twice
 from orka.cli.streams import OutputLost, set_output_aside
 from orka.engine.answer import log_entries
 from orka.errors import ConfigError
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
+from orka.journal.paths import readable
 from orka.orchestrator import Orchestrator, RunResult, finish
 from orka.runs import RunEvent, open_runs
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
-
-_MOST_FAILURES = 5
-"""Warned of one by one."""
 
 Work: TypeAlias = Callable[[Show], Awaitable[RunResult]]
 
@@ -140,7 +139,8 @@ def _finish(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int
     """Prints what a run gave. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
-        _warn_of_failures(result)
+        for line in remarks(result.results, result.run_id):
+            warn(safe_line(f"warning: {line}", 400))
     if as_log:
         print_json(log_entries(result.results, result.run_id), out)
     elif not failed:
@@ -152,21 +152,11 @@ def _finish(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int
         raise
     if not failed:
         return Exit.OK
-    where = f" at {result.error_path}" if result.error_path else ""
+    where = f" at {readable(result.error_path)}" if result.error_path else ""
     why = f": {result.error.kind}: {result.error.message}" if result.error else ""
     warn(f"error: the run failed{where}{why}")
     _say_how_to_resume(result.run_id)
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
-
-
-def _warn_of_failures(result: RunResult) -> None:
-    """A run goes on after failures unless its file says otherwise; whoever reads its answer should know of them."""
-    failures = [visit for visit in result.failed if not visit.inner and visit.error is not None]
-    for visit in failures[:_MOST_FAILURES]:
-        assert visit.error is not None
-        warn(safe_line(f"warning: {visit.path} failed: {visit.error.kind}: {visit.error.message}", 400))
-    if len(failures) > _MOST_FAILURES:
-        warn(f"warning: {len(failures) - _MOST_FAILURES} more failed; see orka runs show {result.run_id}")
 
 
 def _say_how_to_resume(run_id: str) -> None:

@@ -9,7 +9,7 @@ its visits are numbered there: the paths of a routing cycle do not grow.
 from __future__ import annotations
 
 import re
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from orka.types import NodeId, Path
 
@@ -24,6 +24,11 @@ def escape(node_id: NodeId) -> str:
     if node_id.isidentifier():
         return node_id
     return "".join(c if c.isalnum() or c in "_- :@" else quote(c, safe="") if c != "." else "%2E" for c in node_id)
+
+
+def readable(path: str) -> str:
+    """A path for people: ids as they are. It names no visit any more, for a point or a slash may be part of an id."""
+    return unquote(path) if "%" in path else path
 
 
 def visit(frame: Path, escaped: str, number: int) -> Path:
