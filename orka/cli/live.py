@@ -14,6 +14,7 @@ from rich.text import Text
 from orka.cli.output import safe_line, warn
 from orka.cli.tree import Row, RunTree, State
 from orka.clock import now_ms
+from orka.engine.notes import watch_beginnings
 from orka.graph.graph import Graph
 from orka.journal.entries import Kind
 from orka.journal.paths import readable
@@ -60,7 +61,8 @@ async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) 
             async with anyio.create_task_group() as group:
                 group.start_soon(_redraw, live, tree)
                 try:
-                    return await work(lambda event: tree.apply(event.kind, event.path, event.at_ms, event.data))
+                    with watch_beginnings(tree.begin):
+                        return await work(lambda event: tree.apply(event.kind, event.path, event.at_ms, event.data))
                 finally:
                     group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:  # the drawing task raises nothing of its own
@@ -72,6 +74,7 @@ async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) 
 
 async def _redraw(live: Live, tree: RunTree) -> None:
     while True:
+        tree.show_begun(now_ms())
         live.update(draw(tree, live.console, now_ms()), refresh=True)
         await anyio.sleep(_REFRESH)
 

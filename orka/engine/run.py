@@ -13,6 +13,7 @@ from orka.engine.answer import Answer, find_answer
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
+from orka.engine.notes import watcher
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
 from orka.errors import OrkaError, RunTimeout, StepsExceeded, sole_error
@@ -127,6 +128,7 @@ async def _interpret(
                 calls=calls,
                 tasks=tasks,
                 replay=task.replay,
+                on_begin=watcher(),
             )
             frame = Frame(
                 run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None
