@@ -14,6 +14,7 @@ from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame
+from orka.engine.notes import watcher
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
 from orka.errors import OrkaError, RunCancelled, RunTimeout, StepsExceeded, sole_error
@@ -143,6 +144,7 @@ async def _interpret(
                 tasks=tasks,
                 replay=task.replay,
                 away=task.away,
+                on_begin=watcher(),
             )
             frame = Frame(
                 run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None
