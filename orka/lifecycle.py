@@ -15,7 +15,7 @@ from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.answer import response_of
 from orka.engine.away import Away
 from orka.engine.foresight import check_paths
-from orka.engine.needs import needs_of
+from orka.engine.needs import facts_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
@@ -100,7 +100,11 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
     graph = program.graph
     value = ensure_json(input, "input")
     task = BranchTask(
-        run=run_id, path=ROOT, digest=graph.digest, needs=needs_of(program.body, program.body.sequence), queue=queue
+        run=run_id,
+        path=ROOT,
+        digest=graph.digest,
+        needs=facts_of(program.body, program.body.sequence).needs,
+        queue=queue,
     )
     await services.leases.submit(
         run_id,

@@ -70,6 +70,7 @@ class Worker:
         self._services = services
         self._options = options
         self._workshop = replace(services.workshop, lenient=True)
+        self._types = frozenset(self._workshop.types)
         self._shelf = Shelf(services.registry, self._workshop)
         self._logs: dict[RunLog, None] = {}
         self._stopping = False
@@ -162,7 +163,7 @@ class Worker:
             kind, _, module = need.partition(":")
             if module and not is_permitted(module, self._workshop.tools.allow_functions):
                 raise TaskRefused(f"this worker may not call functions of {module!r}: start it with --allow-functions")
-            if kind not in self._workshop.types:
+            if kind not in self._types:
                 raise TaskRefused(f"this worker has no agent type {kind!r}: start it with --import MODULE")
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:

@@ -45,5 +45,6 @@ TYPE = AgentType(
     options=EchoOptions,
     build=_build,
     pure=True,
+    plain=True,
     summary="Gives back its prompt, its input or a fixed value.",
 )

@@ -14,7 +14,7 @@ from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, LoopView, Run, SequenceStopped
 from orka.engine.executor import run_frame
-from orka.engine.needs import opens_branches
+from orka.engine.needs import facts_of
 from orka.engine.program import Body, Program, Step
 from orka.engine.retry import failure_of
 from orka.errors import JournalMismatch, LeaseLost, OrkaError, RunTimeout, StoreError, sole_error
@@ -120,7 +120,7 @@ async def _interpret(run: Run, assignment: BranchAssignment) -> None:
         replaying=assignment.replay is not None,
         consumes=assignment.seen.consumes,
     )
-    if not opens_branches(body, task.sequence):
+    if not facts_of(body, task.sequence).branches:
         await run_frame(frame, task.sequence)
         return
     try:

@@ -66,7 +66,8 @@ class OpenFork:
     """Writes of branches after the fork was closed."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
-    changed: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event | None = None
+    """Set, and gone, when a branch has ended; there while somebody waits."""
     before: int = field(init=False)
     """Where the branches count their steps from."""
 
@@ -92,13 +93,16 @@ class OpenFork:
 
     def wake(self) -> None:
         """Whoever waits should look again."""
-        self.changed.set()
-        self.changed = anyio.Event()
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None
 
     async def wait(self) -> None:
         """Returns when a branch has ended. `RecallEnded` when none will any more."""
         if self.done.is_set() and self.frame.run.recalling:
             raise RecallEnded(self.path)
+        if self.changed is None:
+            self.changed = anyio.Event()
         await self.changed.wait()
 
     async def close(self) -> None:

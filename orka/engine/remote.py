@@ -30,14 +30,14 @@ from orka.dispatch.task import (
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
 from orka.engine.context import RecallEnded, Run
-from orka.engine.needs import needs_of, opens_branches
+from orka.engine.needs import facts_of
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member
-from orka.journal.replay import Replay, build_replay
+from orka.journal.replay import build_replay
 from orka.redis.keys import INNER
-from orka.types import NodeId, Path, RunId
+from orka.types import Json, NodeId, Path, RunId
 
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
@@ -72,7 +72,8 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
     run = fork.frame.run
     away = run.away
     assert away is not None
-    seen = encode_seen(_seen_by(fork))
+    seen = encode_seen(_seen_by(fork, queues))
+    recalling = dataclasses.replace(run, recalling=True, away=None)
     inline = len(seen) <= INLINE
     name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
     window = min(limit or WINDOW, WINDOW)
@@ -99,7 +100,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                 return
             answer = await sending.next()
             index = int(answer.path.rpartition(".")[2])
-            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer)))
+            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer), recalling))
 
 
 def _pack(run: Run, task: BranchTask) -> Parcel:
@@ -121,13 +122,13 @@ async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
     return True
 
 
-def _seen_by(fork: OpenFork) -> Seen:
+def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
     frame, context = fork.frame, fork.frame.context
     loop = context.loop
     stored, _ = frame.run.codec.store(frame.run.input)
     return Seen(
         input=stored,
-        outputs=dict(fork.base),
+        outputs=_outputs_for(fork, leaving),
         variables=dict(context.variables),
         loop=None
         if loop is None
@@ -137,6 +138,20 @@ def _seen_by(fork: OpenFork) -> Seen:
         group=fork.path,
         consumes=frame.consumes,
     )
+
+
+def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
+    """The earlier outputs that the branches may look at; what lies in a loop sees all of them in its input, too."""
+    base = fork.base
+    if fork.frame.context.loop is not None:
+        return dict(base)
+    wanted: set[str] = set()
+    for sequence in {tuple(fork.branches[index]) for index in leaving}:
+        reads = facts_of(fork.frame.body, sequence).reads
+        if reads is None:
+            return dict(base)
+        wanted |= reads
+    return {name: output for name, output in base.items() if name in wanted}
 
 
 def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: int, queue: str) -> BranchTask:
@@ -164,7 +179,7 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         index=index,
         steps=run.steps,
         deadline_ms=away.deadline_ms,
-        needs=needs_of(fork.frame.body, sequence),
+        needs=facts_of(fork.frame.body, sequence).needs,
         retried=run.replay.tried_again(path) if run.replay is not None else (),
     )
 
@@ -178,9 +193,8 @@ async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row]) -> Settled:
-    """The branch that these entries are the whole of."""
-    run = fork.frame.run
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled:
+    """The branch that these entries are the whole of. `run` interprets them and nothing else."""
     path = member(fork.path, index)
     replay = build_replay(run.run_id, entries, whole=True)
     finished = replay.branches.get(path)
@@ -189,20 +203,20 @@ async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iter
             f"run {run.run_id}: the answer of branch {path!r} does not say how it ended", run_id=run.run_id, path=path
         )
     _raise_if_fatal(run, path, finished)
-    settled = await recall_frame(run_frame, fork, index, replay)
+    run.replay, run.steps, run.tasks = replay, 0, None
+    settled = await _recall_frame(run_frame, fork, index, run)
     if settled.error is None:
         settled.error = finished.error
-    run.steps += finished.steps
+    fork.frame.run.steps += finished.steps
     return settled
 
 
-async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> Settled:
+async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> Settled:
     """A branch interpreted over its entries; where they end, it ends."""
-    run = dataclasses.replace(fork.frame.run, replay=replay, recalling=True, away=None, steps=0, tasks=None)
     frame = branch_frame(fork, index, fork.base, run)
     settled = Settled(context=frame.context)
     try:
-        if opens_branches(frame.body, fork.branches[index]):
+        if facts_of(frame.body, tuple(fork.branches[index])).branches:
             async with anyio.create_task_group() as run.tasks:
                 settled = await run_branch(run_frame, fork, index, frame)
         else:
