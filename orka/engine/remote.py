@@ -29,14 +29,16 @@ from orka.dispatch.task import (
 )
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
-from orka.engine.context import RecallEnded, Run
+from orka.engine.context import Frame, RecallEnded, Run
 from orka.engine.needs import facts_of
+from orka.engine.program import Step
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member
-from orka.journal.replay import build_replay
+from orka.journal.replay import Visit, build_replay
 from orka.redis.keys import INNER
+from orka.results import Failure
 from orka.types import Json, NodeId, Path, RunId
 
 WINDOW: Final = 1000
@@ -123,21 +125,65 @@ async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
 
 
 def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
-    frame, context = fork.frame, fork.frame.context
-    loop = context.loop
+    return _seen_in(fork.frame, _outputs_for(fork, leaving), fork.before, fork.path)
+
+
+def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -> Seen:
+    context, loop = frame.context, frame.context.loop
     stored, _ = frame.run.codec.store(frame.run.input)
     return Seen(
         input=stored,
-        outputs=_outputs_for(fork, leaving),
+        outputs=outputs,
         variables=dict(context.variables),
         loop=None
         if loop is None
         else LoopSeen(number=loop.number, threshold=loop.threshold, past=loop.past, metadata=dict(loop.metadata)),
-        before=fork.before,
+        before=before,
         inner=context.inner,
-        group=fork.path,
+        group=group,
         consumes=frame.consumes,
     )
+
+
+async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | None, queue: str) -> Visit | Failure:
+    """One visit on a worker of `queue`: what the journal then has of it, or why there is nothing."""
+    run, context = frame.run, frame.context
+    away, loop = run.away, context.loop
+    assert away is not None
+    reads = None if loop is not None else facts_of(frame.body, (step.node.id,)).reads
+    visible = context.snapshot()
+    outputs = visible if reads is None else {name: visible[name] for name in reads if name in visible}
+    shown = encode_seen(_seen_in(frame, outputs, context.before + len(context.results), context.group or Path("")))
+    task = BranchTask(
+        run=RunId(run.run_id),
+        path=path,
+        digest=run.program.graph.digest,
+        sequence=(step.node.id,),
+        visit=frame.counts.get(step.node.id, 1),
+        fork=f"{path}@{blake2b(shown, digest_size=8).hexdigest()}",
+        parent=away.task,
+        level=min(away.level + 1, INNER),
+        everything=away.everything,
+        queue=queue,
+        seen=msgspec.Raw(shown) if len(shown) <= INLINE else NOTHING,
+        steps=run.steps,
+        deadline_ms=away.deadline_ms,
+        needs=facts_of(frame.body, (step.node.id,)).needs,
+        retried=(path,) if seen is not None and run.replay is not None and path in run.replay.retried else (),
+    )
+    stored = b"" if task.seen != NOTHING else shown
+    run.log.written = None
+    async with away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored) as sending:
+        sending.send(queue, [_pack(run, task)], again=run.replay is not None)
+        async with away.parked():
+            answer = await sending.next()
+    replay = build_replay(run.run_id, await _entries_of(run, answer), whole=True)
+    finished = replay.branches[path]
+    _raise_if_fatal(run, path, finished)
+    visit = replay.visits.get(path)
+    if visit is not None and visit.finished is not None:
+        return visit
+    return finished.error or Failure(kind="WorkerDied", message="its worker gave no result")
 
 
 def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
