@@ -16,7 +16,7 @@ from orka.engine.answer import response_of
 from orka.engine.away import Away
 from orka.engine.foresight import check_paths
 from orka.engine.limiting import most_under_way
-from orka.engine.needs import needs_of
+from orka.engine.needs import facts_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
@@ -104,7 +104,7 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
         run=run_id,
         path=ROOT,
         digest=graph.digest,
-        needs=needs_of(program.body, program.body.sequence),
+        needs=facts_of(program.body, program.body.sequence).needs,
         queue=queue,
         most=most_under_way(graph, queue),
     )

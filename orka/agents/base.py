@@ -92,6 +92,9 @@ class AgentType:
     pure: bool = False
     """True when running it twice is harmless and its value depends on nothing but its input: no barrier before it.
     Where the options have a boolean field `pure`, the file may say so for one node: ask `is_pure`."""
+    plain: bool = False
+    """It looks at nothing but its prompt, its options and the run's input, and never chooses what runs next. What a branch
+    takes to another process can then be told from the templates."""
     prompt_default: str | None = None
     """Template used when the file gives no prompt."""
     summary: str = ""

@@ -208,12 +208,11 @@ class Consumer:
                 await self.slots.wait()
                 continue
             room = self.slots.free
-            self.slots.used += room  # other lanes must not count on the same
+            self.slots.reserve(room)  # other lanes must not count on the same
             try:
                 found = await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
             finally:
-                self.slots.used -= room
-            self.slots.notify()
+                self.slots.give_back(room)
             if found:
                 await self._accept(found, tasks)
             if found or choice != self._choice:

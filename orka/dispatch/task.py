@@ -57,6 +57,8 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: Digest
     """Of the graph, which the worker finds beside the run."""
     sequence: tuple[NodeId, ...] = ()
+    visit: int = 0
+    """Not a branch, but one visit of the one node in `sequence`, whose path `path` is: the how-manieth in its frame."""
     fork: str = ""
     """Path of its fork, and a digest of what its branches see: the name of that."""
     parent: Path = Path("")

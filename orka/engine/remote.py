@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 import msgspec
 
-from orka.dispatch.sender import Answer
+from orka.dispatch.sender import Answer, Parcel
 from orka.dispatch.task import (
     INLINE,
     NOTHING,
@@ -29,16 +29,18 @@ from orka.dispatch.task import (
 )
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
-from orka.engine.context import RecallEnded, Run
+from orka.engine.context import Frame, RecallEnded, Run
 from orka.engine.limiting import most_under_way
-from orka.engine.needs import needs_of, opens_branches
+from orka.engine.needs import facts_of
+from orka.engine.program import Step
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
-from orka.journal.entries import Body, BranchFinished, decode_body
+from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member
-from orka.journal.replay import Replay, build_replay
+from orka.journal.replay import Visit, build_replay
 from orka.redis.keys import INNER
-from orka.types import NodeId, Path, RunId
+from orka.results import Failure
+from orka.types import Json, NodeId, Path, RunId
 
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
@@ -73,7 +75,8 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
     run = fork.frame.run
     away = run.away
     assert away is not None
-    seen = encode_seen(_seen_by(fork))
+    seen = encode_seen(_seen_by(fork, queues))
+    recalling = dataclasses.replace(run, recalling=True, away=None)
     inline = len(seen) <= INLINE
     name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
     window = min(limit or WINDOW, WINDOW)
@@ -84,7 +87,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
         while True:
             # Half a window at a time: a message for each branch alone would cost more than the branch.
             if waiting and len(sending) <= window - max(1, window // 2):
-                batches: dict[str, dict[Path, bytes]] = {}
+                batches: dict[str, list[Parcel]] = {}
                 room = window - len(sending)
                 while waiting and room:
                     index = waiting.popleft()
@@ -92,7 +95,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                         continue
                     room -= 1
                     task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
-                    batches.setdefault(queues[index], {})[task.path] = encode_task(task)
+                    batches.setdefault(queues[index], []).append(_pack(run, task))
                 for queue, tasks in batches.items():
                     sending.send(queue, tasks, again=run.replay is not None)
                 continue
@@ -100,7 +103,14 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                 return
             answer = await sending.next()
             index = int(answer.path.rpartition(".")[2])
-            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer)))
+            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer), recalling))
+
+
+def _pack(run: Run, task: BranchTask) -> Parcel:
+    if run.replay is None:
+        return Parcel(task.path, encode_task(task))
+    run.replay.elsewhere.add(task.path)
+    return Parcel(task.path, encode_task(task), *run.replay.spans.get(task.path, ("", "")))
 
 
 async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
@@ -115,22 +125,80 @@ async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
     return True
 
 
-def _seen_by(fork: OpenFork) -> Seen:
-    frame, context = fork.frame, fork.frame.context
-    loop = context.loop
+def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
+    return _seen_in(fork.frame, _outputs_for(fork, leaving), fork.before, fork.path)
+
+
+def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -> Seen:
+    context, loop = frame.context, frame.context.loop
     stored, _ = frame.run.codec.store(frame.run.input)
     return Seen(
         input=stored,
-        outputs=dict(fork.base),
+        outputs=outputs,
         variables=dict(context.variables),
         loop=None
         if loop is None
         else LoopSeen(number=loop.number, threshold=loop.threshold, past=loop.past, metadata=dict(loop.metadata)),
-        before=fork.before,
+        before=before,
         inner=context.inner,
-        group=fork.path,
+        group=group,
         consumes=frame.consumes,
     )
+
+
+async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | None, queue: str) -> Visit | Failure:
+    """One visit on a worker of `queue`: what the journal then has of it, or why there is nothing."""
+    run, context = frame.run, frame.context
+    away, loop = run.away, context.loop
+    assert away is not None
+    reads = None if loop is not None else facts_of(frame.body, (step.node.id,)).reads
+    visible = context.snapshot()
+    outputs = visible if reads is None else {name: visible[name] for name in reads if name in visible}
+    shown = encode_seen(_seen_in(frame, outputs, context.before + len(context.results), context.group or Path("")))
+    task = BranchTask(
+        run=RunId(run.run_id),
+        path=path,
+        digest=run.program.graph.digest,
+        sequence=(step.node.id,),
+        visit=frame.counts.get(step.node.id, 1),
+        fork=f"{path}@{blake2b(shown, digest_size=8).hexdigest()}",
+        parent=away.task,
+        level=min(away.level + 1, INNER),
+        everything=away.everything,
+        queue=queue,
+        seen=msgspec.Raw(shown) if len(shown) <= INLINE else NOTHING,
+        steps=run.steps,
+        deadline_ms=away.deadline_ms,
+        needs=facts_of(frame.body, (step.node.id,)).needs,
+        retried=(path,) if seen is not None and run.replay is not None and path in run.replay.retried else (),
+    )
+    stored = b"" if task.seen != NOTHING else shown
+    run.log.written = None
+    async with away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored) as sending:
+        sending.send(queue, [_pack(run, task)], again=run.replay is not None)
+        async with away.parked():
+            answer = await sending.next()
+    replay = build_replay(run.run_id, await _entries_of(run, answer), whole=True)
+    finished = replay.branches[path]
+    _raise_if_fatal(run, path, finished)
+    visit = replay.visits.get(path)
+    if visit is not None and visit.finished is not None:
+        return visit
+    return finished.error or Failure(kind="WorkerDied", message="its worker gave no result")
+
+
+def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
+    """The earlier outputs that the branches may look at; what lies in a loop sees all of them in its input, too."""
+    base = fork.base
+    if fork.frame.context.loop is not None:
+        return dict(base)
+    wanted: set[str] = set()
+    for sequence in {tuple(fork.branches[index]) for index in leaving}:
+        reads = facts_of(fork.frame.body, sequence).reads
+        if reads is None:
+            return dict(base)
+        wanted |= reads
+    return {name: output for name, output in base.items() if name in wanted}
 
 
 def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: int, queue: str) -> BranchTask:
@@ -159,25 +227,22 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         steps=run.steps,
         deadline_ms=away.deadline_ms,
         most=most_under_way(run.program.graph, queue),
-        needs=needs_of(fork.frame.body, sequence),
+        needs=facts_of(fork.frame.body, sequence).needs,
         retried=run.replay.tried_again(path) if run.replay is not None else (),
     )
 
 
-async def _entries_of(run: Run, answer: Answer) -> list[tuple[str, Path, Body]]:
+async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     if answer.entries:
         return [
-            (kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
+            Row(kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
             for kind, path, data in decode_reply(answer.entries)
         ]
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(
-    run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[tuple[str, Path, Body]]
-) -> Settled:
-    """The branch that these entries are the whole of."""
-    run = fork.frame.run
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled:
+    """The branch that these entries are the whole of. `run` interprets them and nothing else."""
     path = member(fork.path, index)
     replay = build_replay(run.run_id, entries, whole=True)
     finished = replay.branches.get(path)
@@ -186,20 +251,20 @@ async def _recall(
             f"run {run.run_id}: the answer of branch {path!r} does not say how it ended", run_id=run.run_id, path=path
         )
     _raise_if_fatal(run, path, finished)
-    settled = await recall_frame(run_frame, fork, index, replay)
+    run.replay, run.steps, run.tasks = replay, 0, None
+    settled = await _recall_frame(run_frame, fork, index, run)
     if settled.error is None:
         settled.error = finished.error
-    run.steps += finished.steps
+    fork.frame.run.steps += finished.steps
     return settled
 
 
-async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> Settled:
+async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> Settled:
     """A branch interpreted over its entries; where they end, it ends."""
-    run = dataclasses.replace(fork.frame.run, replay=replay, recalling=True, away=None, steps=0, tasks=None)
     frame = branch_frame(fork, index, fork.base, run)
     settled = Settled(context=frame.context)
     try:
-        if opens_branches(frame.body, fork.branches[index]):
+        if facts_of(frame.body, tuple(fork.branches[index])).branches:
             async with anyio.create_task_group() as run.tasks:
                 settled = await run_branch(run_frame, fork, index, frame)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from orka.errors import RunNotFound, StoreError
-from orka.journal.entries import Body, Value, decode_body, decode_json
+from orka.journal.entries import Row, Value, decode_body, decode_json
 from orka.journal.holder import describe, is_dead
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key, run_keys, tag_of
 from orka.redis.pipeline import ConnectionLost, Pipe
@@ -18,6 +18,8 @@ from orka.types import Digest, Json, Path, RunId, RunStatus
 
 _PAGE = 500
 """Entries, or run ids, read in one round trip."""
+MOST_FOUND = 20
+"""Runs that `Registry.find` gives."""
 _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each further attempt when the connection is lost; everything sent that way is harmless when repeated."""
 _FIELDS = (
@@ -109,13 +111,13 @@ class Registry:
         return found[:limit]
 
     async def find(self, prefix: str) -> list[RunId]:
-        """Ids that begin with `prefix`, newest first, at most 20: for people who type the first few characters."""
+        """Ids that begin with `prefix`, newest first, at most `MOST_FOUND`: for people who type the first few characters."""
         found: list[RunId] = []
         for kind in (open_runs_key, ended_runs_key):
             for run_id in await self._newest(kind, 0, 10_000):
                 if run_id.startswith(prefix):
                     found.append(run_id)
-        return found[:20]
+        return found[:MOST_FOUND]
 
     async def graph(self, run_id: RunId, digest: Digest) -> bytes:
         """The JSON of the graph a run was started with."""
@@ -139,19 +141,19 @@ class Registry:
                 return
             start = f"({page[-1][0].decode()}"
 
-    async def history(self, run_id: RunId) -> list[tuple[str, Path, Body]]:
+    async def history(self, run_id: RunId) -> list[Row]:
         """Every entry, decoded. `JournalMismatch` for entries that this version does not know."""
         return [
-            (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
-            async for _, kind, path, data in self.entries(run_id)
+            Row(kind, Path(path), decode_body(kind, data, run_id=run_id, path=path), entry_id)
+            async for entry_id, kind, path, data in self.entries(run_id)
         ]
 
-    async def branch_history(self, run_id: RunId, branch: Path, first: str, last: str) -> list[tuple[str, Path, Body]]:
+    async def branch_history(self, run_id: RunId, branch: Path, first: str, last: str) -> list[Row]:
         """Entries of one branch, decoded; all of them lie between two ids, among others."""
         inside = f"{branch}/"
         return [
-            (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
-            async for _, kind, path, data in self.entries(run_id, until=last, since=first)
+            Row(kind, Path(path), decode_body(kind, data, run_id=run_id, path=path), entry_id)
+            async for entry_id, kind, path, data in self.entries(run_id, until=last, since=first)
             if path == branch or path.startswith(inside)
         ]
 

@@ -192,13 +192,13 @@ def test_digests_ignore_lines_and_the_file_and_see_everything_else() -> None:
 def test_every_field_of_every_kind_is_part_of_the_digest() -> None:
     other: dict[str, object] = {
         "id": "z", "type": "z", "prompt": "z", "options": {"z": 1}, "policy": Policy(timeout=1.0), "max_concurrency": 3,
-        "rate_limit": Rate(count=3), "resource": "z", "runs_on": "z",
+        "rate_limit": Rate(count=3), "resource": "z",
         "terminal": True, "decision_key": "z", "routes": ((True, ("z",)),), "fallback": (), "branches": (("z",),),
         "mode": "any", "awaited": True, "group": "z", "min_success": 3, "on_failure": "fail",
         "children": (AgentNode(id=NodeId("z"), type="z"),),
         "body": small().scope, "max_loops": 9, "score_threshold": 0.1, "strategies": (ScoreStrategy(type="pattern"),),
         "priority_agents": ("z",), "past_loops_metadata": (("z", "z"),), "cognition": Cognition(patterns={}),
-        "fallback_score": 0.1, "timeout_score": 0.1, "items": "z", "name": "z", "sequence": ("z",),
+        "fallback_score": 0.1, "timeout_score": 0.1, "items": "z", "name": "z", "sequence": ("z",), "runs_on": "z",
     }  # fmt: skip
     empty = Scope(sequence=(), nodes={})
     kinds: list[Node] = [
