@@ -1,14 +1,18 @@
 """Places that many processes share: never more than there are, in the order of asking, and none is lost with the dead."""
 
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import anyio
+from redis.crc import key_slot
+from servers import Servers, start_cluster
 from support.limits import PARTITIONS, Gauge, process, state, until
 
 from orka.dispatch.limits import Limit
-from orka.redis.client import RedisHandle
+from orka.redis.client import RedisHandle, open_redis
 from orka.redis.keys import inbox_key, limit_keys
+from orka.settings import Settings
 
 THREE = Limit(name="resource:three", most=3)
 ONE = Limit(name="resource:one", most=1)
@@ -183,3 +187,35 @@ async def test_messages_lie_in_the_slot_of_the_limit_and_are_deleted(clean_redis
         waiting.give_back()
         tag = limit_keys(ONE.name, PARTITIONS)[0].partition(":limit:")[0]
         assert 0 < await clean_redis.client.ttl(inbox_key(tag, "a")) <= 3600
+
+
+async def test_connections_that_are_cut_lose_no_place(clean_redis: RedisHandle) -> None:
+    gauge = Gauge()
+    async with process(clean_redis, "a", lease=3) as a, process(clean_redis, "b", lease=3) as b:
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(gauge.use, (a, b)[number % 2], [THREE], str(number), 0.02)
+            for _ in range(6):
+                await anyio.sleep(0.05)
+                await clean_redis.client.client_kill_filter(_type="normal", skipme=True)
+        assert a.limits.statistics().reconnects + b.limits.statistics().reconnects > 0
+    assert (gauge.most, len(gauge.order)) == (3, 60)
+    assert await no_keys(clean_redis, THREE)
+
+
+async def test_limits_spread_over_a_cluster_each_in_one_slot(
+    servers: Servers, with_url: Callable[[str], Settings]
+) -> None:
+    nodes = await start_cluster(servers)
+    settings = with_url("redis://:hunter2@" + ",".join(f"127.0.0.1:{node.port}" for node in nodes) + "/0")
+    names = [f"resource:r{number}" for number in range(9)]
+    gauges = {name: Gauge() for name in names}
+    async with open_redis(settings) as redis:
+        router = await redis.open_router()
+        homes = {router.node_of(key_slot(limit_keys(name, PARTITIONS)[0].encode())) for name in names}
+        assert homes == set(router.nodes)
+        async with process(redis, "a") as a, process(redis, "b") as b, anyio.create_task_group() as tasks:
+            for number in range(90):
+                limit = Limit(name=names[number % 9], most=2, interval=2_000)
+                tasks.start_soon(gauges[limit.name].use, (a, b)[number % 2], [limit], str(number), 0.01)
+    assert {(gauge.most, len(gauge.order)) for gauge in gauges.values()} == {(2, 10)}
