@@ -11,7 +11,6 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from servers import Servers
 from support.pages import ROOT, Reader, read_blocks
 
@@ -120,15 +119,3 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     keys += [open_runs_key(run.tag), ended_runs_key(run.tag)]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
     assert documented == [key.replace("{orka:0}", "{orka:N}") for key in keys]
-
-
-def test_compose_file_gives_a_redis_that_keeps_journals() -> None:
-    compose = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8"))
-    redis = compose["services"]["redis"]
-    options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
-    assert redis["image"] == "redis:8"
-    assert redis["command"][0] == "redis-server"
-    assert options == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
-    assert redis["ports"] == ["127.0.0.1:6380:6379"]
-    assert redis["volumes"] == ["redis-data:/data"]
-    assert set(compose["volumes"]) == {"redis-data"}
