@@ -15,11 +15,25 @@ from servers import Servers
 from support.pages import ROOT, Reader, read_blocks
 
 from orka.journal.entries import BODIES
-from orka.redis.keys import ended_runs_key, graph_key, open_runs_key, run_keys
+from orka.redis.keys import (
+    RUNS,
+    dead_key,
+    ended_runs_key,
+    graph_key,
+    inbox_key,
+    open_runs_key,
+    parked_key,
+    queues_key,
+    run_keys,
+    sweeper_key,
+    task_stream,
+    worker_key,
+    workers_key,
+)
 from orka.settings import Settings
 from orka.types import Digest, RunId
 
-PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md")
+PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md", "scaling.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -75,7 +89,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 def test_files_that_a_page_names_exist(name: str) -> None:
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md|yaml))`", (ROOT / "docs" / name).read_text(encoding="utf-8")))
     missing = {file for file in named if not (ROOT / file).exists() and not (ROOT / "orka" / file).exists()}
-    assert missing - {"worker.py", "memory_logger.py"} == set(), "the two are announced for their floors"
+    assert missing - {"memory_logger.py"} == set(), "it is announced for its floor"
 
 
 def rows(page: str, title: str) -> list[list[str]]:
@@ -117,5 +131,8 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     run = run_keys(RunId("<id>"), 1)
     keys = [run.run, run.journal, run.values, graph_key(run.tag, Digest("<digest>"))]
     keys += [open_runs_key(run.tag), ended_runs_key(run.tag)]
+    keys += [run.branches, run.scopes, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
+    keys += [inbox_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
+    single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
-    assert documented == [key.replace("{orka:0}", "{orka:N}") for key in keys]
+    assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]
