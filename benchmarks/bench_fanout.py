@@ -141,12 +141,14 @@ async def windows(bench: Bench, done: Callable[[], int], pids: dict[str, int]) -
         before, began = done(), time.perf_counter()
         await asyncio.sleep(bench.seconds)
         rates.append(round((done() - before) / (time.perf_counter() - began)))
-    total = max(1, done() - first)
+    total = done() - first
     return {
         "per_s": statistics.median(rates),
         "least": min(rates),
         "most": max(rates),
-        "cpu_us_each": {name: round((cpu_of(pid) - cpu[name]) / total * 1e6, 1) for name, pid in pids.items()},
+        "cpu_us_each": {
+            name: round((cpu_of(pid) - cpu[name]) / total * 1e6, 1) if total else None for name, pid in pids.items()
+        },
     }
 
 
