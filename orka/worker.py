@@ -129,6 +129,7 @@ class Worker:
             log.fail(LeaseLost("this worker stops", run_id=log.run_id))
 
     async def _handle(self, delivery: Delivery, slot: Slot) -> None:
+        self._progress_ms = now_ms()  # else the first task after an idle hour looked stuck
         try:
             task = decode_task(delivery.task)
             self._require(task)
