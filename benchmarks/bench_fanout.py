@@ -371,7 +371,15 @@ async def measure_sweep(bench: Bench, tasks: int) -> dict[str, Any]:
         times: list[float] = []
         moved = 0
         for _ in range(count):
-            command = sweep(keys.tag, streams, lease_ms=lease_ms, count=100, most_deaths=1_000_000, process="bench")
+            command = sweep(
+                keys.tag,
+                streams,
+                lease_ms=lease_ms,
+                count=1000,
+                most_deaths=1_000_000,
+                process="bench",
+                starts=["-"] * len(streams),
+            )
             began = time.perf_counter()
             queued, _, _ = await client.execute_command(*command)
             times.append((time.perf_counter() - began) * 1e3)

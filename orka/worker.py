@@ -169,12 +169,12 @@ class Worker:
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
         services = self._services
-        log = services.leases.claim(task.run, task.digest, task.path, task.parent)
+        log = services.leases.claim(task.run, task.digest, task.path, task.parent, delivery.id)
         scope = anyio.CancelScope()
         services.inbox.expect("stop", task.run, task.path, lambda _: scope.cancel())
         self._logs[log] = None
         try:
-            replay = await self._claim(delivery, task, log) if delivery.again else None
+            replay = await self._claim(task, log) if delivery.again else None
             seen, given = await self._shelf.seen_by(task)
             finished = await execute_branch(
                 BranchAssignment(
@@ -201,13 +201,11 @@ class Worker:
             services.inbox.forget("stop", task.run, task.path)
             services.journal.remove(log)
 
-    async def _claim(self, delivery: Delivery, task: BranchTask, log: RunLog) -> Replay | None:
+    async def _claim(self, task: BranchTask, log: RunLog) -> Replay | None:
         """What an earlier execution has written. `LeaseLost` when the task is another's by now, or nobody's."""
         assert log.claim is not None
         registry = self._services.registry
-        reply = await registry.one(
-            log.keys.run, claim_task(log.keys, claim=log.claim.token, path=task.path, task_id=delivery.id)
-        )
+        reply = await registry.one(log.keys.run, claim_task(log.keys, claim=log.claim.token, path=task.path))
         if reply[0] != b"ok":
             raise LeaseLost(f"task {task.path!r} is not this worker's any more", run_id=task.run)
         if not reply[1]:

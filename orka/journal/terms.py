@@ -49,7 +49,7 @@ class Claim:
     path: Path
     """The branch."""
     token: str
-    """`<process>/<nonce>`."""
+    """`<process>/<task id>`."""
     parent: Path
     """The task that waits for the branch; empty: the run's owner."""
 
