@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import uuid
 
 import msgspec
@@ -14,12 +15,31 @@ from orka.types import Digest, RunId
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
+class _Ticks:
+    """48 bits of milliseconds and a counter of 12, each higher than the one before, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        # Begun anew with 11 random bits: two processes rarely share a tick, and half of the counter is always left. What
+        # goes beyond it, or comes after a clock that was set back, borrows from the milliseconds to come.
+        seed = int.from_bytes(os.urandom(2), "big") >> 5
+        with self._lock:
+            self._last = max(now_ms() << 12 | seed, self._last + 1)
+            return self._last
+
+
+_ticks = _Ticks()
+
+
 def new_run_id() -> RunId:
-    """A version 7 UUID (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    value = (now_ms() << 80) | int.from_bytes(os.urandom(10), "big")
-    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    value |= (0x7000 << 64) | (0x8000 << 48)
-    return RunId(str(uuid.UUID(int=value)))
+    """A version 7 UUID (RFC 9562 section 5.7): milliseconds, a counter in place of the first random bits (section 6.2,
+    method 1), then 62 random bits. Sorts behind every id that this process has made before."""
+    milliseconds, counter = divmod(_ticks.next(), 1 << 12)
+    chance = int.from_bytes(os.urandom(8), "big") >> 2
+    return RunId(str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | chance)))
 
 
 def new_nonce() -> str:
