@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import threading
 import uuid
 
 import msgspec
 
 from orka.clock import now_ms
+from orka.errors import ConfigError
 from orka.types import Digest, RunId
 
+_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
@@ -40,6 +43,19 @@ def new_run_id() -> RunId:
     milliseconds, counter = divmod(_ticks.next(), 1 << 12)
     chance = int.from_bytes(os.urandom(8), "big") >> 2
     return RunId(str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | chance)))
+
+
+def parse_run_id(given: object) -> RunId:
+    """An id that a caller has chosen for a run. It becomes part of keys and commands: `ConfigError` for what does not
+    suit them."""
+    if not isinstance(given, str) or _RUN_ID.fullmatch(given) is None:
+        shown = (
+            repr(given) if not isinstance(given, str) or len(given) <= 80 else f"a text of {len(given):,} characters"
+        )
+        raise ConfigError(
+            f"run_id is {shown}; it may hold letters, digits and the characters - _ . : (1 to 128 in all)"
+        )
+    return RunId(given)
 
 
 def new_nonce() -> str:

@@ -24,7 +24,7 @@ from orka.errors import (
 )
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id
+from orka.ids import new_run_id, parse_run_id
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, finish_run, host_run, start_run
 from orka.results import Failure, RunResult
@@ -131,15 +131,17 @@ class Orchestrator:
         result = await self.execute(input)
         return _value(result, return_logs)
 
-    async def execute(self, input: Json, *, run_id: RunId | None = None, on_event: OnEvent | None = None) -> RunResult:
+    async def execute(self, input: Json, *, run_id: str | None = None, on_event: OnEvent | None = None) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
-        `on_event` is called with every event once it is stored.
+        `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
+        of that name. `on_event` is called with every event once it is stored.
         """
+        named = new_run_id() if run_id is None else parse_run_id(run_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, run_id or new_run_id(), on_event)
+            return await start_run(*self._current(), input, named, on_event)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, run_id or new_run_id(), on_event)
+            return await start_run(services, program, input, named, on_event)
 
     resume = _Resume()
     """`await orchestrator.resume(run_id)`, or `await Orchestrator.resume(run_id)` without a file: the answer of a run

@@ -16,8 +16,8 @@ import anyio.abc
 from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
-from orka.errors import JournalUnavailable, LeaseLost, OrkaError, StoreError
-from orka.journal.log import RunLog
+from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
+from orka.journal.log import Creation, RunLog
 from orka.logs import get_logger
 from orka.redis.pipeline import Keyed, Pipe
 from orka.types import Digest
@@ -236,6 +236,15 @@ class Journal:
                     LeaseLost(
                         f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id
                     ),
+                )
+            case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
+                self._dirty.pop(log, None)
+                log.fail(
+                    RunExists(
+                        f"a run {log.run_id!r} exists already: give another id, or finish that one with"
+                        f" `orka resume {log.run_id}`",
+                        run_id=log.run_id,
+                    )
                 )
             case b"stale":
                 self._fail(
