@@ -231,21 +231,10 @@ class Journal:
             case b"missing":
                 self._recreate(log)
             case b"closed":
-                self._fail(
-                    log,
-                    LeaseLost(
-                        f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id
-                    ),
-                )
+                why = f"run {log.run_id} needs this branch no more; nothing more is written"
+                self._fail(log, LeaseLost(why, run_id=log.run_id))
             case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
-                self._dirty.pop(log, None)
-                log.fail(
-                    RunExists(
-                        f"a run {log.run_id!r} exists already: give another id, or finish that one with"
-                        f" `orka resume {log.run_id}`",
-                        run_id=log.run_id,
-                    )
-                )
+                log.fail(_exists(log))
             case b"stale":
                 self._fail(
                     log,
@@ -311,6 +300,13 @@ class Journal:
                 if log.failure is None:
                     log.renewing = True
                     self.wake(log)
+
+
+def _exists(log: RunLog) -> RunExists:
+    return RunExists(
+        f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
+        run_id=log.run_id,
+    )
 
 
 def _code_of(reply: ResponseError) -> str:
