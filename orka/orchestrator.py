@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
@@ -17,11 +18,13 @@ from orka.errors import (
     BranchError,
     ConfigError,
     FailoverExhausted,
+    GraphError,
     RouteNotFound,
     RunError,
     RunTimeout,
     StepsExceeded,
 )
+from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
 from orka.ids import new_run_id, parse_run_id
@@ -95,13 +98,18 @@ class Orchestrator:
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
-        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called.
+        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
+        `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
+        the file said `strict_templates: true`: the graph that is stored with a run says it, too.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
         else:
             loaded = load_file(graph, registry=registry, strict=strict)
             self.graph, self.warnings = loaded.graph, loaded.warnings
+        if strict:
+            _refuse_warnings(self.warnings)
+            self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
@@ -259,6 +267,20 @@ async def finish(
         return await finish_run(
             services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
         )
+
+
+def _refuse_warnings(warnings: tuple[Fault, ...]) -> None:
+    """`GraphError` with what a strict reader does not let pass."""
+    if warnings:
+        faults = tuple(replace(fault, severity="error") for fault in warnings)
+        message = "\n".join(fault.render() for fault in faults)
+        raise GraphError(message, diagnostics=faults, path=faults[0].file)
+
+
+def _strict(graph: Graph) -> Graph:
+    """The same graph with undefined names as errors."""
+    limits = replace(graph.limits, strict_templates=True)
+    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)
 
 
 def _value(result: RunResult, return_logs: bool) -> Json:

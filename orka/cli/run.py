@@ -51,7 +51,7 @@ def run(
     watch: Watch = False,
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
-    strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
+    strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
 

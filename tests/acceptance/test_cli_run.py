@@ -42,6 +42,20 @@ def test_a_value_that_is_no_string_is_printed_as_json(here, write: Write) -> Non
     assert (done.returncode, json.loads(done.stdout)) == (0, {"a": [1, None]})
 
 
+def test_strict_refuses_what_check_warns_of_and_fails_what_reads_undefined_names(here, write: Write) -> None:
+    odd = write("odd.yml", GREET.replace("prompt:", "promt: x, prompt:"))
+    assert here("run", odd, "Ada").returncode == 0
+    refused = here("run", odd, "Ada", "--strict")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "odd.yml:4:" in refused.stderr
+    assert "error:" in refused.stderr
+    undefined = write("undefined.yml", GREET.replace("{{ input }}", "{{ input.name.first }}"))
+    assert here("--json-input", "run", undefined, "{}").returncode == 0
+    failed = here("--json-input", "run", undefined, "{}", "--strict")
+    assert failed.returncode == 1
+    assert "TemplateError" in failed.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "stdin", "answer"),
     [
