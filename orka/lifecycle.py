@@ -12,6 +12,7 @@ import anyio
 from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.engine.answer import response_of
+from orka.engine.copies import private_copy
 from orka.engine.foresight import check_paths
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
@@ -53,6 +54,7 @@ async def start_run(
     graph = program.graph
     value = ensure_json(input, "input")
     stored, values = services.codec.store(value)
+    value = private_copy(value, stored, values)  # the caller may change its own, or run it again
     body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
     log = await services.leases.create(
         run_id,

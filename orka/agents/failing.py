@@ -48,5 +48,6 @@ TYPE = AgentType(
     options=FailingOptions,
     build=_build,
     pure=True,
+    trusted=True,
     summary="Raises an error: always, or only the first attempts.",
 )

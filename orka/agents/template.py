@@ -29,5 +29,6 @@ TYPE = AgentType(
     options=TemplateOptions,
     build=_build,
     pure=True,
+    trusted=True,
     summary="Renders its prompt; the text is the response.",
 )

@@ -14,6 +14,7 @@ from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
@@ -154,11 +155,13 @@ async def _attempt_agent(
             variables=view.variables,
             now_ms=at_ms,
         )
+        if not step.trusted:
+            task = private_input(task)
         if not step.pure:
             await _announce(frame, step, path, at_ms, attempt)
         try:
             given = await _call(frame, step, node, task)
-            return _success(frame, given, prompt, attempt, tuple(view.warnings))
+            return _success(frame, step, given, prompt, attempt, tuple(view.warnings))
         # Bulkhead: whatever an agent raises becomes the visit's error.
         except Exception as exc:
             failure = failure_of(exc)
@@ -184,9 +187,13 @@ async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> 
         return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
 
 
-def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]) -> Outcome:
+def _success(
+    frame: Frame, step: Step, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]
+) -> Outcome:
     output = output_value(given)
     stored, values = frame.run.codec.store(output)
+    if not step.trusted:
+        output = private_output(output, stored, values)
     return Outcome(
         output=output,
         stored=stored,

@@ -51,6 +51,8 @@ class Step:
     """`is_terminal`."""
     agent: Agent | None = None
     pure: bool = True
+    trusted: bool = True
+    """It may see values where they are."""
     prompt: Template | None = None
     body: Body | None = None
     """Of a loop."""
@@ -161,6 +163,7 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
         step.event_type = agent_type.event_type
         step.agent = agent_type.build(node, workshop.tools)
         step.pure = agent_type.is_pure(node)
+        step.trusted = agent_type.trusted
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         if node.max_concurrency is not None:
