@@ -70,7 +70,7 @@ async def start_run(
         program=program,
         log=log,
         input=value,
-        deadline_ms=None if deadline is None else now_ms() + int(deadline * 1000),
+        deadline_ms=None if deadline is None else now_ms() + _milliseconds(deadline),
     )
     return await _carry_out(services, task)
 
@@ -135,8 +135,17 @@ async def _prepare(services: Services, taken: Taken, changed: Graph | None) -> A
     value = await services.registry.load(info.run_id, replay.started.input)
     holder = describe(current_holder())
     body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
-    services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms)
+    deadline_ms, left = info.deadline_ms, None
+    if changed is not None:
+        left = _milliseconds(changed.limits.deadline)
+        deadline_ms = now_ms() + left if left else None
+    services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body), deadline_ms=left)
+    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=deadline_ms)
+
+
+def _milliseconds(deadline: float | None) -> int:
+    """0: there is none."""
+    return 0 if deadline is None else max(1, int(deadline * 1000))
 
 
 def _no_beginning(run_id: RunId) -> JournalMismatch:

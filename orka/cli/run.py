@@ -18,7 +18,7 @@ from orka.cli.live import Show, draw_while, on_terminal, print_event
 from orka.cli.lookup import find_run
 from orka.cli.output import print_json, print_value, safe_line, warn
 from orka.engine.answer import log_entries
-from orka.errors import ConfigError
+from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator, RunResult, finish
@@ -144,7 +144,7 @@ def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
     where = f" at {result.error_path}" if result.error_path else ""
     why = f": {result.error.kind}: {result.error.message}" if result.error else ""
     warn(f"error: the run failed{where}{why}")
-    _say_how_to_resume(result.run_id)
+    _say_how_to_resume(result.run_id, _exceeded(result))
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 
 
@@ -158,8 +158,18 @@ def _warn_of_failures(result: RunResult) -> None:
         warn(f"warning: {len(failures) - _MOST_FAILURES} more failed; see orka runs show {result.run_id}")
 
 
-def _say_how_to_resume(run_id: str) -> None:
-    warn(f"resume it with: orka resume {run_id}")
+def _exceeded(result: RunResult) -> str | None:
+    """The key of the limit that ended the run: as it is it would end there again."""
+    if result.error is None or result.error_path:
+        return None
+    return {RunTimeout.__name__: "deadline", StepsExceeded.__name__: "max_steps"}.get(result.error.kind)
+
+
+def _say_how_to_resume(run_id: str, exceeded: str | None = None) -> None:
+    if exceeded is None:
+        warn(f"resume it with: orka resume {run_id}")
+    else:
+        warn(f"resume it with a larger `{exceeded}` in FILE: orka resume {run_id} --graph FILE")
 
 
 def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequence[RunId]) -> int:

@@ -53,6 +53,8 @@ class Reopening:
     holder: str
     process: str
     """Names the inbox of the process."""
+    deadline_ms: int | None = None
+    """Of a changed graph, from now; 0: none. None: the run's own stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -272,6 +274,7 @@ class RunLog:
                     retention_ms=retention_ms,
                     holder=opening.holder,
                     process=opening.process,
+                    deadline_ms=opening.deadline_ms,
                 )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:

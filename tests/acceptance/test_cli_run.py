@@ -1,6 +1,7 @@
 """`orka run` and `orka resume` as a shell sees them: standard output, standard error and the exit code."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -189,3 +190,29 @@ def test_resuming_a_completed_run_prints_what_the_run_printed(here, write: Write
     assert (again.returncode, again.stdout, again.stderr) == (0, printed.stdout, "")
     answer = here("resume", log[0]["run_id"])
     assert (answer.returncode, json.loads(answer.stdout)) == (0, ["quick hi", "quick hi"])
+
+
+LIMITED = """
+orchestrator: {id: limited, agents: [first, slow], deadline: 0.3}
+agents:
+  - {id: first, type: echo, prompt: one}
+  - {id: slow, type: echo, delay: 0.6, prompt: two}
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "larger", "key"),
+    [("deadline: 0.3", "deadline: 60", "deadline"), ("max_steps: 1", "max_steps: 2", "max_steps")],
+)
+def test_a_run_that_ended_at_a_limit_says_how_a_larger_one_lets_it_go_on(
+    here, write: Write, limit: str, larger: str, key: str
+) -> None:
+    done = here("run", write("limited.yml", LIMITED.replace("deadline: 0.3", limit)), "x")
+    advice = re.search(rf"resume it with a larger `{key}` in FILE: orka resume (\S+) --graph FILE", done.stderr)
+    assert done.returncode == 1
+    assert advice is not None, done.stderr
+    again = here("resume", advice[1])
+    assert (again.returncode, advice[0] in again.stderr) == (1, True)
+    changed = write("larger.yml", LIMITED.replace("deadline: 0.3", larger))
+    resumed = here("resume", advice[1], "--graph", changed)
+    assert (resumed.returncode, resumed.stdout) == (0, "two\n")
