@@ -15,6 +15,7 @@ from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.cutting import cut_frame
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
+from orka.engine.steps import Steps
 from orka.errors import RunTimeout
 from orka.graph.nodes import MapNode
 from orka.journal.entries import RULES, Kind, NodeFinished
@@ -148,7 +149,9 @@ def branch_frame(fork: OpenFork, index: int, base: Mapping[str, Json], run: Run 
     frame = parent.inside(member(fork.path, index), context=context)
     frame.fences = (*parent.fences, fork)
     if run is not None:
-        frame.run, frame.replaying = run, True
+        frame.run, frame.replaying, frame.item = run, True, None
+    elif fork.items is not None:
+        frame.item = Steps()
     return frame
 
 

@@ -22,6 +22,7 @@ from orka.engine.program import Step
 from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop
 from orka.engine.routing import choose_route, decision_value
+from orka.engine.steps import count_step
 from orka.errors import RouteNotFound, TemplateError
 from orka.graph.nodes import (
     AgentNode,
@@ -64,7 +65,8 @@ async def _walk(frame: Frame, ids: Sequence[NodeId], first: Step | None) -> None
             if step is None:
                 _skip_undefined(frame, node_id)
                 continue
-        await frame.run.take_step()
+        count_step(frame)
+        await frame.run.give_way()
         chosen = await visit_step(frame, step)
         if chosen:
             waiting.append(iter([NodeId(node_id) for node_id in chosen]))

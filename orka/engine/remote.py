@@ -151,7 +151,7 @@ def _task_of(fork: OpenFork, index: int, seen: bytes | None, level: int) -> Bran
         item=item,
         name=name,
         index=index,
-        steps=run.steps,
+        steps=fork.frame.counter.steps if fork.items is None else 0,
         deadline_ms=away.deadline_ms,
         needs=needs_of(fork.frame.body, sequence),
         retried=run.replay.tried_again(path) if run.replay is not None else (),
@@ -183,7 +183,8 @@ async def _recall(
     settled = await recall_frame(run_frame, fork, index, replay)
     if settled.error is None:
         settled.error = finished.error
-    run.steps += finished.steps
+    if fork.items is None:
+        fork.frame.counter.steps += finished.steps
     return settled
 
 

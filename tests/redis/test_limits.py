@@ -59,6 +59,46 @@ async def test_a_changed_graph_without_a_deadline_takes_it_away(redis_settings: 
         assert (await orchestrator.runs.info(result.run_id)).deadline_ms is None
 
 
+MANY = """
+    orchestrator: {id: t, agents: [m], max_steps: 7}
+    agents:
+      - {id: m, type: map, items: "range(%s)", agents: [a, f, j, inner]}
+      - {id: a, type: template, prompt: "{{ item }}"}
+      - {id: f, type: fork, targets: [b, c]}
+      - {id: b, type: template, prompt: "{{ item }}b"}
+      - {id: c, type: template, prompt: "{{ item }}c"}
+      - {id: j, type: join, group: f}
+      - {id: inner, type: map, items: "range(30)", as: other, agents: [d]}
+      - {id: d, type: template, prompt: "{{ item }}-{{ other }}"}
+    """
+
+
+async def test_each_item_of_a_map_has_the_limit_of_steps_for_itself(redis_settings: Settings) -> None:
+    async with opened(redis_settings, MANY % 50) as orchestrator:
+        result = await orchestrator.execute("x")
+    assert (result.status, result.output) == (RunStatus.COMPLETED, [f"{n}-29" for n in range(50)])
+    async with opened(redis_settings, MANY.replace("max_steps: 7", "max_steps: 5") % 2) as orchestrator:
+        result = await orchestrator.execute("x")  # an item's fork counts with it
+    status, kind, message = why(result)
+    assert (status, kind) == (RunStatus.FAILED, "StepsExceeded")
+    assert "took more than 5 steps in one item of a map, at 'm." in message
+
+
+async def test_a_routing_cycle_in_an_item_of_a_map_ends(redis_settings: Settings) -> None:
+    text = """
+        orchestrator: {id: t, agents: [m, end], max_steps: 100}
+        agents:
+          - {id: m, type: map, items: "range(3)", agents: [a, gate]}
+          - {id: a, type: template, prompt: again}
+          - {id: gate, type: router, decision_key: a, routing_map: {again: [a, gate]}}
+          - {id: end, type: template, prompt: end}
+        """
+    result = await opened(redis_settings, text).execute("x")
+    status, kind, message = why(result)
+    assert (status, kind) == (RunStatus.FAILED, "StepsExceeded")
+    assert f"run {result.run_id} took more than 100 steps in one item of a map, at 'm." in message
+
+
 async def test_a_run_that_took_too_many_steps_goes_on_with_a_larger_limit(redis_settings: Settings) -> None:
     async with opened(redis_settings, CYCLE % ", max_steps: 9") as orchestrator:
         result = await orchestrator.execute("x")
