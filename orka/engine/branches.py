@@ -97,9 +97,9 @@ class OpenFork:
             replay.closed.add(self.path)
 
     def branch(self, index: int, *, ended: bool = True) -> Branch:
-        """What a join sees of a branch. `ended`: it had, when the join decided."""
+        """What a join sees of a fork's branch. `ended`: it had, when the join decided."""
         settled = self.settled.get(index)
-        members = self.step.members[index] if self.items is None else self.branches[index]
+        members = self.step.members[index]
         if settled is None or not ended:
             return Branch(members=members, outputs={}, failed=(), ended=False)
         context = settled.context
