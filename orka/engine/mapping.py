@@ -61,7 +61,7 @@ async def visit_map(
     verdict = decide("all", None, node.on_failure, len(items), fork.order)
     assert verdict is not None
     fork.closed = True
-    enter_branches(frame, fork, verdict)
+    frame.context.results.extend(enter_branches(frame, fork, verdict))
     ended = [fork.settled[index] for index in range(len(items))]
     output: dict[str, Json] = {
         "results": [item_output(item.context.results, item.error) for item in ended],

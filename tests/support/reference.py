@@ -111,8 +111,10 @@ class Reference:
         """What a stopped frame has left open is cut off."""
         for fork in frame.opened:
             if not fork.joined:
+                before = len(fork.at.results)
                 for index in range(len(fork.node.branches)):
                     self.cut(fork.path, index, fork.node, fork.at)
+                move_behind(fork.at.results, before, fork.path)
 
     def cut(self, path: str, index: int, fork: ForkNode, world: World) -> None:
         """Every member of a branch that was cut off is cancelled, whatever it had done."""
@@ -130,9 +132,9 @@ class Reference:
         """A fork that nobody joined is joined at the end of its frame."""
         if not fork.joined:
             fork.joined = True
+            before = len(world.results)
             self.enter(fork, world, range(len(fork.node.branches)), range(len(fork.node.branches)))
-            for branch in fork.ended.values():
-                world.failed |= branch.failed
+            move_behind(world.results, before, fork.path)
             for branch in fork.ended.values():
                 world.failed |= branch.failed
 
@@ -359,6 +361,14 @@ class Reference:
                 return self.commit(node, path, world, output, kind="failover")
         output = {"result": "All children failed", "status": "failed", "successful_child": None}
         return self.commit(node, path, world, output, error="FailoverExhausted", kind="failover")
+
+
+def move_behind(results: list[Seen], start: int, path: str) -> None:
+    """What is there from `start` on stands right behind the visit of `path`: nobody joined that fork."""
+    moved = results[start:]
+    del results[start:]
+    place = next(index for index, seen in enumerate(results) if seen.path == path) + 1
+    results[place:place] = moved
 
 
 def usable(seen: Seen) -> bool:
