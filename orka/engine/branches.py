@@ -198,8 +198,8 @@ async def close_fork(frame: Frame, fork: OpenFork) -> None:
         )
         await frame.commit(Kind.NODE_FINISHED, fork.path, entry)
     _place_behind(frame.context.results, fork.path, enter_branches(frame, fork, verdict))
-    for settled in fork.settled.values():  # no join has taken them in
-        frame.context.failed.update(settled.context.failed)
+    for index in range(len(fork.branches)):  # no join has taken them in; the first failure stands in a join's message
+        frame.context.failed.update(fork.settled[index].context.failed)
     await fork.close()
 
 

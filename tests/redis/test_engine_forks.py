@@ -391,6 +391,22 @@ async def test_a_fork_that_nobody_joins_ends_with_its_sequence(redis_settings: S
     assert [entry["step"] for entry in log] == list(range(1, 11))
 
 
+async def test_a_join_names_the_first_failure_in_declared_order_whichever_came_first(redis_settings: Settings) -> None:
+    text = """
+        orchestrator: {id: t, agents: [around, gather]}
+        agents:
+          - {id: around, type: fork, targets: [[within]]}
+          - {id: within, type: fork, targets: [slow, quick]}
+          - {id: slow, type: failing, message: slow failed, delay: 0.03}
+          - {id: quick, type: failing, message: quick failed}
+          - {id: gather, type: join, group: around, on_failure: fail}
+        """
+    result = await execute(redis_settings, text)
+    failure = at(result, "gather").error
+    assert failure is not None
+    assert failure.message == "every branch had to succeed, 1 of 1 failed: branch 0: slow failed"
+
+
 async def test_a_run_that_stops_leaves_no_branch_behind(redis_settings: Settings) -> None:
     registry, seen = gauge()
     text = """
