@@ -142,9 +142,12 @@ class Leases:
             case _:
                 raise not_found(run_id)
 
-    def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
+    def reopen(
+        self, taken: Taken, digest: Digest, graph: bytes, data: bytes, *, deadline_ms: int | None = None
+    ) -> None:
         """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry. That is sent
-        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind."""
+        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind.
+        `deadline_ms`: counted from then, in place of the run's own (0: none)."""
         log = taken.log
         log.digest = digest
         log.reopen(
@@ -155,6 +158,7 @@ class Leases:
                 data=data,
                 holder=current_holder(),
                 process=self.process,
+                deadline_ms=deadline_ms,
             )
         )
         self._journal.add(log)

@@ -229,6 +229,7 @@ class RunLog:
                     retention_ms=retention_ms,
                     holder=opening.holder,
                     process=opening.process,
+                    deadline_ms=opening.deadline_ms,
                 )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:

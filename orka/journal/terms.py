@@ -32,6 +32,8 @@ class Reopening:
     holder: str
     process: str
     """Names the inbox of the process."""
+    deadline_ms: int | None = None
+    """Of a changed graph, from now; 0: none. None: the run's own stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

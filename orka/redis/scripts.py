@@ -174,7 +174,8 @@ return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 )
 
 # KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
-# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder, process.
+# ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder, process,
+# deadline (ms from now, 0: none; '' leaves the run's as it is).
 # Sent again when the server lost it: lease and holder are then those of before, too.
 REOPEN = Script.of(
     NOW
@@ -202,6 +203,9 @@ redis.call('HDEL', KEYS[1], 'ended_ms')
 redis.call('HINCRBY', KEYS[1], 'generation', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease', ARGV[1],
   'lease_until', now + ARGV[2], 'holder', ARGV[9], 'process', ARGV[10])
+if ARGV[11] ~= '' then
+  redis.call('HSET', KEYS[1], 'deadline_ms', ARGV[11] == '0' and 0 or now + ARGV[11])
+end
 for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
 return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
 """
@@ -324,15 +328,18 @@ def reopen(
     retention_ms: int,
     holder: str,
     process: str = "",
+    deadline_ms: int | None = None,
 ) -> Command:
     """Marks a taken run as running again, in its next generation, with a `run.resumed` entry. Reply as `append`.
 
-    `digest` and `graph` are what it runs from now on, `before` is the digest that it ran with until now.
+    `digest` and `graph` are what it runs from now on, `before` is the digest that it ran with until now. `deadline_ms`: from now,
+    0 for none; None leaves the run's deadline as it is.
     """
     shared = (*_shared(keys, digest), graph_key(keys.tag, before))
     return (
         *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
         *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder, process),
+        "" if deadline_ms is None else deadline_ms,
     )
 
 
