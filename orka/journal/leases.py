@@ -18,7 +18,8 @@ from orka.journal.registry import Registry, RunInfo, not_found
 from orka.journal.terms import Claim, Creation, Ending, Reopening
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Entry, create, release, take
+from orka.redis.lease_scripts import release, take
+from orka.redis.scripts import Entry, create
 from orka.types import Digest, Path, RunId
 
 

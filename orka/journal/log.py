@@ -14,8 +14,9 @@ from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
 from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.keys import RunKeys
+from orka.redis.lease_scripts import renew, reopen
 from orka.redis.lua import Command
-from orka.redis.scripts import Entry, append, create, finish, renew, reopen
+from orka.redis.scripts import Entry, append, create, finish
 from orka.redis.task_scripts import commit, renew_claim
 from orka.types import Digest, RunId
 
