@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
@@ -18,15 +19,17 @@ from orka.errors import (
     BranchError,
     ConfigError,
     FailoverExhausted,
+    GraphError,
     RouteNotFound,
     RunCancelled,
     RunError,
     RunTimeout,
     StepsExceeded,
 )
+from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id
+from orka.ids import new_run_id, parse_run_id
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
 from orka.results import Failure, RunResult
@@ -118,13 +121,18 @@ class Orchestrator:
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
-        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called.
+        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
+        `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
+        the file said `strict_templates: true`: the graph that is stored with a run says it, too.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
         else:
             loaded = load_file(graph, registry=registry, strict=strict)
             self.graph, self.warnings = loaded.graph, loaded.warnings
+        if strict:
+            _refuse_warnings(self.warnings)
+            self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
@@ -158,29 +166,31 @@ class Orchestrator:
         self,
         input: Json,
         *,
-        run_id: RunId | None = None,
+        run_id: str | None = None,
         on_event: OnEvent | None = None,
         distributed: bool = False,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
-        `on_event` is called with every event once it is stored. `distributed` sends the branches of forks and maps to the
-        shared queues that `orka worker` serves, as `distributed: true` in the file does.
+        `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
+        of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
+        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does.
         """
+        named = new_run_id() if run_id is None else parse_run_id(run_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, run_id or new_run_id(), on_event, distributed)
+            return await start_run(*self._current(), input, named, on_event, distributed)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, run_id or new_run_id(), on_event, distributed)
+            return await start_run(services, program, input, named, on_event, distributed)
 
-    async def submit(self, input: Json, *, run_id: RunId | None = None, queue: str = SHARED) -> RunHandle:
+    async def submit(self, input: Json, *, run_id: str | None = None, queue: str = SHARED) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
         Needs an open Orchestrator if `result()` of the handle is to be awaited.
         """
         async with self._open() as (services, program):
-            chosen = run_id or new_run_id()
-            await submit_run(services, program, input, chosen, queue)
-            return RunHandle(self, chosen)
+            named = new_run_id() if run_id is None else parse_run_id(run_id)
+            await submit_run(services, program, input, named, queue)
+            return RunHandle(self, named)
 
     resume = _Resume()
     """`await orchestrator.resume(run_id)`, or `await Orchestrator.resume(run_id)` without a file: the answer of a run
@@ -298,6 +308,20 @@ async def finish(
         return await finish_run(
             services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
         )
+
+
+def _refuse_warnings(warnings: tuple[Fault, ...]) -> None:
+    """`GraphError` with what a strict reader does not let pass."""
+    if warnings:
+        faults = tuple(replace(fault, severity="error") for fault in warnings)
+        message = "\n".join(fault.render() for fault in faults)
+        raise GraphError(message, diagnostics=faults, path=faults[0].file)
+
+
+def _strict(graph: Graph) -> Graph:
+    """The same graph with undefined names as errors."""
+    limits = replace(graph.limits, strict_templates=True)
+    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)
 
 
 def _value(result: RunResult, return_logs: bool) -> Json:

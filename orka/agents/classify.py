@@ -97,5 +97,6 @@ TYPE = AgentType(
     build=_build,
     pure=True,
     plain=True,
+    trusted=True,
     summary="Picks the label nearest to its prompt or input, by the local embedding model.",
 )

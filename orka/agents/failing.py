@@ -49,5 +49,6 @@ TYPE = AgentType(
     build=_build,
     pure=True,
     plain=True,
+    trusted=True,
     summary="Raises an error: always, or only the first attempts.",
 )

@@ -30,5 +30,6 @@ TYPE = AgentType(
     build=_build,
     pure=True,
     plain=True,
+    trusted=True,
     summary="Renders its prompt; the text is the response.",
 )

@@ -74,7 +74,7 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a map: the variable that holds the item."""
     index: int = 0
     steps: int = 0
-    """Steps that the run had taken: its limit is one for all processes."""
+    """Steps that count against the same limit as its own; 0 for an item of a map, which has a limit for itself."""
     deadline_ms: int = 0
     """Of the run, absolute; 0: none."""
     needs: tuple[str, ...] = ()

@@ -8,11 +8,16 @@ from dataclasses import asdict, dataclass
 from orka.clock import iso
 from orka.engine.joining import failed_output
 from orka.engine.looping import shown_loop
-from orka.results import NodeResult
+from orka.journal.paths import parents
+from orka.results import Failure, NodeResult
 from orka.types import Json, Path, Status
 
 _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
+_MARKERS = _SILENT - {"JoinNode"}
+"""Kinds of nodes whose output says what runs, not what came of it."""
+_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
+"""Kinds of nodes whose visit has others as its parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +91,41 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
     return Answer(
         value=[one.value for one in found], paths=tuple(path for one in found for path in one.paths), many=True
     )
+
+
+def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
+    """What a map gives for one item: the output of the visit that would be the answer if the item were a run, where a
+    join counts, too. Of an item that has none: its last output. `error`: what stopped the item."""
+    if error is not None:
+        return failed_output(error)
+    own = _outermost(visits)
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+        joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
+        if joined or _answer_of(result, visits) is not None:
+            return _shown(result)
+    return _shown(own[0]) if own else None
+
+
+def _outermost(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The visits with an output that are not part of another one's, the last one first."""
+    found: list[NodeResult] = []
+    around: set[Path] = set()
+    for result in reversed(visits):
+        if around and not around.isdisjoint(parents(result.path)):
+            continue
+        if result.event_type in _AROUND:
+            around.add(result.path)
+        if result.event_type not in _MARKERS and result.status is not Status.CANCELLED:
+            found.append(result)
+    return found
+
+
+def _shown(result: NodeResult) -> Json:
+    """An output as templates see it, with the prompt that it was the answer to."""
+    output = _seen_by_templates(result)
+    if result.prompt is not None and result.error is None and isinstance(output, dict):
+        return {**output, "formatted_prompt": result.prompt}
+    return output
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:

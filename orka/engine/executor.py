@@ -14,6 +14,7 @@ from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, Outcome, RecallEnded, began_at
+from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
@@ -22,6 +23,7 @@ from orka.engine.remote import visit_elsewhere
 from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop
 from orka.engine.routing import choose_route, decision_value
+from orka.engine.steps import count_step
 from orka.errors import RouteNotFound, TemplateError
 from orka.graph.nodes import (
     AgentNode,
@@ -64,7 +66,8 @@ async def _walk(frame: Frame, ids: Sequence[NodeId], first: Step | None) -> None
             if step is None:
                 _skip_undefined(frame, node_id)
                 continue
-        await frame.run.take_step()
+        count_step(frame)
+        await frame.run.give_way()
         chosen = await visit_step(frame, step)
         if chosen:
             waiting.append(iter([NodeId(node_id) for node_id in chosen]))
@@ -169,13 +172,15 @@ async def _attempt_agent(
             variables=view.variables,
             now_ms=at_ms,
         )
+        if not step.trusted:
+            task = private_input(task)
         if not step.pure:
             await _announce(frame, step, path, at_ms, attempt)
         elif frame.run.on_begin is not None:
             frame.run.on_begin(path, at_ms)
         try:
             given = await _call(frame, step, node, task)
-            return _success(frame, given, prompt, attempt, tuple(view.warnings))
+            return _success(frame, step, given, prompt, attempt, tuple(view.warnings))
         # Bulkhead: whatever an agent raises becomes the visit's error.
         except Exception as exc:
             failure = failure_of(exc)
@@ -201,9 +206,13 @@ async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> 
         return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
 
 
-def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]) -> Outcome:
+def _success(
+    frame: Frame, step: Step, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]
+) -> Outcome:
     output = output_value(given)
     stored, values = frame.run.codec.store(output)
+    if not step.trusted:
+        output = private_output(output, stored, values)
     return Outcome(
         output=output,
         stored=stored,

@@ -85,7 +85,7 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
     outcome = _join_outcome(node, fork, verdict, late)
     fork.merged = outcome.output
     fork.closed = True
-    enter_branches(frame, fork, verdict)
+    frame.context.results.extend(enter_branches(frame, fork, verdict))
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     finally:

@@ -52,6 +52,8 @@ class Step:
     pure: bool = True
     plain: bool = False
     """See `AgentType.plain`."""
+    trusted: bool = True
+    """It may see values where they are."""
     prompt: Template | None = None
     body: Body | None = None
     """Of a loop."""
@@ -181,6 +183,7 @@ def _build_step(node: Node, graph: Graph, workshop: Workshop) -> Step:
         step.agent = agent_type.build(node, workshop.tools)
         step.pure = agent_type.is_pure(node)
         step.plain = agent_type.plain
+        step.trusted = agent_type.trusted
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         step.limits = limits_of(graph, node)

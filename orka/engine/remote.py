@@ -224,7 +224,7 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         item=item,
         name=name,
         index=index,
-        steps=run.steps,
+        steps=fork.frame.counter.steps if fork.items is None else 0,
         deadline_ms=away.deadline_ms,
         most=most_under_way(run.program.graph, queue),
         needs=facts_of(fork.frame.body, sequence).needs,
@@ -255,7 +255,8 @@ async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iter
     settled = await _recall_frame(run_frame, fork, index, run)
     if settled.error is None:
         settled.error = finished.error
-    fork.frame.run.steps += finished.steps
+    if fork.items is None:
+        fork.frame.counter.steps += finished.steps
     return settled
 
 
