@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,7 +19,7 @@ from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
-from orka.errors import sole_error
+from orka.errors import StoreError, sole_error
 from orka.graph.graph import Graph
 from orka.graph.load import Loaded, Report, check_graph, load_graph, loaded
 from orka.graph.schema import json_schema, reference
@@ -36,6 +36,8 @@ from orka.template.patterns import compile_pattern
 from orka.types import Json
 
 _environment = Environment()
+_FAREWELL = 2.0
+"""Seconds to tidy up on the server at the end."""
 
 
 class Statistics(NamedTuple):
@@ -99,17 +101,14 @@ async def open_services(
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
-        process = new_process()
         runs = RunRegistry(reading, partitions=settings.partitions)
-        tools = AgentTools(
-            embedder=LocalEmbedder(),
-            allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
-        )
+        tools = _tools(allow_functions)
         try:
             async with anyio.create_task_group() as background:
-                await background.start(journal.run)
+                process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
+                await background.start(journal.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -135,9 +134,18 @@ async def open_services(
                     await limits.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
+                    with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
+                        await inbox.remove(runs)
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+def _tools(allow_functions: bool | Iterable[str]) -> AgentTools:
+    return AgentTools(
+        embedder=LocalEmbedder(),
+        allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
+    )
 
 
 def load_file(path: str | os.PathLike[str], *, registry: Registry | None = None, strict: bool = False) -> Loaded:

@@ -7,8 +7,7 @@ again: a task that is there is left alone, one that is done is answered again, o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -72,15 +71,9 @@ class Sender:
     def statistics(self) -> SenderStatistics:
         return SenderStatistics(sent=self.sent, answered=self.answered, resent=self.resent, under_way=self.under_way)
 
-    @asynccontextmanager
-    async def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> AsyncGenerator[Sending]:
-        """For the branches of one fork, which all see `seen` (empty: it is in the tasks). At its end, whatever is still
-        under way is closed."""
-        sending = Sending(self, log, fork=fork, level=level, seen=seen)
-        try:
-            yield sending
-        finally:
-            sending.close()
+    def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> Sending:
+        """For the branches of one fork, which all see `seen` (empty: it is in the tasks). The caller closes it."""
+        return Sending(self, log, fork=fork, level=level, seen=seen)
 
 
 class Sending:
@@ -95,6 +88,7 @@ class Sending:
         self._under_way: dict[str, _Sent] = {}
         self._answers: deque[Answer] = deque()
         self._arrived = anyio.Event()
+        self._closed = False
         self._settled: list[str] = []
         """Answered, and still on record at the server."""
 
@@ -177,7 +171,10 @@ class Sending:
         self._arrived.set()
 
     def close(self) -> None:
-        """Takes nothing more: what is under way is told so."""
+        """Takes nothing more: what is under way is told so. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         for path in self._under_way:
             self._sender.inbox.forget("done", self._log.run_id, path)
         paths = [*self._under_way, *self._settled]

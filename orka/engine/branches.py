@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -24,6 +25,9 @@ from orka.journal.entries import RULES, Kind, NodeFinished
 from orka.journal.paths import member
 from orka.results import Failure, NodeResult
 from orka.types import Json, NodeId, Path
+
+if TYPE_CHECKING:
+    from orka.engine.remote import Departure
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
 
@@ -69,6 +73,8 @@ class OpenFork:
     done: anyio.Event = field(default_factory=anyio.Event)
     changed: anyio.Event | None = None
     """Set, and gone, when a branch has ended; there while somebody waits."""
+    departure: Departure | None = None
+    """Of the branches that leave this process."""
     before: int = field(init=False)
     """Where the branches count their steps from."""
 
@@ -114,6 +120,8 @@ class OpenFork:
             self.scope.cancel()
             with anyio.CancelScope(shield=True):
                 await self.done.wait()
+        if self.departure is not None:
+            self.departure.close()
         replay = self.frame.run.replay
         if replay is not None and any(i not in self.settled or self.settled[i].late for i in range(len(self.branches))):
             replay.closed.add(self.path)

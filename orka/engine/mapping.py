@@ -17,7 +17,7 @@ from orka.engine.branches import (
 )
 from orka.engine.context import Frame, Outcome, began_at
 from orka.engine.joining import decide
-from orka.engine.launching import run_branches
+from orka.engine.launching import launch
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import AgentError, BranchError, TemplateError
@@ -56,7 +56,7 @@ async def visit_map(
     )
     frame.opened.append(fork)
     limit = node.max_concurrency or _MOST_AT_ONCE
-    frame.run.start(run_branches, run_frame, fork, limit, False)
+    launch(run_frame, fork, limit, False)
     await wait_for(fork, range(len(items)))
     verdict = decide("all", None, node.on_failure, len(items), fork.order)
     assert verdict is not None

@@ -69,41 +69,75 @@ def _named_by(fork: OpenFork, branch: Sequence[NodeId]) -> str | None:
     return None
 
 
-async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int, str], limit: int | None) -> None:
-    """Sends branches, `limit` on their way at once, and settles them as their answers come. Cancelling closes those that
-    are under way."""
-    run = fork.frame.run
-    away = run.away
-    assert away is not None
-    seen = encode_seen(_seen_by(fork, queues))
-    recalling = dataclasses.replace(run, recalling=True, away=None)
-    inline = len(seen) <= INLINE
-    name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
-    window = min(limit or WINDOW, WINDOW)
-    waiting = deque(queues)
-    level = min(away.level + 1, INNER)
-    run.log.written = None  # others write what is below: the answer is read in the journal
-    async with away.sender.open(run.log, fork=name, level=level, seen=b"" if inline else seen) as sending:
-        while True:
-            # Half a window at a time: a message for each branch alone would cost more than the branch.
-            if waiting and len(sending) <= window - max(1, window // 2):
-                batches: dict[str, list[Parcel]] = {}
-                room = window - len(sending)
-                while waiting and room:
-                    index = waiting.popleft()
-                    if await _known(run_frame, fork, index):
-                        continue
-                    room -= 1
-                    task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
-                    batches.setdefault(queues[index], []).append(_pack(run, task))
-                for queue, tasks in batches.items():
-                    sending.send(queue, tasks, again=run.replay is not None)
-                continue
-            if not len(sending) and not sending.ready():
-                return
-            answer = await sending.next()
-            index = int(answer.path.rpartition(".")[2])
-            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer), recalling))
+class Departure:
+    """The branches of one fork that leave this process: sent a window at a time, settled as their answers come."""
+
+    def __init__(self, fork: OpenFork, queues: Mapping[int, str], limit: int | None) -> None:
+        """Nothing is sent yet."""
+        run, away = fork.frame.run, fork.frame.run.away
+        assert away is not None
+        self._fork = fork
+        self._queues = queues
+        self._waiting = deque(queues)
+        self._window = min(limit or WINDOW, WINDOW)
+        self._level = min(away.level + 1, INNER)
+        seen = encode_seen(_seen_by(fork, queues))
+        # A later generation may see other things under the same path.
+        self._name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"
+        self._seen = msgspec.Raw(seen) if len(seen) <= INLINE else NOTHING
+        stored = b"" if self._seen != NOTHING else seen
+        self._sending = away.sender.open(run.log, fork=self._name, level=self._level, seen=stored)
+        self._recalling = dataclasses.replace(run, recalling=True, away=None)
+        run.log.written = None  # others write what is below: the answer is read in the journal
+
+    def send_some(self) -> None:
+        """Fills the window. Half a one at a time: a message for each branch alone would cost more than the branch."""
+        run, queues, room = self._fork.frame.run, self._queues, self._window - len(self._sending)
+        if room < max(1, self._window // 2):
+            return
+        batches: dict[str, list[Parcel]] = {}
+        while self._waiting and room:
+            index = self._waiting.popleft()
+            room -= 1
+            task = _task_of(self._fork, index, self._name, self._seen, self._level, queues[index])
+            batches.setdefault(queues[index], []).append(_pack(run, task))
+        for queue, tasks in batches.items():
+            self._sending.send(queue, tasks, again=run.replay is not None)
+
+    async def run(self, run_frame: RunFrame) -> None:
+        """Until every branch is settled. Cancelling closes those that are under way."""
+        fork, sending = self._fork, self._sending
+        try:
+            await self._settle_known(run_frame)
+            while True:
+                self.send_some()
+                if not len(sending) and not sending.ready():
+                    return
+                answer = await sending.next()
+                index = int(answer.path.rpartition(".")[2])
+                entries = await _entries_of(fork.frame.run, answer)
+                fork.settle(index, await _recall(run_frame, fork, index, entries, self._recalling))
+        finally:
+            self.close()
+
+    async def _settle_known(self, run_frame: RunFrame) -> None:
+        """The journal has these as a whole, from before this process took the run over."""
+        fork = self._fork
+        replay = fork.frame.run.replay
+        if replay is None or not replay.branches:
+            return
+        left: deque[int] = deque()
+        for index in self._waiting:
+            path = member(fork.path, index)
+            finished = replay.branches.get(path)
+            if finished is None or finished.error is not None or replay.tried_again(path):
+                left.append(index)
+            else:
+                fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
+        self._waiting = left
+
+    def close(self) -> None:
+        self._sending.close()
 
 
 def _pack(run: Run, task: BranchTask) -> Parcel:
@@ -111,18 +145,6 @@ def _pack(run: Run, task: BranchTask) -> Parcel:
         return Parcel(task.path, encode_task(task))
     run.replay.elsewhere.add(task.path)
     return Parcel(task.path, encode_task(task), *run.replay.spans.get(task.path, ("", "")))
-
-
-async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
-    """The journal has the whole branch, from before this process took the run over: it is settled from there."""
-    replay = fork.frame.run.replay
-    path = member(fork.path, index)
-    if replay is None or (finished := replay.branches.get(path)) is None:
-        return False
-    if finished.error is not None or replay.tried_again(path):
-        return False
-    fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
-    return True
 
 
 def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
@@ -174,10 +196,13 @@ async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | No
     )
     stored = b"" if task.seen != NOTHING else shown
     run.log.written = None
-    async with away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored) as sending:
+    sending = away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored)
+    try:
         sending.send(queue, [_pack(run, task)], again=run.replay is not None)
         async with away.parked():
             answer = await sending.next()
+    finally:
+        sending.close()
     replay = build_replay(run.run_id, await _entries_of(run, answer), whole=True)
     finished = replay.branches[path]
     _raise_if_fatal(run, path, finished)
@@ -201,7 +226,7 @@ def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
     return {name: output for name, output in base.items() if name in wanted}
 
 
-def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: int, queue: str) -> BranchTask:
+def _task_of(fork: OpenFork, index: int, scope: str, seen: msgspec.Raw, level: int, queue: str) -> BranchTask:
     run, node = fork.frame.run, fork.step.node
     away = run.away
     assert away is not None
@@ -220,7 +245,7 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         level=level,
         everything=away.everything,
         queue=queue,
-        seen=NOTHING if seen is None else msgspec.Raw(seen),
+        seen=seen,
         item=item,
         name=name,
         index=index,
