@@ -7,11 +7,11 @@ first task. On a cluster every partition has such a reader of its own, because o
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.inbox import RECONNECT
@@ -33,9 +33,8 @@ MOST_PARKED = 10
 _log = get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One task as the consumer group has given it to this process."""
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One task as the consumer group has given it to this process. (A struct because every branch makes one.)"""
 
     stream: str
     id: str
