@@ -107,7 +107,7 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
         graph.digest,
         graph=program.encoded,
         entry=_start_of(services, graph, value),
-        fields=_fields_of(graph, value, True),
+        fields={**_fields_of(graph, value, True), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),

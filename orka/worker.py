@@ -23,9 +23,9 @@ from orka.engine.branch import BranchAssignment, execute_branch, hand_over
 from orka.engine.program import Program, build_program
 from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
 from orka.graph.codec import decode_graph
-from orka.journal.entries import RULES, BranchFinished, Kind, RunEnded, encode_json, make_entry
+from orka.journal.entries import RULES, BranchFinished, encode_json
 from orka.journal.holder import current_holder
-from orka.journal.log import Ending, RunLog
+from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
 from orka.lifecycle import carry_out, prepare
 from orka.logs import get_logger
@@ -35,7 +35,7 @@ from orka.redis.recovery_scripts import bury
 from orka.redis.task_scripts import claim_task
 from orka.results import Failure
 from orka.services import Services
-from orka.types import Digest, Json, Path, RunId
+from orka.types import Digest, Json, Path, RunId, RunStatus
 from orka.version import VERSION
 
 _REFUSED_FOR = 1.0
@@ -302,19 +302,8 @@ class Worker:
             ),
         )
         if not given_up.path:
-            await self._fail_run(given_up.run, error)
-
-    async def _fail_run(self, run_id: RunId, error: Failure) -> None:
-        services = self._services
-        with suppress(RunAlive, RunNotFound):
-            taken = await services.leases.take(run_id)
-            if taken is not None:
-                services.leases.begin(taken)
-                try:
-                    entry = make_entry(Kind.RUN_FAILED, "", RunEnded(error=error))
-                    await taken.log.end(entry, Ending(status="failed", retention_ms=services.journal.retention_ms))
-                finally:
-                    services.journal.remove(taken.log)
+            with suppress(RunAlive, RunNotFound):
+                await services.leases.end_idle(given_up.run, RunStatus.FAILED, error)
 
     async def _beat(self) -> None:
         """Signs of life, three per lease; with too many agents that ignore their cancellation the worker stops."""

@@ -23,7 +23,7 @@ _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
     *("lease_until", "holder", "seq", "generation", "deadline_ms", "version"),
-    "distributed",
+    *("distributed", "queue"),
 )
 
 
@@ -52,11 +52,20 @@ class RunInfo:
     """Of the Orka that created it."""
     distributed: bool = False
     """Its branches go to the shared queues."""
+    queue: str = ""
+    """That it was submitted to; empty: it was not."""
+    on_queue: bool = False
+    """A task on a shared queue has a worker execute it, or go on with it."""
+
+    @property
+    def waiting(self) -> bool:
+        """Nobody executes it, and a worker will: it is queued, or its worker is gone."""
+        return self.on_queue and self.lease_left_ms == 0
 
     @property
     def stale(self) -> bool:
-        """Under way, and nobody executes it."""
-        return self.status is RunStatus.RUNNING and self.lease_left_ms == 0
+        """Under way, nobody executes it, and nobody will unless it is resumed."""
+        return self.status is RunStatus.RUNNING and self.lease_left_ms == 0 and not self.on_queue
 
 
 class Registry:
@@ -80,19 +89,22 @@ class Registry:
         """One round trip; runs that do not exist are left out."""
         keyed: list[tuple[str, Command]] = []
         for run_id in run_ids:
-            key = self.keys(run_id).run
-            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("TIME",))]
+            keys = self.keys(run_id)
+            key = keys.run
+            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("HEXISTS", keys.branches, "")), (key, ("TIME",))]
         replies = await self.ask(keyed) if keyed else []
         found: list[RunInfo] = []
         for index, run_id in enumerate(run_ids):
-            fields, time = replies[2 * index], replies[2 * index + 1]
+            fields, on_queue, time = replies[3 * index : 3 * index + 3]
             if fields[0] is not None:
-                found.append(_info(run_id, fields, int(time[0]) * 1000 + int(time[1]) // 1000))
+                now = int(time[0]) * 1000 + int(time[1]) // 1000
+                found.append(_info(run_id, fields, now, on_queue=bool(on_queue)))
         return found
 
     async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
         """Newest first. `stale`: only runs under way that nobody executes."""
-        kinds = [open_runs_key] if stale or status is RunStatus.RUNNING else [open_runs_key, ended_runs_key]
+        under_way = status is not None and not status.ended
+        kinds = [open_runs_key] if stale or under_way else [open_runs_key, ended_runs_key]
         found: list[RunInfo] = []
         for kind in kinds:
             offset = 0
@@ -116,6 +128,11 @@ class Registry:
                 if run_id.startswith(prefix):
                     found.append(run_id)
         return found[:20]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The hash tag of every partition."""
+        return tuple(tag_of(partition) for partition in range(self._partitions))
 
     async def graph(self, run_id: RunId, digest: Digest) -> bytes:
         """The JSON of the graph a run was started with."""
@@ -191,9 +208,8 @@ class Registry:
 
     async def _newest(self, kind: Any, offset: int, count: int) -> list[RunId]:
         """Ids of one kind from every partition, newest first, `offset` and `count` taken per partition."""
-        tags = [tag_of(partition) for partition in range(self._partitions)]
         replies = await self.ask(
-            [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in tags]
+            [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in self.tags]
         )
         scored: list[tuple[float, str]] = []
         for reply in replies:
@@ -208,7 +224,7 @@ def decode_entry(entry_id: bytes, fields: Sequence[bytes]) -> tuple[str, str, st
     return entry_id.decode(), named[b"kind"].decode(), named[b"path"].decode(), named[b"data"]
 
 
-def _info(run_id: RunId, fields: Sequence[bytes | None], now: int) -> RunInfo:
+def _info(run_id: RunId, fields: Sequence[bytes | None], now: int, *, on_queue: bool) -> RunInfo:
     text = {name: (value or b"").decode() for name, value in zip(_FIELDS, fields, strict=True)}
     status = RunStatus(text["status"])
     left = max(0, int(text["lease_until"] or 0) - now)
@@ -227,6 +243,8 @@ def _info(run_id: RunId, fields: Sequence[bytes | None], now: int) -> RunInfo:
         deadline_ms=int(text["deadline_ms"]) if text["deadline_ms"] not in {"", "0"} else None,
         version=text["version"],
         distributed=text["distributed"] == "1",
+        queue=text["queue"],
+        on_queue=on_queue,
     )
 
 

@@ -163,7 +163,33 @@ return {'ok', held[1], held[2] or '', math.max(0, tonumber(held[3] or 0) - now)}
 """
 )
 
-RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL)
+# KEYS: run, journal, values, branches, task stream, dead letters.  ARGV: run id, task, id of the dead letter. The record lives
+# as long as the run, which may be gone before a worker takes the task; that one then takes the task off.
+RETRY = Script.of(
+    NOW
+    + BRANCHES
+    + """
+local held = redis.call('HMGET', KEYS[1], 'status', 'lease_until')
+if not held[1] then return {'missing'} end
+if held[1] ~= 'failed' and held[1] ~= 'cancelled' then return {'refused', held[1]} end
+if tonumber(held[2] or 0) > now then return {'refused', 'running'} end
+if record('') then  -- by another letter of the run, or because the reply was lost
+  redis.call('XDEL', KEYS[6], ARGV[3])
+  return {'ok'}
+end
+if redis.call('XDEL', KEYS[6], ARGV[3]) == 0 then return {'gone'} end
+for i = 1, 3 do
+  local left = redis.call('PTTL', KEYS[i])
+  if left >= 0 and left < 3600000 then redis.call('PEXPIRE', KEYS[i], 3600000) end
+end
+local id = redis.call('XADD', KEYS[5], '*', 'run', ARGV[1], 'path', '', 'task', ARGV[2])
+keep('', {'open', '', '0', '0', '0', id, KEYS[5], '', '', ''})
+redis.call('PEXPIRE', KEYS[4], math.max(1, redis.call('PTTL', KEYS[1])))
+return {'ok'}
+"""
+)
+
+RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL, RETRY)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
@@ -217,3 +243,9 @@ def bury(
 def cancel_run(keys: RunKeys, run_id: str) -> Command:
     """Marks a run as not wanted any more and tells its owner. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
     return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id)
+
+
+def retry_run(keys: RunKeys, stream: str, *, run_id: str, task: bytes, letter: str) -> Command:
+    """Queues a run that failed or was cancelled for resuming, and deletes the dead letter that this is for. Its status
+    stays until a worker takes it. Reply: `ok`; `refused`, status; `gone` without that letter; `missing`."""
+    return ("EVALSHA", RETRY.sha, 6, *run_of(keys), stream, dead_key(keys.tag), run_id, task, letter)

@@ -173,7 +173,8 @@ return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 """
 )
 
-# KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
+# KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it),
+# branches.
 # ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder, process.
 # Sent again when the server lost it: lease and holder are then those of before, too.
 REOPEN = Script.of(
@@ -202,7 +203,7 @@ redis.call('HDEL', KEYS[1], 'ended_ms')
 redis.call('HINCRBY', KEYS[1], 'generation', 1)
 redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 'lease', ARGV[1],
   'lease_until', now + ARGV[2], 'holder', ARGV[9], 'process', ARGV[10])
-for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+for _, i in ipairs({1, 2, 3, 8}) do redis.call('PERSIST', KEYS[i]) end
 return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
 """
 )
@@ -329,9 +330,9 @@ def reopen(
 
     `digest` and `graph` are what it runs from now on, `before` is the digest that it ran with until now.
     """
-    shared = (*_shared(keys, digest), graph_key(keys.tag, before))
+    shared = (*_shared(keys, digest), graph_key(keys.tag, before), keys.branches)
     return (
-        *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
+        *("EVALSHA", REOPEN.sha, 8, keys.run, keys.journal, keys.values, *shared),
         *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder, process),
     )
 
