@@ -163,12 +163,11 @@ class Consumer:
             turn = (turn + 1) % len(tags)  # no partition is always the first
             streams = self._streams((*tags[turn:], *tags[:turn]), self._levels())
             room = self.slots.free
-            self.slots.used += room  # other lanes must not count on the same
+            self.slots.reserve(room)  # other lanes must not count on the same
             try:
                 found = await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
             finally:
-                self.slots.used -= room
-            self.slots.notify()
+                self.slots.give_back(room)
             if found:
                 await self._accept(found, tasks)
                 continue

@@ -7,7 +7,7 @@ again: a task that is there is left alone, one that is done is answered again, o
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -42,11 +42,21 @@ class SenderStatistics(NamedTuple):
     under_way: int
 
 
+class Parcel(NamedTuple):
+    """A task to send."""
+
+    path: Path
+    task: bytes
+    first: str = ""
+    last: str = ""
+    """First and last entry that the branch has in the journal already."""
+
+
 class _Sent(NamedTuple):
     """A branch under way."""
 
     queue: str
-    task: bytes
+    task: Parcel
     at: float
     """When it was sent last."""
 
@@ -92,17 +102,17 @@ class Sending:
         """Branches under way."""
         return len(self._under_way)
 
-    def send(self, queue: str, tasks: Mapping[Path, bytes], *, again: bool = False) -> None:
+    def send(self, queue: str, tasks: Sequence[Parcel], *, again: bool = False) -> None:
         """Queues tasks, in one round trip with the entries before them. `again`: they may have run before."""
         now = monotonic()
-        for path, task in tasks.items():
-            self._sender.inbox.expect("done", self._log.run_id, path, self._take)
-            self._under_way[path] = _Sent(queue, task, now)
+        for parcel in tasks:
+            self._sender.inbox.expect("done", self._log.run_id, parcel.path, self._take)
+            self._under_way[parcel.path] = _Sent(queue, parcel, now)
         self._sender.sent += len(tasks)
         self._sender.under_way += len(tasks)
-        self._request(queue, list(tasks.items()), again=again)
+        self._request(queue, tasks, again=again)
 
-    def _request(self, queue: str, tasks: Sequence[tuple[str, bytes]], *, again: bool) -> None:
+    def _request(self, queue: str, tasks: Sequence[Parcel], *, again: bool) -> None:
         scope, credential = _credential(self._log)
         self._log.request(
             send_tasks(
@@ -139,14 +149,14 @@ class Sending:
     def _send_again(self) -> None:
         """What got no answer for a lease: it, or its answer, may have been lost with the server's last second."""
         now = monotonic()
-        old: dict[str, list[tuple[str, bytes]]] = {}
-        for path, (queue, task, sent) in self._under_way.items():
+        old: dict[str, list[Parcel]] = {}
+        for queue, parcel, sent in self._under_way.values():
             if now - sent >= self._sender.lease:
-                old.setdefault(queue, []).append((path, task))
-        for queue, tasks in old.items():
-            self._sender.resent += len(tasks)
-            self._under_way.update({path: _Sent(queue, task, now) for path, task in tasks})
-            self._request(queue, tasks, again=True)
+                old.setdefault(queue, []).append(parcel)
+        for queue, parcels in old.items():
+            self._sender.resent += len(parcels)
+            self._under_way.update({parcel.path: _Sent(queue, parcel, now) for parcel in parcels})
+            self._request(queue, parcels, again=True)
 
     def _take(self, message: Message) -> None:
         path = message["path"].decode()

@@ -39,24 +39,32 @@ class Slots:
         self.used += 1
         return Slot(self)
 
-    def give_back(self) -> None:
-        self.used -= 1
-        if self._returning and self.used < self.total:
+    def reserve(self, count: int) -> None:
+        """Holds `count` free ones back while tasks for them are fetched."""
+        self.used += count
+
+    def give_back(self, count: int = 1) -> None:
+        self.used -= count
+        while self._returning and self.used < self.total:
+            self.used += 1  # on behalf of the one who returns
             self._returning.popleft().set()
         self.notify()
 
     async def take_back(self) -> None:
         """Waits for a slot, before all new tasks."""
-        if self.used >= self.total:
-            turn = anyio.Event()
-            self._returning.append(turn)
-            try:
-                await turn.wait()
-            except BaseException:
-                if turn in self._returning:
-                    self._returning.remove(turn)
-                raise
-        self.used += 1
+        if self.used < self.total and not self._returning:
+            self.used += 1
+            return
+        turn = anyio.Event()
+        self._returning.append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn in self._returning:
+                self._returning.remove(turn)
+            else:
+                self.give_back()
+            raise
 
 
 class Slot:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from orka.engine.context import Context, Frame, Run, SequenceStopped
+from orka.engine.context import Context, Frame, RecallEnded, Run, SequenceStopped
 from orka.engine.cutting import cut_frame
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
@@ -88,8 +88,18 @@ class OpenFork:
     def settle(self, index: int, settled: Settled) -> None:
         self.settled[index] = settled
         self.order.append((index, settled.ok))
+        self.wake()
+
+    def wake(self) -> None:
+        """Whoever waits should look again."""
         self.changed.set()
         self.changed = anyio.Event()
+
+    async def wait(self) -> None:
+        """Returns when a branch has ended. `RecallEnded` when none will any more."""
+        if self.done.is_set() and self.frame.run.recalling:
+            raise RecallEnded(self.path)
+        await self.changed.wait()
 
     async def close(self) -> None:
         """Nothing more of it is written; what still runs is cancelled and waited for."""
@@ -132,7 +142,7 @@ async def wait_for(fork: OpenFork, indexes: Iterable[int]) -> None:
             read = len(fork.order)
             if not wanted:
                 return
-            await fork.changed.wait()
+            await fork.wait()
 
 
 def late_branch(fork: OpenFork) -> Settled:

@@ -77,7 +77,7 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
         with anyio.move_on_after(node.policy.timeout) as limit:
             async with fork.parked():
                 while (verdict := _decide(node, fork)) is None:
-                    await fork.changed.wait()
+                    await fork.wait()
         late = verdict is None and limit.cancelled_caught
     if verdict is None:
         settled = tuple(index for index, _ in fork.order) if among is None else among

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import anyio
 
 from orka.engine.branches import OpenFork, RunFrame, branch_frame, late_branch, run_branch
-from orka.engine.context import BranchClosed
+from orka.engine.context import BranchClosed, RecallEnded
 from orka.engine.remote import queues_of, run_elsewhere
 from orka.types import Json
 
@@ -41,6 +41,7 @@ async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, s
                     fork.settle(index, late_branch(fork))
     finally:
         fork.done.set()
+        fork.wake()
 
 
 async def _run_some(
@@ -58,7 +59,7 @@ async def _run_some(
         frame = branch_frame(fork, index, fork.base if carried is None else {**fork.base, **carried})
         try:
             settled = await run_branch(run_frame, fork, index, frame)
-        except BranchClosed:
+        except (BranchClosed, RecallEnded):  # of a recalled branch: it was cut off here
             return
         if carried is not None:
             carried.update(frame.context.outputs)

@@ -15,7 +15,7 @@ from typing import Final
 import anyio
 import msgspec
 
-from orka.dispatch.sender import Answer
+from orka.dispatch.sender import Answer, Parcel
 from orka.dispatch.task import (
     INLINE,
     NOTHING,
@@ -33,7 +33,7 @@ from orka.engine.context import RecallEnded, Run
 from orka.engine.needs import needs_of, opens_branches
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
-from orka.journal.entries import Body, BranchFinished, decode_body
+from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member
 from orka.journal.replay import Replay, build_replay
 from orka.redis.keys import INNER
@@ -83,7 +83,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
         while True:
             # Half a window at a time: a message for each branch alone would cost more than the branch.
             if waiting and len(sending) <= window - max(1, window // 2):
-                batches: dict[str, dict[Path, bytes]] = {}
+                batches: dict[str, list[Parcel]] = {}
                 room = window - len(sending)
                 while waiting and room:
                     index = waiting.popleft()
@@ -91,7 +91,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                         continue
                     room -= 1
                     task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
-                    batches.setdefault(queues[index], {})[task.path] = encode_task(task)
+                    batches.setdefault(queues[index], []).append(_pack(run, task))
                 for queue, tasks in batches.items():
                     sending.send(queue, tasks, again=run.replay is not None)
                 continue
@@ -100,6 +100,13 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
             answer = await sending.next()
             index = int(answer.path.rpartition(".")[2])
             fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer)))
+
+
+def _pack(run: Run, task: BranchTask) -> Parcel:
+    if run.replay is None:
+        return Parcel(task.path, encode_task(task))
+    run.replay.elsewhere.add(task.path)
+    return Parcel(task.path, encode_task(task), *run.replay.spans.get(task.path, ("", "")))
 
 
 async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
@@ -162,18 +169,16 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
     )
 
 
-async def _entries_of(run: Run, answer: Answer) -> list[tuple[str, Path, Body]]:
+async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     if answer.entries:
         return [
-            (kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
+            Row(kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
             for kind, path, data in decode_reply(answer.entries)
         ]
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(
-    run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[tuple[str, Path, Body]]
-) -> Settled:
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row]) -> Settled:
     """The branch that these entries are the whole of."""
     run = fork.frame.run
     path = member(fork.path, index)

@@ -7,14 +7,14 @@ A reader refuses entries of rules it does not know.
 from __future__ import annotations
 
 from hashlib import blake2b
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 import msgspec
 
 from orka.errors import AgentError, JournalMismatch
 from orka.redis.scripts import Entry
 from orka.results import Failure, Usage
-from orka.types import Json, Status
+from orka.types import Json, Path, Status
 
 RULES: Final = 1
 
@@ -184,6 +184,16 @@ Body: TypeAlias = (
     | BranchFinished
     | NodeFinished
 )
+
+
+class Row(NamedTuple):
+    """One entry, decoded."""
+
+    kind: str
+    path: Path
+    body: Body
+    id: str = ""
+
 
 BODIES: Final[dict[str, type[Body]]] = {
     Kind.RUN_STARTED: RunStarted,

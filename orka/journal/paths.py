@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote
 
 from orka.types import NodeId, Path
 
+_MEMBER = re.compile(r"\.\d+$")
 ROOT = Path("")
 """The frame of the run itself."""
 
@@ -74,3 +75,18 @@ def parents(path: Path) -> list[Path]:
 def frame_of(path: Path) -> Path:
     """The frame that a visit belongs to."""
     return Path(path.rpartition("/")[0])
+
+
+def frames(path: Path) -> list[Path]:
+    """Branches, items and children that `path` lies in or is, outermost first: `a.1/b[2]/c.0/d` -> `a.1`, `a.1/b[2]/c.0`."""
+    if "." not in path:
+        return []
+    found: list[Path] = []
+    end = path.find("/")
+    while end >= 0:
+        if _MEMBER.search(path, 0, end) is not None:
+            found.append(Path(path[:end]))
+        end = path.find("/", end + 1)
+    if _MEMBER.search(path) is not None:
+        found.append(path)
+    return found

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from orka.errors import RunNotFound, StoreError
-from orka.journal.entries import Body, Value, decode_body, decode_json
+from orka.journal.entries import Row, Value, decode_body, decode_json
 from orka.journal.holder import describe, is_dead
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key, run_keys, tag_of
 from orka.redis.pipeline import ConnectionLost, Pipe
@@ -156,19 +156,19 @@ class Registry:
                 return
             start = f"({page[-1][0].decode()}"
 
-    async def history(self, run_id: RunId) -> list[tuple[str, Path, Body]]:
+    async def history(self, run_id: RunId) -> list[Row]:
         """Every entry, decoded. `JournalMismatch` for entries that this version does not know."""
         return [
-            (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
-            async for _, kind, path, data in self.entries(run_id)
+            Row(kind, Path(path), decode_body(kind, data, run_id=run_id, path=path), entry_id)
+            async for entry_id, kind, path, data in self.entries(run_id)
         ]
 
-    async def branch_history(self, run_id: RunId, branch: Path, first: str, last: str) -> list[tuple[str, Path, Body]]:
+    async def branch_history(self, run_id: RunId, branch: Path, first: str, last: str) -> list[Row]:
         """Entries of one branch, decoded; all of them lie between two ids, among others."""
         inside = f"{branch}/"
         return [
-            (kind, Path(path), decode_body(kind, data, run_id=run_id, path=path))
-            async for _, kind, path, data in self.entries(run_id, until=last, since=first)
+            Row(kind, Path(path), decode_body(kind, data, run_id=run_id, path=path), entry_id)
+            async for entry_id, kind, path, data in self.entries(run_id, until=last, since=first)
             if path == branch or path.startswith(inside)
         ]
 

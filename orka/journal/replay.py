@@ -12,18 +12,18 @@ from dataclasses import dataclass, field
 
 from orka.errors import JournalMismatch
 from orka.journal.entries import (
-    Body,
     BranchFinished,
     NodeFinished,
     NodeRetrying,
     NodeStarted,
     Opened,
     RoundScored,
+    Row,
     RunEnded,
     RunResumed,
     RunStarted,
 )
-from orka.journal.paths import frame_of, parents
+from orka.journal.paths import frame_of, frames, parents
 from orka.types import Path, Status
 
 
@@ -55,6 +55,10 @@ class Replay:
     """Committed joins by the path of their fork."""
     closed: set[Path] = field(default_factory=set[Path])
     """Forks of which this execution has cut branches off: it need not ask for everything below them."""
+    spans: dict[Path, tuple[str, str]] = field(default_factory=dict[Path, tuple[str, str]])
+    """First and last entry of every branch."""
+    elsewhere: set[Path] = field(default_factory=set[Path])
+    """Branches that this execution has sent to other processes: they ask for what is below."""
     branches: dict[Path, BranchFinished] = field(default_factory=dict[Path, BranchFinished])
     """Branches that other processes have executed to their end."""
     complete: bool = False
@@ -117,6 +121,14 @@ class Replay:
                 left = True
         return left
 
+    def cover(self, path: Path, entry_id: str) -> None:
+        """Every branch that an entry lies in reaches at least to it."""
+        if not entry_id:
+            return
+        for frame in frames(path):
+            first, _ = self.spans.get(frame, (entry_id, ""))
+            self.spans[frame] = (first, entry_id)
+
     def tried_again(self, frame: Path) -> tuple[Path, ...]:
         """Visits in and below a frame whose failure is not believed."""
         return tuple(path for path in self._retried if path.startswith(f"{frame}/"))
@@ -128,9 +140,12 @@ class Replay:
 
     def _optional(self, path: Path) -> bool:
         """Below a visit that is tried again or whose failure stands, or where a join or a round did not wait for it."""
-        return any(
+        return self._is_elsewhere(path) or any(
             p in self._reopened or p in self.joins or p in self.closed or self._given_up(p) for p in parents(path)
         )
+
+    def _is_elsewhere(self, path: Path) -> bool:
+        return bool(self.elsewhere) and any(frame in self.elsewhere for frame in frames(path))
 
     def _given_up(self, path: Path) -> bool:
         visit = self.visits.get(path)
@@ -144,14 +159,13 @@ class Replay:
 _DONE = (Status.SUCCESS, Status.SKIPPED)
 
 
-def build_replay(
-    run_id: str, entries: Iterable[tuple[str, Path, Body]], *, retried: Iterable[Path] = (), whole: bool = False
-) -> Replay:
+def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path] = (), whole: bool = False) -> Replay:
     """From the entries of a run, or of one branch, (kind, path, body) in stream order. A later entry of a path replaces
     an earlier one. `retried`: visits whose failure is not believed. `whole`: the branch is done, and everything is."""
     replay = Replay(run_id)
-    for _, path, body in entries:
+    for _, path, body, entry_id in entries:
         replay.entries += 1
+        replay.cover(path, entry_id)
         match body:
             case RunStarted():
                 replay.started = body

@@ -158,7 +158,7 @@ class Journal:
                 for command, count in log.commands(self.lease_ms, _MOST_ENTRIES):
                     commands.append((log.keys.run, command))
                     sent.append((log, _REQUEST if count is None else count))
-                if log.renewing:
+                if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
                     log.renewing = False
                     commands.append((log.keys.run, log.renewal(self.lease_ms)))
                     sent.append((log, None))
@@ -288,7 +288,10 @@ class Journal:
     def _fail(self, log: RunLog, error: OrkaError) -> None:
         self._lost += 1
         self._dirty.pop(log, None)
-        _log.error("journal.stopped", run_id=log.run_id, error=str(error))
+        if log.claim is None:
+            _log.error("journal.stopped", run_id=log.run_id, error=str(error))
+        else:  # somebody else decides what becomes of the run
+            _log.info("branch.stopped", run_id=log.run_id, path=log.claim.path, error=str(error))
         log.fail(error)
 
     async def _beat(self) -> None:

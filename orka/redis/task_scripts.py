@@ -119,31 +119,31 @@ end
 """
 
 # KEYS: run, journal, values, branches, scopes, stream.  ARGV: path of the sender's own task, lease or claim, run id, fork,
-# scope ('' : none, or in the tasks), number of tasks, path and task of each, `1` if they may have run before, then paths
-# whose results the sender has.
+# scope ('' : none, or in the tasks), number of tasks, path, task, first and last entry from before of each, `1` if they may
+# have run before, then paths whose results the sender has.
 SEND = Script.of(
     BRANCHES
     + _SENDER
     + """
 if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[5], ARGV[4], ARGV[5]) end
 local count = tonumber(ARGV[6])
-local again = ARGV[7 + 2 * count]
-for i = 1, count do
-  local path = ARGV[5 + 2 * i]
+local again = ARGV[7 + 4 * count]
+for i = 0, count - 1 do
+  local path, task, first, last = ARGV[7 + 4 * i], ARGV[8 + 4 * i], ARGV[9 + 4 * i], ARGV[10 + 4 * i]
   local r = record(path)
   if not r then
     local id
     if again == '1' then
-      id = redis.call('XADD', KEYS[6], '*', 'run', ARGV[3], 'path', path, 'task', ARGV[6 + 2 * i], 'again', '1')
+      id = redis.call('XADD', KEYS[6], '*', 'run', ARGV[3], 'path', path, 'task', task, 'again', '1')
     else
-      id = redis.call('XADD', KEYS[6], '*', 'run', ARGV[3], 'path', path, 'task', ARGV[6 + 2 * i])
+      id = redis.call('XADD', KEYS[6], '*', 'run', ARGV[3], 'path', path, 'task', task)
     end
-    keep(path, {'open', '', '0', '0', '0', id, KEYS[6], '', '', ''})
+    keep(path, {'open', '', '0', '0', '0', id, KEYS[6], first, last, ''})
   elseif r[1] == 'done' then
     wake(ARGV[1], 'kind', 'done', 'run', ARGV[3], 'path', path, 'entries', '', 'first', r[8], 'last', r[9])
   end
 end
-for i = 8 + 2 * count, #ARGV do redis.call('HDEL', branches, ARGV[i]) end
+for i = 8 + 4 * count, #ARGV do redis.call('HDEL', branches, ARGV[i]) end
 return {'ok'}
 """
 )
@@ -252,18 +252,18 @@ def send_tasks(
     run_id: str,
     fork: str,
     seen: bytes,
-    tasks: Sequence[tuple[str, bytes]],
+    tasks: Sequence[tuple[str, bytes, str, str]],
     again: bool,
     settled: Sequence[str],
 ) -> Command:
-    """Queues branch tasks (path, task). One that is there already is left alone, one that is done is answered again.
+    """Queues branch tasks (path, task, first and last entry that it has in the journal already, '' : none). One that is there already is left alone, one that is done is answered again.
 
     `scope` and `credential` say who sends; `seen` is what the branches of `fork` see, stored once. Reply: `ok`; or
     `closed`, `stale`, `missing`.
     """
     arguments: list[Argument] = [scope, credential, run_id, fork, seen, len(tasks)]
-    for pair in tasks:
-        arguments += pair
+    for row in tasks:
+        arguments += row
     return ("EVALSHA", SEND.sha, 6, *run_of(keys), keys.scopes, stream, *arguments, int(again), *settled)
 
 

@@ -13,6 +13,7 @@ from orka.journal.entries import (
     NodeStarted,
     Opened,
     RoundScored,
+    Row,
     RunEnded,
     RunResumed,
     RunStarted,
@@ -58,7 +59,7 @@ def ended(path: str = "") -> Entry:
 
 
 def replay(*entries: Entry) -> Replay:
-    return build_replay("r", (BEGIN, *entries))
+    return build_replay("r", [Row(*entry) for entry in (BEGIN, *entries)])
 
 
 def believed(made: Replay, path: str) -> bool:
