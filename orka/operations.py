@@ -28,7 +28,9 @@ CANCELLING = 7.0
 """Seconds beyond a lease that whoever executes a run has to end it: an agent alone may take five."""
 _LOOK = 0.25
 """Seconds between two looks whether somebody still executes a run that is to be cancelled."""
-_CANCELLED = Failure(kind=RunCancelled.__name__, message="it was cancelled while no process executed it (`orka cancel`)")
+_CANCELLED = Failure(
+    kind=RunCancelled.__name__, message="it was cancelled while no process executed it (`orka cancel`)"
+)
 
 
 async def cancel_run(services: Services, run_id: RunId, *, patience: float | None = None) -> RunStatus:

@@ -29,6 +29,7 @@ from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
+from orka.operations import cancel_run
 from orka.results import Failure, RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
@@ -94,6 +95,10 @@ class RunHandle:
         """Waits for the end of the run; a failed run is a result, not an exception. Its `results` are not read."""
         async with self._orchestrator._open() as (services, _):  # pyright: ignore[reportPrivateUsage]
             return await await_run(services, self.run_id)
+
+    async def cancel(self) -> RunStatus:
+        """Ends the run wherever it is executed: see `Orchestrator.cancel`."""
+        return await self._orchestrator.cancel(self.run_id)
 
     def events(self, *, after: str = "0") -> AsyncGenerator[RunEvent]:
         """The run's events as they come, until it ends. Needs an open Orchestrator."""
@@ -207,6 +212,12 @@ class Orchestrator:
                 services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
             )
 
+    async def cancel(self, run_id: str) -> RunStatus:
+        """Ends any run wherever it is executed, and gives its status when it is over: it is cancelled, or had ended before.
+        It can be resumed. `RunAlive` when its process does not end it in time."""
+        async with self._open() as (services, _):
+            return await cancel_run(services, RunId(run_id))
+
     async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
 
@@ -306,6 +317,9 @@ def _value(result: RunResult, return_logs: bool) -> Json:
         return list[Json](log_entries(result.results, result.run_id))
     if result.status is RunStatus.COMPLETED:
         return result.output
+    if result.status is RunStatus.CANCELLED:
+        why = result.error.message if result.error is not None else "its process was stopped"
+        raise RunCancelled(f"run {result.run_id} was cancelled: {why}", run_id=result.run_id)
     raise _error_of(result.error, result.run_id, result.error_path)
 
 
@@ -313,7 +327,7 @@ def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunErr
     """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
     kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
     message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
-    for own in (RunCancelled, RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
         if kind == own.__name__:
             return own(message, run_id=run_id, path=path)
     return AgentError(message, kind=kind, run_id=run_id, path=path)

@@ -14,6 +14,7 @@ import anyio.abc
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
 from orka.dispatch.inbox import Inbox, InboxStatistics
+from orka.dispatch.roster import Roster
 from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
@@ -108,7 +109,7 @@ async def open_services(
                         yield Services(
                             process=process,
                             inbox=inbox,
-                            sender=Sender(inbox, lease=settings.lease),
+                            sender=Sender(inbox, Roster(runs), lease=settings.lease),
                             settings=settings,
                             redis=redis,
                             router=router,

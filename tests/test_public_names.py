@@ -32,6 +32,7 @@ PUBLIC = [
     "RunCancelled",
     "RunError",
     "RunEvent",
+    "RunHandle",
     "RunInfo",
     "RunNotFound",
     "RunResult",

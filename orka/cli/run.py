@@ -77,7 +77,7 @@ def run(
 
             return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
 
-        return _finish(await show(execute, orchestrator.graph), as_log=json, quiet=quiet)
+        return report(await show(execute, orchestrator.graph), as_log=json, quiet=quiet)
 
     return _until_stopped(work, stored)
 
@@ -118,7 +118,7 @@ def resume(
             ),
             None,
         )
-        return _finish(result, as_log=json, quiet=quiet)
+        return report(result, as_log=json, quiet=quiet)
 
     return _until_stopped(work, found)
 
@@ -131,8 +131,8 @@ def permission(argument: str | None) -> bool | frozenset[str]:
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 
-def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
-    """Prints what a run gave. A failed one gives its log too, if that was asked for."""
+def report(result: RunResult, *, as_log: bool, quiet: bool) -> int:
+    """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
         _warn_of_failures(result)
@@ -143,8 +143,11 @@ def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
     if not failed:
         return Exit.OK
     where = f" at {result.error_path}" if result.error_path else ""
-    why = f": {result.error.kind}: {result.error.message}" if result.error else ""
-    warn(f"error: the run failed{where}{why}")
+    if result.status is RunStatus.CANCELLED:
+        warn(f"error: the run was cancelled{f': {result.error.message}' if result.error else ''}")
+    else:
+        why = f": {result.error.kind}: {result.error.message}" if result.error else ""
+        warn(f"error: the run failed{where}{why}")
     _say_how_to_resume(result.run_id)
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 

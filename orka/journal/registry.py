@@ -197,14 +197,15 @@ class Registry:
         """The reply to one command of which `key` is a key. An error reply raises `StoreError`."""
         return (await self.ask([(key, command)]))[0]
 
-    async def ask(self, commands: Sequence[tuple[str, Command]]) -> list[Any]:
-        """One round trip, again when the connection is lost: it may have been cut while nobody used it."""
+    async def ask(self, commands: Sequence[tuple[str, Command]], *, tolerant: bool = False) -> list[Any]:
+        """One round trip, again when the connection is lost: it may have been cut while nobody used it. An error reply
+        raises `StoreError`, or is None when `tolerant`."""
         for pause in _RECONNECT:
             try:
-                return _checked(await self._pipe.roundtrip(commands))
+                return _checked(await self._pipe.roundtrip(commands), tolerant)
             except ConnectionLost:
                 await anyio.sleep(pause)
-        return _checked(await self._pipe.roundtrip(commands))
+        return _checked(await self._pipe.roundtrip(commands), tolerant)
 
     async def _newest(self, kind: Any, offset: int, count: int) -> list[RunId]:
         """Ids of one kind from every partition, newest first, `offset` and `count` taken per partition."""
@@ -262,7 +263,9 @@ def _pairs(reply: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def _checked(replies: list[Any], tolerant: bool) -> list[Any]:
+    if tolerant:
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
     for reply in replies:
         if isinstance(reply, Exception):
             raise StoreError(f"Redis refused a command: {reply}") from reply

@@ -141,7 +141,8 @@ end
 local task = redis.call('HGET', KEYS[2], '')
 if task then
   local id, stream = string.match(task, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)')
-  local pending = id ~= '' and redis.call('XPENDING', stream, 'workers', id, id, 1)[1]
+  -- A queue that nobody has served yet has no group.
+  local pending = id ~= '' and redis.pcall('XPENDING', stream, 'workers', id, id, 1)[1]
   if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', stream, 'workers', ARGV[3], 0, id, 'JUSTID') end
 end
 return {'ok', tonumber(held[2]), held[4] or ''}
