@@ -45,7 +45,7 @@ class RunReport:
     info: RunInfo
     visits: tuple[VisitInfo, ...]
     error: str | None
-    """Why it failed, if it did."""
+    """Why it failed or was cancelled, if it was."""
     error_path: Path | None
 
 
@@ -87,7 +87,7 @@ class Runs:
             elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
                 visits[Path(path)] = _finished(Path(path), body)
-            elif kind in {Kind.RUN_FAILED, Kind.RUN_RESUMED}:
+            elif kind in {Kind.RUN_FAILED, Kind.RUN_CANCELLED, Kind.RUN_RESUMED}:
                 failure = getattr(body, "error", None)
                 error = failure.message if failure is not None else None
                 error_path = Path(getattr(body, "path", "")) or None

@@ -282,7 +282,6 @@ class Worker:
             " (`orka dead list` shows it; `orka dead retry` tries again)"
         )
         error = Failure(kind="WorkerDied", message=message)
-        body = BranchFinished(worker=services.process, error=error, rules=RULES)
         parent = Path("")
         with suppress(TaskUndecodable):
             parent = decode_task(given_up.task).parent
@@ -296,7 +295,7 @@ class Worker:
                 task_id=given_up.id,
                 run_id=given_up.run,
                 parent=parent,
-                data=encode_json(body),
+                data=encode_json(BranchFinished(worker=services.process, error=error, rules=RULES)),
                 reason=message,
                 retention_ms=services.journal.retention_ms,
             ),

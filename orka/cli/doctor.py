@@ -45,7 +45,7 @@ def _as_json(facts: Diagnosis) -> dict[str, Any]:
         "branches": [{**asdict(branch), "abandoned": facts.abandoned(branch)} for branch in facts.branches],
         "agents": [asdict(agent) for agent in facts.agents],
         "letters": [asdict(letter) for letter in facts.letters],
-        "workers": [described(worker, facts.started_ms) for worker in facts.workers],
+        "workers": [described(worker, facts.local_ms) for worker in facts.workers],
         "findings": [asdict(finding) for finding in find_reasons(facts)],
     }
 
@@ -114,7 +114,7 @@ def _print_agents(facts: Diagnosis) -> None:
         return
     print("\nagents that began and have not ended:")
     rows = (
-        (agent.path, str(agent.attempt), span(facts.started_ms - agent.since_ms), safe_line(agent.error, 100))
+        (agent.path, str(agent.attempt), span(facts.local_ms - agent.since_ms), safe_line(agent.error, 100))
         for agent in facts.agents[:_MOST_ROWS]
     )
     print_table(("PATH", "ATTEMPT", "FOR", "LAST ERROR"), rows)

@@ -67,7 +67,7 @@ async def read_diagnosis(registry: Registry, run_id: RunId) -> Diagnosis:
         agents=agents_under_way(await registry.history(run_id)),
         letters=tuple(await DeadLetters(registry).list(run_id)),
         workers=tuple(await Roster(registry).workers()),
-        started_ms=now_ms(),
+        local_ms=now_ms(),
     )
 
 

@@ -82,13 +82,13 @@ class Diagnosis:
     agents: tuple[AgentInfo, ...]
     letters: tuple[Letter, ...]
     workers: tuple[WorkerInfo, ...]
-    started_ms: int
+    local_ms: int
     """By this machine's clock, which the roster and the journal go by."""
 
     @property
     def served(self) -> frozenset[str]:
         """Queues that a living worker takes tasks from."""
-        return serving(self.workers, self.started_ms)
+        return serving(self.workers, self.local_ms)
 
     def abandoned(self, branch: BranchInfo) -> bool:
         """The worker that it was given to is gone, or silent for a lease."""
@@ -96,7 +96,7 @@ class Diagnosis:
             return False
         for worker in self.workers:
             if worker.worker == branch.worker:
-                return not worker.alive(self.started_ms, stopping=True)
+                return not worker.alive(self.local_ms, stopping=True)
         return branch.idle_ms > _SILENT_MS
 
 
@@ -203,7 +203,7 @@ def _of_queues(facts: Diagnosis) -> Iterator[Finding]:
                 what=f"nobody serves queue {queue!r}: {tasks} for a worker", remedy=f"start {remedy_for(queue)}"
             )
             continue
-        crew = [worker for worker in facts.workers if queue in worker.queues and worker.alive(facts.started_ms)]
+        crew = [worker for worker in facts.workers if queue in worker.queues and worker.alive(facts.local_ms)]
         slots, taken = sum(worker.concurrency for worker in crew), sum(worker.running for worker in crew)
         if taken >= slots:
             yield Finding(
@@ -251,7 +251,7 @@ def _of_agents(facts: Diagnosis) -> Iterator[Finding]:
     if facts.info.status.ended:
         return
     for agent in facts.agents[:5]:
-        lasts = _span(facts.started_ms - agent.since_ms)
+        lasts = _span(facts.local_ms - agent.since_ms)
         which = f"{agent.path} is under way for {lasts} (attempt {agent.attempt})"
         if agent.error:
             which += f"; the attempt before failed: {agent.error}"

@@ -1,6 +1,7 @@
 """Workers in the process of the test, for what does not depend on being a process of their own."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -28,3 +29,10 @@ async def working(
         finally:
             with anyio.CancelScope(shield=True):
                 await worker.stop()
+
+
+async def becomes(condition: Callable[[], Awaitable[bool]], seconds: float = 10.0) -> None:
+    """Waits until `await condition()` is true; fails after the deadline."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
