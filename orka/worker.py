@@ -118,9 +118,9 @@ class Worker:
     async def stop(self) -> None:
         """Takes nothing more, waits for what is under way, and hands back what has not ended within the grace period."""
         self._stopping = True
+        with anyio.move_on_after(_FAREWELL), suppress(StoreError):
+            await self._sign()  # before `run` can end, and strike it off the roster
         await self.consumer.stop()
-        with suppress(StoreError):
-            await self._sign()
         with anyio.move_on_after(self._options.grace):
             while self.consumer.statistics().under_way:
                 await self.slots.wait()
