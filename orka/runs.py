@@ -13,7 +13,7 @@ from orka.dispatch.roster import Roster, WorkerInfo
 from orka.errors import RunNotFound
 from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
-from orka.journal.registry import Registry, RunInfo
+from orka.journal.registry import MOST_FOUND, Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
@@ -34,6 +34,8 @@ class VisitInfo:
     duration_ms: float | None
     attempts: int
     error: str | None
+    warnings: tuple[str, ...]
+    """What templates read that was undefined, and what was skipped, one sentence each."""
     output: Json
     """None for control nodes, whose output is computed, and for values stored beside the journal."""
 
@@ -68,7 +70,8 @@ class Runs:
         if not found:
             return (await self._registry.info(RunId(prefix))).run_id
         shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        raise RunNotFound(f"{len(found)} runs begin with {prefix!r}: {shown}; give more of the id")
+        count = f"{len(found)}{' or more' if len(found) >= MOST_FOUND else ''}"
+        raise RunNotFound(f"{count} runs begin with {prefix!r}: {shown}; give more of the id")
 
     async def info(self, run_id: RunId) -> RunInfo:
         """`RunNotFound` when there is no such run."""
@@ -133,6 +136,7 @@ def _started(path: Path, body: NodeStarted) -> VisitInfo:
         duration_ms=None,
         attempts=body.attempt,
         error=None,
+        warnings=(),
         output=None,
     )
 
@@ -146,5 +150,6 @@ def _finished(path: Path, body: NodeFinished) -> VisitInfo:
         duration_ms=body.ms,
         attempts=body.attempts,
         error=body.error.message if body.error is not None else None,
+        warnings=tuple(body.warnings),
         output=decode_json(body.output.json),
     )

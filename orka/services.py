@@ -21,7 +21,7 @@ from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
 from orka.errors import sole_error
 from orka.graph.graph import Graph
-from orka.graph.load import Loaded, Report, check_graph, load_graph
+from orka.graph.load import Loaded, Report, check_graph, load_graph, loaded
 from orka.graph.schema import json_schema, reference
 from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
@@ -153,6 +153,11 @@ def check_file(text: str | bytes, source: str, *, strict: bool = False) -> Repor
         check_pattern=compile_pattern,
         strict=strict,
     )
+
+
+def load_text(text: str | bytes, source: str, *, strict: bool = False) -> Loaded:
+    """Like `load_file`, of a text at hand; `source` names it in messages."""
+    return loaded(check_file(text, source, strict=strict), source)
 
 
 def format_schema() -> dict[str, Json]:

@@ -17,25 +17,23 @@ from orka.dispatch.consumer import Consumer, Delivery
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
 from orka.dispatch.sweeper import GivenUp, Sweeper
-from orka.dispatch.task import NOTHING, BranchTask, Seen, decode_seen, decode_task
+from orka.dispatch.task import BranchTask, decode_task
 from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
-from orka.engine.program import Program, build_program
+from orka.engine.shelf import Shelf
 from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
-from orka.graph.codec import decode_graph
 from orka.journal.entries import RULES, BranchFinished, encode_json
 from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
 from orka.lifecycle import carry_out, prepare
 from orka.logs import get_logger
-from orka.recent import Recent
 from orka.redis.keys import RUNS
 from orka.redis.recovery_scripts import bury
 from orka.redis.task_scripts import claim_task
 from orka.results import Failure
 from orka.services import Services
-from orka.types import Digest, Json, Path, RunId, RunStatus
+from orka.types import Path, RunStatus
 from orka.version import VERSION
 
 _REFUSED_FOR = 1.0
@@ -71,8 +69,7 @@ class Worker:
         self._services = services
         self._options = options
         self._workshop = replace(services.workshop, lenient=True)
-        self._programs: Recent[Digest, Program] = Recent(64)
-        self._seen: Recent[tuple[str, str], tuple[Seen, Json]] = Recent(256)
+        self._shelf = Shelf(services.registry, self._workshop)
         self._logs: dict[RunLog, None] = {}
         self._stopping = False
         self._started_ms = self._progress_ms = now_ms()
@@ -175,11 +172,11 @@ class Worker:
         self._logs[log] = None
         try:
             replay = await self._claim(delivery, task, log) if delivery.again else None
-            seen, given = await self._seen_by(task)
+            seen, given = await self._shelf.seen_by(task)
             finished = await execute_branch(
                 BranchAssignment(
                     task=task,
-                    program=await self._program(task.run, task.digest),
+                    program=await self._shelf.program(task.run, task.digest),
                     seen=seen,
                     input=given,
                     log=log,
@@ -248,31 +245,6 @@ class Worker:
             deadline_ms=task.deadline_ms or deadline_ms,
             parked=slot.parked,
         )
-
-    async def _program(self, run_id: RunId, digest: Digest) -> Program:
-        program = self._programs.get(digest)
-        if program is None:
-            data = await self._services.registry.graph(run_id, digest)
-            program = build_program(decode_graph(data, source=f"run {run_id}"), self._workshop)
-            self._programs.put(digest, program)
-        return program
-
-    async def _seen_by(self, task: BranchTask) -> tuple[Seen, Json]:
-        """What the branches of a fork see, and the run's input; fetched once for all of them."""
-        key = (task.run, task.fork)
-        known = self._seen.get(key)
-        if known is None:
-            if task.seen != NOTHING:
-                seen = decode_seen(task.seen)
-            else:
-                keys = self._services.registry.keys(task.run)
-                [raw] = await self._services.registry.hash(keys.scopes, task.fork)
-                if raw is None:
-                    raise LeaseLost(f"fork {task.fork!r} is closed", run_id=task.run)
-                seen = decode_seen(raw)
-            known = seen, await self._services.registry.load(task.run, seen.input)
-            self._seen.put(key, known)
-        return known
 
     async def _bury(self, given_up: GivenUp) -> None:
         """A task is given up: its branch fails with the reason, its run if it was a whole one."""

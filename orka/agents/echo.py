@@ -14,7 +14,8 @@ class EchoOptions(BaseModel):
     """Keys of an `echo` node."""
 
     value: JsonValue = Field(
-        default=None, description="What to give instead: a mapping with `response` is the whole result."
+        default=None,
+        description="What to give instead: a mapping with `response` is the whole result; `null` counts as not given.",
     )
     delay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Seconds to wait first.")
 

@@ -30,6 +30,7 @@ class Exit(IntEnum):
     NOT_FOUND = 5
     CANCELLED = 6
     INTERNAL = 70
+    OUTPUT_LOST = 74
     INTERRUPTED = 130
     BROKEN_PIPE = 141
     TERMINATED = 143
@@ -45,6 +46,7 @@ MEANINGS: Mapping[Exit, str] = MappingProxyType(
         Exit.NOT_FOUND: "no run, or no dead letter, of this id",
         Exit.CANCELLED: "the run was cancelled by somebody else",
         Exit.INTERNAL: "a defect of Orka; `-v` prints the traceback to report",
+        Exit.OUTPUT_LOST: "standard output cannot be written: its disk is full, or the device fails",
         Exit.INTERRUPTED: "stopped by Ctrl-C (SIGINT)",
         Exit.BROKEN_PIPE: "the reader of standard output went away",
         Exit.TERMINATED: "stopped by SIGTERM",

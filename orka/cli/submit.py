@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from orka.cli.lookup import find_run
 from orka.cli.output import warn
 from orka.cli.run import report
 from orka.cli.runs import RunArgument
+from orka.cli.source import load_source, refuse_twice
 from orka.clock import now_ms
 from orka.dispatch.roster import remedy_for, serving
 from orka.engine.away import SHARED
@@ -27,7 +29,7 @@ from orka.types import RunStatus
 
 
 def submit(
-    file: Annotated[Path, Parameter(help="The graph file.")],
+    file: Annotated[Path, Parameter(help="The graph file; - reads standard input.")],
     input: Annotated[str, Parameter(help="The input; - reads standard input.")],
     /,
     *,
@@ -44,10 +46,11 @@ def submit(
     """
     if not queue.strip():
         raise ConfigError("--queue needs the name of a queue")
-    orchestrator = Orchestrator(file, settings=Settings.from_environment(), strict=strict)
-    if not quiet:
-        for fault in orchestrator.warnings:
-            warn(fault.render())
+    refuse_twice((file, input))
+    loaded = load_source(file, strict=strict)
+    for fault in () if quiet else loaded.warnings:
+        warn(fault.render())
+    orchestrator = Orchestrator(loaded.graph, settings=Settings.from_environment())
     value = read_input(input, as_json=json_input)
     submitted: list[str] = []
 
@@ -61,7 +64,7 @@ def submit(
                 print(handle.run_id, flush=True)
             if not quiet:
                 await _warn_if_unserved(orchestrator.runs, queue)
-            return report(await handle.finished(), as_log=False, quiet=quiet) if wait else Exit.OK
+            return report(await handle.finished(), sys.stdout, as_log=False, quiet=quiet) if wait else Exit.OK
 
     code = run_until_stopped(work)
     if code in (Exit.INTERRUPTED, Exit.TERMINATED) and submitted:

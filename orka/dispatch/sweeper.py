@@ -21,6 +21,8 @@ from orka.types import Path, RunId
 _PER_STREAM = 100
 """Tasks of one stream in one call: keeps the script under a few milliseconds."""
 
+_draw = random.SystemRandom()
+"""Not the shared generator: programs that seed it get their own numbers."""
 _log = get_logger()
 
 
@@ -77,7 +79,7 @@ class Sweeper:
     async def run(self) -> None:
         """Sweeps four times per lease while this process is the one that does; for ever."""
         while True:
-            await anyio.sleep(self._lease / 4 * random.uniform(0.8, 1.2))
+            await anyio.sleep(self._lease / 4 * _draw.uniform(0.8, 1.2))
             try:
                 if await self._leads():
                     await self.sweep()

@@ -19,10 +19,11 @@ from orka.engine.program import Body, Program, Step
 from orka.engine.retry import failure_of
 from orka.errors import JournalMismatch, LeaseLost, OrkaError, RunTimeout, StoreError, sole_error
 from orka.journal.entries import RULES, BranchFinished, Kind, ValueCodec, decode_json, make_entry
-from orka.journal.log import Handover, RunLog
+from orka.journal.log import RunLog
 from orka.journal.paths import FRAME_SUFFIX, unescape
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay
+from orka.journal.terms import Handover
 from orka.results import Failure
 from orka.types import Json, NodeId, Path
 

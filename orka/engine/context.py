@@ -16,6 +16,7 @@ from orka.engine.calls import Calls
 from orka.engine.joining import failed_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
+from orka.engine.notes import OnBegin
 from orka.engine.program import Body, Program, Step
 from orka.errors import StepsExceeded
 from orka.graph.nodes import NO_OPTIONS
@@ -306,6 +307,8 @@ class Run:
     """How branches get to other processes; None: they stay here."""
     recalling: bool = False
     """The journal has everything that is visited: what it has not is not executed."""
+    on_begin: OnBegin | None = None
+    """Told of pure agents that begin."""
     steps: int = 0
     sliced: float = field(default_factory=monotonic)
 

@@ -156,6 +156,8 @@ async def _attempt_agent(
         )
         if not step.pure:
             await _announce(frame, step, path, at_ms, attempt)
+        elif frame.run.on_begin is not None:
+            frame.run.on_begin(path, at_ms)
         try:
             given = await _call(frame, step, node, task)
             return _success(frame, given, prompt, attempt, tuple(view.warnings))

@@ -13,8 +13,9 @@ from orka.errors import OrkaError, RunAlive, StoreError
 from orka.ids import new_nonce
 from orka.journal.entries import Kind, RunEnded, make_entry
 from orka.journal.holder import current_holder, describe, is_dead
-from orka.journal.log import FAREWELL, Claim, Creation, Ending, Listener, Reopening, RunLog
+from orka.journal.log import FAREWELL, Listener, RunLog
 from orka.journal.registry import Registry, RunInfo, not_found
+from orka.journal.terms import Claim, Creation, Ending, Reopening
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
 from orka.redis.scripts import Entry, create, release, take

@@ -18,6 +18,8 @@ from orka.types import Digest, Json, Path, RunId, RunStatus
 
 _PAGE = 500
 """Entries, or run ids, read in one round trip."""
+MOST_FOUND = 20
+"""Runs that `Registry.find` gives."""
 _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each further attempt when the connection is lost; everything sent that way is harmless when repeated."""
 _FIELDS = (
@@ -121,13 +123,13 @@ class Registry:
         return found[:limit]
 
     async def find(self, prefix: str) -> list[RunId]:
-        """Ids that begin with `prefix`, newest first, at most 20: for people who type the first few characters."""
+        """Ids that begin with `prefix`, newest first, at most `MOST_FOUND`: for people who type the first few characters."""
         found: list[RunId] = []
         for kind in (open_runs_key, ended_runs_key):
             for run_id in await self._newest(kind, 0, 10_000):
                 if run_id.startswith(prefix):
                     found.append(run_id)
-        return found[:20]
+        return found[:MOST_FOUND]
 
     @property
     def tags(self) -> tuple[str, ...]:

@@ -256,7 +256,8 @@ def send_tasks(
     again: bool,
     settled: Sequence[str],
 ) -> Command:
-    """Queues branch tasks (path, task, first and last entry that it has in the journal already, '' : none). One that is there already is left alone, one that is done is answered again.
+    """Queues branch tasks: path, task, first and last entry that it has in the journal already ('' : none). One that is
+    there already is left alone, one that is done is answered again.
 
     `scope` and `credential` say who sends; `seen` is what the branches of `fork` see, stored once. Reply: `ok`; or
     `closed`, `stale`, `missing`.
