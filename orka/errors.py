@@ -14,6 +14,7 @@ OrkaError
 |   |-- StepsExceeded            the run took more steps than `max_steps`
 |   |-- RunCancelled             the run was cancelled from outside its process
 |   |-- RunNotFound              no such run in the journal
+|   |-- RunExists                a run of the id that was asked for is there already
 |   |-- RunAlive(holder)         the run is executed by a live process right now
 |   |-- LeaseLost                another process took the run over; this one writes nothing more
 |   `-- JournalMismatch          the journal holds what this graph or this version cannot have produced
@@ -116,6 +117,10 @@ class RunCancelled(RunError):
 
 class RunNotFound(RunError):
     """No run of this id is in the journal (wrong id, other server, or its retention ended)."""
+
+
+class RunExists(RunError):
+    """A new run was to have the id of one that is there already, under way or ended."""
 
 
 class RunAlive(RunError):

@@ -11,7 +11,7 @@ import anyio
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.away import SHARED
-from orka.engine.needs import needs_of
+from orka.engine.needs import facts_of
 from orka.engine.program import build_program
 from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
 from orka.graph.codec import decode_graph
@@ -97,7 +97,7 @@ async def retry_letter(services: Services, letter: Letter, queue: str | None = N
         path=ROOT,
         digest=info.digest,
         everything=info.distributed,
-        needs=needs_of(program.body, program.body.sequence),
+        needs=facts_of(program.body, program.body.sequence).needs,
         queue=chosen,
     )
     stream = task_stream(registry.keys(letter.run).tag, chosen, RUNS)

@@ -69,6 +69,7 @@ class Worker:
         self._services = services
         self._options = options
         self._workshop = replace(services.workshop, lenient=True)
+        self._types = frozenset(self._workshop.types)
         self._shelf = Shelf(services.registry, self._workshop)
         self._logs: dict[RunLog, None] = {}
         self._stopping = False
@@ -127,6 +128,7 @@ class Worker:
             log.fail(LeaseLost("this worker stops", run_id=log.run_id))
 
     async def _handle(self, delivery: Delivery, slot: Slot) -> None:
+        self._progress_ms = now_ms()  # else the first task after an idle hour looked stuck
         try:
             task = decode_task(delivery.task)
             self._require(task)
@@ -161,17 +163,17 @@ class Worker:
             kind, _, module = need.partition(":")
             if module and not is_permitted(module, self._workshop.tools.allow_functions):
                 raise TaskRefused(f"this worker may not call functions of {module!r}: start it with --allow-functions")
-            if kind not in self._workshop.types:
+            if kind not in self._types:
                 raise TaskRefused(f"this worker has no agent type {kind!r}: start it with --import MODULE")
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
         services = self._services
-        log = services.leases.claim(task.run, task.digest, task.path, task.parent)
+        log = services.leases.claim(task.run, task.digest, task.path, task.parent, delivery.id)
         scope = anyio.CancelScope()
         services.inbox.expect("stop", task.run, task.path, lambda _: scope.cancel())
         self._logs[log] = None
         try:
-            replay = await self._claim(delivery, task, log) if delivery.again else None
+            replay = await self._claim(task, log) if delivery.again else None
             seen, given = await self._shelf.seen_by(task)
             finished = await execute_branch(
                 BranchAssignment(
@@ -198,13 +200,11 @@ class Worker:
             services.inbox.forget("stop", task.run, task.path)
             services.journal.remove(log)
 
-    async def _claim(self, delivery: Delivery, task: BranchTask, log: RunLog) -> Replay | None:
+    async def _claim(self, task: BranchTask, log: RunLog) -> Replay | None:
         """What an earlier execution has written. `LeaseLost` when the task is another's by now, or nobody's."""
         assert log.claim is not None
         registry = self._services.registry
-        reply = await registry.one(
-            log.keys.run, claim_task(log.keys, claim=log.claim.token, path=task.path, task_id=delivery.id)
-        )
+        reply = await registry.one(log.keys.run, claim_task(log.keys, claim=log.claim.token, path=task.path))
         if reply[0] != b"ok":
             raise LeaseLost(f"task {task.path!r} is not this worker's any more", run_id=task.run)
         if not reply[1]:

@@ -32,6 +32,7 @@ PUBLIC = [
     "RunCancelled",
     "RunError",
     "RunEvent",
+    "RunExists",
     "RunHandle",
     "RunInfo",
     "RunNotFound",

@@ -6,7 +6,7 @@ import anyio
 from pydantic import BaseModel, Field, JsonValue
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
-from orka.agents.values import as_output
+from orka.agents.values import as_output, copy_json
 from orka.graph.nodes import AgentNode
 
 
@@ -31,7 +31,10 @@ class EchoAgent:
         if self._delay:
             await anyio.sleep(self._delay)
         if self._output is not None:
-            return self._output
+            return AgentOutput(
+                response=copy_json(self._output.response),
+                fields={name: copy_json(value) for name, value in self._output.fields.items()},
+            )
         return AgentOutput(response=task.input if task.prompt is None else task.prompt)
 
 
@@ -45,5 +48,7 @@ TYPE = AgentType(
     options=EchoOptions,
     build=_build,
     pure=True,
+    plain=True,
+    trusted=True,
     summary="Gives back its prompt, its input or a fixed value.",
 )

@@ -17,6 +17,7 @@ from orka.cli.runs import AsJson
 from orka.clock import iso
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.errors import DispatchError
+from orka.journal.paths import readable
 from orka.operations import retry_letter
 from orka.services import Services, open_services
 from orka.settings import Settings
@@ -34,7 +35,15 @@ def list_letters(*, json: AsJson = False) -> int:
             print_json([asdict(letter) for letter in found])
         elif found:
             rows = (
-                (x.id, x.run, x.path or "(run)", x.queue, str(x.deaths), iso(x.died_ms)[:19], safe_line(x.reason, 60))
+                (
+                    x.id,
+                    x.run,
+                    readable(x.path) or "(run)",
+                    x.queue,
+                    str(x.deaths),
+                    iso(x.died_ms)[:19],
+                    safe_line(x.reason, 60),
+                )
                 for x in found
             )
             print_table(("ID", "RUN", "PATH", "QUEUE", "DEATHS", "GIVEN UP", "REASON"), rows)
@@ -118,7 +127,7 @@ def _print_letter(letter: Letter) -> None:
     facts = {
         "id": letter.id,
         "run": letter.run,
-        "path": letter.path or "(the whole run)",
+        "path": readable(letter.path) or "(the whole run)",
         "queue": letter.queue,
         "deaths": str(letter.deaths),
         "given up": iso(letter.died_ms),

@@ -13,6 +13,7 @@ from orka.cli.output import print_json, print_table, safe_line, safe_text, span
 from orka.cli.runs import AsJson, RunArgument
 from orka.cli.workers import described
 from orka.dispatch.findings import BranchInfo, BranchState, Diagnosis, find_reasons
+from orka.journal.paths import readable
 from orka.runs import open_runs
 from orka.settings import Settings
 
@@ -104,7 +105,7 @@ def _branch(facts: Diagnosis, branch: BranchInfo) -> tuple[str, ...]:
     elif branch.state is BranchState.DONE:
         where = "waits for its parent"
     return (
-        *(branch.path or "(run)", branch.state.value, branch.queue, where or "-", since),
+        *(readable(branch.path) or "(run)", branch.state.value, branch.queue, where or "-", since),
         *(str(branch.deliveries or "-"), str(branch.deaths or "-"), safe_line(branch.why, 100)),
     )
 
@@ -114,7 +115,7 @@ def _print_agents(facts: Diagnosis) -> None:
         return
     print("\nagents that began and have not ended:")
     rows = (
-        (agent.path, str(agent.attempt), span(facts.local_ms - agent.since_ms), safe_line(agent.error, 100))
+        (readable(agent.path), str(agent.attempt), span(facts.local_ms - agent.since_ms), safe_line(agent.error, 100))
         for agent in facts.agents[:_MOST_ROWS]
     )
     print_table(("PATH", "ATTEMPT", "FOR", "LAST ERROR"), rows)
@@ -126,7 +127,7 @@ def _print_letters(facts: Diagnosis) -> None:
         return
     print("\ndead letters:")
     rows = (
-        (letter.id, letter.path or "(run)", str(letter.deaths), safe_line(letter.reason, 100))
+        (letter.id, readable(letter.path) or "(run)", str(letter.deaths), safe_line(letter.reason, 100))
         for letter in facts.letters[:_MOST_ROWS]
     )
     print_table(("ID", "PATH", "DEATHS", "REASON"), rows)

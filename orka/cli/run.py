@@ -21,7 +21,7 @@ from orka.cli.remarks import remarks
 from orka.cli.source import load_source, refuse_twice
 from orka.cli.streams import OutputLost, set_output_aside
 from orka.engine.answer import log_entries
-from orka.errors import ConfigError
+from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.journal.paths import readable
@@ -52,7 +52,7 @@ def run(
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
     distributed: Annotated[bool, Parameter(help="Send branches to the shared queues that orka worker serves.")] = False,
-    strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
+    strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
 
@@ -159,12 +159,22 @@ def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
     else:
         why = f": {result.error.kind}: {result.error.message}" if result.error else ""
         warn(f"error: the run failed{where}{why}")
-    _say_how_to_resume(result.run_id)
+    _say_how_to_resume(result.run_id, _exceeded(result))
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 
 
-def _say_how_to_resume(run_id: str) -> None:
-    warn(f"resume it with: orka resume {run_id}")
+def _exceeded(result: RunResult) -> str | None:
+    """The key of the limit that ended the run: as it is it would end there again."""
+    if result.error is None or result.error_path:
+        return None
+    return {RunTimeout.__name__: "deadline", StepsExceeded.__name__: "max_steps"}.get(result.error.kind)
+
+
+def _say_how_to_resume(run_id: str, exceeded: str | None = None) -> None:
+    if exceeded is None:
+        warn(f"resume it with: orka resume {run_id}")
+    else:
+        warn(f"resume it with a larger `{exceeded}` in FILE: orka resume {run_id} --graph FILE")
 
 
 def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequence[RunId]) -> int:

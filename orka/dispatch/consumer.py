@@ -156,6 +156,7 @@ class Consumer:
         self, connection: Connection, client_id: int, tags: Sequence[str], tasks: anyio.abc.TaskGroup
     ) -> None:
         turn = 0
+        crowded = True  # there may be more than a waiting read would give at once
         while not self._stopping:
             if self._alone or not self.slots.free:
                 await self.slots.wait()
@@ -163,20 +164,32 @@ class Consumer:
             turn = (turn + 1) % len(tags)  # no partition is always the first
             streams = self._streams((*tags[turn:], *tags[:turn]), self._levels())
             room = self.slots.free
-            self.slots.reserve(room)  # other lanes must not count on the same
-            try:
-                found = await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
-            finally:
-                self.slots.give_back(room)
-            if found:
-                await self._accept(found, tasks)
-                continue
-            self._blocked[client_id] = streams[0]
-            try:
-                found = await _reply(connection, _wait_for_one(self._process, streams))
-            finally:
-                self._blocked.pop(client_id, None)
-            await self._accept(found or [], tasks)
+            if crowded:
+                found = await self._fetch(connection, streams, room)
+                crowded = sum(len(entries) for _, entries in found) == room
+            else:
+                each = max(1, room // len(streams))
+                found = await self._wait_for(connection, client_id, streams, each)
+                crowded = each == 1 or any(len(entries) == each for _, entries in found)
+            await self._accept(found, tasks)
+
+    async def _fetch(self, connection: Connection, streams: Sequence[str], room: int) -> Sequence[Any]:
+        """What is there, `room` tasks at most; other lanes must not count on the same slots meanwhile."""
+        self.slots.reserve(room)
+        try:
+            return await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
+        finally:
+            self.slots.give_back(room)
+
+    async def _wait_for(
+        self, connection: Connection, client_id: int, streams: Sequence[str], each: int
+    ) -> Sequence[Any]:
+        """The first tasks that come, at most `each` of every stream."""
+        self._blocked[client_id] = streams[0]
+        try:
+            return await _reply(connection, _blocking_read(self._process, streams, each)) or []
+        finally:
+            self._blocked.pop(client_id, None)
 
     async def _accept(self, found: Sequence[Any], tasks: anyio.abc.TaskGroup) -> None:
         for raw_stream, entries in found:
@@ -247,9 +260,9 @@ async def _reply(connection: Connection, command: Command) -> Any:
     return reply
 
 
-def _wait_for_one(process: str, streams: Sequence[str]) -> Command:
+def _blocking_read(process: str, streams: Sequence[str], count: int) -> Command:
     ids = (">",) * len(streams)
-    return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", 1, "BLOCK", 0, "STREAMS", *streams, *ids)
+    return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", count, "BLOCK", 0, "STREAMS", *streams, *ids)
 
 
 def _delivery(stream: str, entry_id: bytes, fields: Sequence[bytes]) -> Delivery:

@@ -13,6 +13,7 @@ from enum import StrEnum
 from orka.dispatch.dead import Letter
 from orka.dispatch.roster import WorkerInfo, remedy_for, serving
 from orka.journal.entries import BranchFinished, NodeFinished, NodeRetrying, NodeStarted, RoundScored, Row, RunResumed
+from orka.journal.paths import readable
 from orka.journal.registry import RunInfo
 from orka.types import Path, RunStatus
 
@@ -234,7 +235,7 @@ def _of_branches(facts: Diagnosis) -> Iterator[Finding]:
             else "start `orka worker`: it is given them when that lease is over",
         )
     for branch in facts.branches:
-        name = branch.path or "the run"
+        name = readable(branch.path) or "the run"
         if branch.state is BranchState.LOST:
             yield Finding(
                 what=f"the task of {name} is in no stream any more: the server lost it",
@@ -252,7 +253,7 @@ def _of_agents(facts: Diagnosis) -> Iterator[Finding]:
         return
     for agent in facts.agents[:5]:
         lasts = _span(facts.local_ms - agent.since_ms)
-        which = f"{agent.path} is under way for {lasts} (attempt {agent.attempt})"
+        which = f"{readable(agent.path)} is under way for {lasts} (attempt {agent.attempt})"
         if agent.error:
             which += f"; the attempt before failed: {agent.error}"
         yield Finding(what=which, remedy="" if agent.error else "if that is too long: `timeout:` on its node")
@@ -262,7 +263,7 @@ def _of_letters(facts: Diagnosis) -> Iterator[Finding]:
     for letter in facts.letters[:5]:
         ended = facts.info.status in (RunStatus.FAILED, RunStatus.CANCELLED)
         yield Finding(
-            what=f"{letter.path or 'the run'} was given up: {letter.reason}",
+            what=f"{readable(letter.path) or 'the run'} was given up: {letter.reason}",
             remedy=f"`orka dead retry {letter.id}`" if ended else f"`orka dead show {letter.id}`",
         )
 

@@ -32,7 +32,7 @@ class WorkerInfo:
     seen_ms: int
     """When it wrote this."""
     progress_ms: int
-    """When a task of it moved last: a worker that lives and does nothing shows here."""
+    """When it began or ended a task last: a worker that lives and does nothing shows here."""
     lease_ms: int
     holder: str
     version: str

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -108,15 +107,9 @@ class Sender:
                     remedy=f"start {remedy_for(queue)}",
                 )
 
-    @asynccontextmanager
-    async def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> AsyncGenerator[Sending]:
-        """For the branches of one fork, which all see `seen` (empty: it is in the tasks). At its end, whatever is still
-        under way is closed."""
-        sending = Sending(self, log, fork=fork, level=level, seen=seen)
-        try:
-            yield sending
-        finally:
-            sending.close()
+    def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> Sending:
+        """For the branches of one fork, which all see `seen` (empty: it is in the tasks). The caller closes it."""
+        return Sending(self, log, fork=fork, level=level, seen=seen)
 
 
 class Sending:
@@ -131,6 +124,7 @@ class Sending:
         self._under_way: dict[str, _Sent] = {}
         self._answers: deque[Answer] = deque()
         self._arrived = anyio.Event()
+        self._closed = False
         self._settled: list[str] = []
         """Answered, and still on record at the server."""
 
@@ -215,7 +209,10 @@ class Sending:
         self._arrived.set()
 
     def close(self) -> None:
-        """Takes nothing more: what is under way is told so."""
+        """Takes nothing more: what is under way is told so. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
         for path in self._under_way:
             self._sender.inbox.forget("done", self._log.run_id, path)
         paths = [*self._under_way, *self._settled]

@@ -18,8 +18,10 @@ from orka.redis.lua import Command
 from orka.redis.recovery_scripts import sweep
 from orka.types import Path, RunId
 
-_PER_STREAM = 100
-"""Tasks of one stream in one call: keeps the script under a few milliseconds."""
+_PER_STREAM = 1000
+"""Tasks of one stream that one call looks at: keeps the script under a few milliseconds."""
+_MOST_CALLS = 500
+"""For one partition in one sweep; the next sweep goes on where this one has stopped."""
 
 _draw = random.SystemRandom()
 """Not the shared generator: programs that seed it get their own numbers."""
@@ -71,6 +73,8 @@ class Sweeper:
         self._lease = lease
         self._most_deaths = most_deaths
         self._bury = bury
+        self._places: dict[str, str] = {}
+        """Where the next call goes on in each stream."""
         self._sweeps = self._queued = self._given_up = 0
 
     def statistics(self) -> SweeperStatistics:
@@ -106,25 +110,29 @@ class Sweeper:
             return 0
         dead = tuple(info.worker for info in await self._roster.workers() if info.dead)
         moved = 0
-        more = True
-        while more:
-            commands: list[tuple[str, Command]] = []
-            for number in range(self._partitions):
-                tag = tag_of(number)
-                streams = [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
-                commands.append((streams[0], self._command(tag, streams, dead)))
-            more = False
-            for queued, found, given_up in await self._registry.ask(commands):
+        for number in range(self._partitions):
+            tag = tag_of(number)
+            streams = [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
+            for _ in range(_MOST_CALLS):
+                starts = [self._places.get(stream, "-") for stream in streams]
+                queued, places, given_up = await self._registry.one(
+                    streams[0], self._command(tag, streams, starts, dead)
+                )
                 moved += queued
-                more = more or found >= _PER_STREAM
                 for row in given_up:
                     await self._give_up(row)
+                self._places = {
+                    **self._places,
+                    **{stream: place.decode() for stream, place in zip(streams, places, strict=True)},
+                }
+                if all(self._places[stream] == "-" for stream in streams):
+                    break
         self._queued += moved
         if moved:
             _log.info("sweep.queued", tasks=moved)
         return moved
 
-    def _command(self, tag: str, streams: Sequence[str], dead: Sequence[str]) -> Command:
+    def _command(self, tag: str, streams: Sequence[str], starts: Sequence[str], dead: Sequence[str]) -> Command:
         return sweep(
             tag,
             streams,
@@ -132,6 +140,7 @@ class Sweeper:
             count=_PER_STREAM,
             most_deaths=self._most_deaths,
             process=self._process,
+            starts=starts,
             dead=dead,
         )
 

@@ -286,7 +286,7 @@ class OrchestratorKeys(ScopeKeys):
     """Keys of the file's `orchestrator:`."""
 
     max_steps: Positive = 10_000
-    """Steps of a run at most; ends routing cycles."""
+    """Steps of a run at most, and of each item of a map for itself; ends routing cycles."""
     deadline: Seconds | None = None
     """Seconds that a run may take in all."""
     durability: Literal["group", "strict"] = "group"

@@ -18,7 +18,8 @@ from orka.journal.registry import Registry, RunInfo, not_found
 from orka.journal.terms import Claim, Creation, Ending, Reopening
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Entry, create, release, take
+from orka.redis.lease_scripts import release, take
+from orka.redis.scripts import Entry, create
 from orka.results import Failure
 from orka.types import Digest, Path, RunId, RunStatus
 
@@ -143,9 +144,12 @@ class Leases:
             case _:
                 raise not_found(run_id)
 
-    def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
+    def reopen(
+        self, taken: Taken, digest: Digest, graph: bytes, data: bytes, *, deadline_ms: int | None = None
+    ) -> None:
         """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry. That is sent
-        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind."""
+        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind.
+        `deadline_ms`: counted from then, in place of the run's own (0: none)."""
         log = taken.log
         log.digest = digest
         log.reopen(
@@ -156,6 +160,7 @@ class Leases:
                 data=data,
                 holder=current_holder(),
                 process=self.process,
+                deadline_ms=deadline_ms,
             )
         )
         self._journal.add(log)
@@ -215,7 +220,7 @@ class Leases:
             ),
         )
 
-    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path) -> RunLog:
+    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path, task_id: str) -> RunLog:
         """The writing end of a branch whose task this process was given. Its first entry makes the claim."""
         log = RunLog(
             run_id=run_id,
@@ -224,7 +229,7 @@ class Leases:
             lease="",
             seq=0,
             wake=self._journal.wake,
-            claim=Claim(path=path, token=f"{self.process}/{new_nonce()}", parent=parent),
+            claim=Claim(path=path, token=f"{self.process}/{task_id}", parent=parent),
         )
         self._journal.add(log)
         return log

@@ -14,8 +14,9 @@ from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
 from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.keys import RunKeys
+from orka.redis.lease_scripts import renew, reopen
 from orka.redis.lua import Command
-from orka.redis.scripts import Entry, append, create, finish, renew, reopen
+from orka.redis.scripts import Entry, append, create, finish
 from orka.redis.task_scripts import commit, renew_claim
 from orka.types import Digest, RunId
 
@@ -229,6 +230,7 @@ class RunLog:
                     retention_ms=retention_ms,
                     holder=opening.holder,
                     process=opening.process,
+                    deadline_ms=opening.deadline_ms,
                 )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:

@@ -32,6 +32,8 @@ class Reopening:
     holder: str
     process: str
     """Names the inbox of the process."""
+    deadline_ms: int | None = None
+    """Of a changed graph, from now; 0: none. None: the run's own stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +51,7 @@ class Claim:
     path: Path
     """The branch."""
     token: str
-    """`<process>/<nonce>`."""
+    """`<process>/<task id>`."""
     parent: Path
     """The task that waits for the branch; empty: the run's owner."""
 

@@ -16,8 +16,8 @@ import anyio.abc
 from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
-from orka.errors import JournalUnavailable, LeaseLost, OrkaError, StoreError
-from orka.journal.log import RunLog
+from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
+from orka.journal.log import Creation, RunLog
 from orka.logs import get_logger
 from orka.redis.faults import reply_text
 from orka.redis.pipeline import Keyed, Pipe
@@ -240,12 +240,10 @@ class Journal:
             case b"missing":
                 self._recreate(log)
             case b"closed":
-                self._fail(
-                    log,
-                    LeaseLost(
-                        f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id
-                    ),
-                )
+                why = f"run {log.run_id} needs this branch no more; nothing more is written"
+                self._fail(log, LeaseLost(why, run_id=log.run_id))
+            case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
+                log.fail(_exists(log))
             case b"stale":
                 self._fail(
                     log,
@@ -314,6 +312,13 @@ class Journal:
                 if log.failure is None:
                     log.renewing = True
                     self.wake(log)
+
+
+def _exists(log: RunLog) -> RunExists:
+    return RunExists(
+        f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
+        run_id=log.run_id,
+    )
 
 
 def _code_of(reply: ResponseError) -> str:

@@ -51,7 +51,7 @@ end
 """
 
 # Records of branch tasks, one field per path in the hash `branches` (a key, set before like `run_key`, the run's). The
-# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<nonce>`, '' before the first),
+# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<task id>`, '' before the first),
 # 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
 # 7 stream, 8 and 9 first and last entry, 10 why it waits.
 RECORDS: Final = """
@@ -67,6 +67,12 @@ local function keep(path, r)
 end
 local function claimant(claim)
   return string.match(claim, '^(.*)/')
+end
+local function claims(r, claim)
+  if r[2] == claim then return true end
+  if r[2] ~= '' or r[6] ~= string.match(claim, '/(.*)$') then return false end
+  r[2], r[3] = claim, '0'
+  return true
 end
 local function tell(process, ...)
   local inbox = string.match(run_key, '^{.-}') .. ':inbox:' .. process
