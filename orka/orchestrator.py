@@ -31,7 +31,7 @@ from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.types import Json, RunId, RunStatus
 
-__all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish"]
+__all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
 
 
 class Resume(Protocol):
@@ -128,7 +128,7 @@ class Orchestrator:
             loaded = load_file(graph, registry=registry, strict=strict)
             self.graph, self.warnings = loaded.graph, loaded.warnings
         if strict:
-            _refuse_warnings(self.warnings)
+            refuse_warnings(self.warnings)
             self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
@@ -313,7 +313,7 @@ async def finish(
         )
 
 
-def _refuse_warnings(warnings: tuple[Fault, ...]) -> None:
+def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
     """`GraphError` with what a strict reader does not let pass."""
     if warnings:
         faults = tuple(replace(fault, severity="error") for fault in warnings)

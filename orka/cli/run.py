@@ -25,7 +25,7 @@ from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.journal.paths import readable
-from orka.orchestrator import Orchestrator, RunResult, finish
+from orka.orchestrator import Orchestrator, RunResult, finish, refuse_warnings
 from orka.runs import RunEvent, open_runs
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
@@ -65,9 +65,11 @@ def run(
     stored: list[RunId] = []
     with set_output_aside() as out:
         loaded = load_source(file, strict=strict)
+        if strict:
+            refuse_warnings(loaded.warnings)
         for fault in () if quiet else loaded.warnings:
             warn(fault.render())
-        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed)
+        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed, strict=strict)
         value = read_input(input, as_json=json_input)
 
         async def work() -> int:

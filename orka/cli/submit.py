@@ -21,7 +21,7 @@ from orka.dispatch.roster import remedy_for, serving
 from orka.engine.away import SHARED
 from orka.errors import ConfigError
 from orka.operations import cancel_run
-from orka.orchestrator import Orchestrator
+from orka.orchestrator import Orchestrator, refuse_warnings
 from orka.runs import Runs
 from orka.services import open_services
 from orka.settings import Settings
@@ -36,7 +36,7 @@ def submit(
     json_input: Annotated[bool, Parameter(help="The input is JSON, or the name of a JSON file.")] = False,
     queue: Annotated[str, Parameter(help="The queue whose workers may take it.")] = SHARED,
     wait: Annotated[bool, Parameter(help="Wait for the end, and print the answer as orka run does.")] = False,
-    strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
+    strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
     quiet: Annotated[bool, Parameter(help="Show no warnings.")] = False,
 ) -> int:
     """Put a run on a queue for a worker, and print its id.
@@ -48,9 +48,11 @@ def submit(
         raise ConfigError("--queue needs the name of a queue")
     refuse_twice((file, input))
     loaded = load_source(file, strict=strict)
+    if strict:
+        refuse_warnings(loaded.warnings)
     for fault in () if quiet else loaded.warnings:
         warn(fault.render())
-    orchestrator = Orchestrator(loaded.graph, settings=Settings.from_environment())
+    orchestrator = Orchestrator(loaded.graph, settings=Settings.from_environment(), strict=strict)
     value = read_input(input, as_json=json_input)
     submitted: list[str] = []
 

@@ -6,12 +6,13 @@ first task. On a cluster every partition has such a reader of its own, because o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.inbox import RECONNECT
@@ -33,9 +34,8 @@ MOST_PARKED = 10
 _log = get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One task as the consumer group has given it to this process."""
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One task as the consumer group has given it to this process. (A struct because every branch makes one.)"""
 
     stream: str
     id: str
@@ -108,7 +108,8 @@ class Consumer:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Takes tasks until `stop`, and returns when those it took are done. Cancelling cancels them."""
-        async with anyio.create_task_group() as tasks:
+        # asyncio's own group: a task in anyio's costs several microseconds more, a tenth of a trivial branch.
+        async with asyncio.TaskGroup() as tasks:
             async with anyio.create_task_group() as lanes:
                 for lane in self._router.lanes(self._tags):
                     lanes.start_soon(self._read_lane, lane, tasks)
@@ -136,7 +137,7 @@ class Consumer:
             return LEVELS
         return (INNER,) if self.slots.parked >= 2 * MOST_PARKED * self.slots.total else (INNER, BRANCHES)
 
-    async def _read_lane(self, tags: Sequence[str], tasks: anyio.abc.TaskGroup) -> None:
+    async def _read_lane(self, tags: Sequence[str], tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while not self._stopping:
             try:
@@ -153,7 +154,7 @@ class Consumer:
                 await anyio.sleep(pause)
 
     async def _take_from(
-        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: anyio.abc.TaskGroup
+        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: asyncio.TaskGroup
     ) -> None:
         turn = 0
         crowded = True  # there may be more than a waiting read would give at once
@@ -191,7 +192,7 @@ class Consumer:
         finally:
             self._blocked.pop(client_id, None)
 
-    async def _accept(self, found: Sequence[Any], tasks: anyio.abc.TaskGroup) -> None:
+    async def _accept(self, found: Sequence[Any], tasks: asyncio.TaskGroup) -> None:
         for raw_stream, entries in found:
             stream = raw_stream.decode()
             for entry_id, fields in entries:
@@ -200,7 +201,7 @@ class Consumer:
                 if self.slots.free and not self._stopping:
                     self._under_way += 1
                     self._alone += delivery.alone
-                    tasks.start_soon(self._execute, delivery, self.slots.take())
+                    tasks.create_task(self._execute(delivery, self.slots.take()))
                 else:  # a waiting read was given one task of several streams at once
                     await self.hand_back(delivery)
         if not self.slots.free and len(self._blocked) > 0:

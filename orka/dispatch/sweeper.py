@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -113,6 +114,8 @@ class Sweeper:
         for number in range(self._partitions):
             tag = tag_of(number)
             streams = [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
+            if await self._just_started(streams[0]):
+                continue
             for _ in range(_MOST_CALLS):
                 starts = [self._places.get(stream, "-") for stream in streams]
                 queued, places, given_up = await self._registry.one(
@@ -131,6 +134,12 @@ class Sweeper:
         if moved:
             _log.info("sweep.queued", tasks=moved)
         return moved
+
+    async def _just_started(self, key: str) -> bool:
+        """The server has not been up for long enough that living workers have renewed what they hold."""
+        facts: bytes = await self._registry.one(key, ("INFO", "server"))
+        found = re.search(rb"uptime_in_seconds:(\d+)", facts)
+        return found is not None and int(found[1]) <= self._lease
 
     def _command(self, tag: str, streams: Sequence[str], starts: Sequence[str], dead: Sequence[str]) -> Command:
         return sweep(

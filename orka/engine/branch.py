@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 import msgspec
@@ -28,8 +27,7 @@ from orka.results import Failure
 from orka.types import Json, NodeId, Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BranchAssignment:
+class BranchAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker is to execute, with the claim in its hands."""
 
     task: BranchTask

@@ -24,7 +24,7 @@ _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 """Seconds before each further attempt when the connection is lost; everything sent that way is harmless when repeated."""
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
-    *("lease_until", "holder", "seq", "generation", "deadline_ms", "version"),
+    *("lease_until", "holder", "generation", "deadline_ms", "version"),
     *("distributed", "queue"),
 )
 
@@ -93,14 +93,15 @@ class Registry:
         for run_id in run_ids:
             keys = self.keys(run_id)
             key = keys.run
-            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("HEXISTS", keys.branches, "")), (key, ("TIME",))]
+            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("HEXISTS", keys.branches, ""))]
+            keyed += [(key, ("XLEN", keys.journal)), (key, ("TIME",))]
         replies = await self.ask(keyed) if keyed else []
         found: list[RunInfo] = []
         for index, run_id in enumerate(run_ids):
-            fields, on_queue, time = replies[3 * index : 3 * index + 3]
+            fields, on_queue, entries, time = replies[4 * index : 4 * index + 4]
             if fields[0] is not None:
                 now = int(time[0]) * 1000 + int(time[1]) // 1000
-                found.append(_info(run_id, fields, now, on_queue=bool(on_queue)))
+                found.append(_info(run_id, fields, entries, now, on_queue=bool(on_queue)))
         return found
 
     async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
@@ -227,7 +228,7 @@ def decode_entry(entry_id: bytes, fields: Sequence[bytes]) -> tuple[str, str, st
     return entry_id.decode(), named[b"kind"].decode(), named[b"path"].decode(), named[b"data"]
 
 
-def _info(run_id: RunId, fields: Sequence[bytes | None], now: int, *, on_queue: bool) -> RunInfo:
+def _info(run_id: RunId, fields: Sequence[bytes | None], entries: int, now: int, *, on_queue: bool) -> RunInfo:
     text = {name: (value or b"").decode() for name, value in zip(_FIELDS, fields, strict=True)}
     status = RunStatus(text["status"])
     left = max(0, int(text["lease_until"] or 0) - now)
@@ -241,7 +242,7 @@ def _info(run_id: RunId, fields: Sequence[bytes | None], now: int, *, on_queue: 
         ended_ms=int(text["ended_ms"]) if text["ended_ms"] else None,
         holder=describe(text["holder"]),
         lease_left_ms=0 if is_dead(text["holder"]) else left,
-        entries=int(text["seq"] or 0),
+        entries=entries,
         generation=int(text["generation"] or 1),
         deadline_ms=int(text["deadline_ms"]) if text["deadline_ms"] not in {"", "0"} else None,
         version=text["version"],

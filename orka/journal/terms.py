@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from orka.redis.scripts import Entry
 from orka.types import Digest, Path
 
@@ -44,8 +46,7 @@ class Ending:
     retention_ms: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """What a process that executes one branch of somebody else's run writes under, in place of the run's lease."""
 
     path: Path
@@ -56,8 +57,7 @@ class Claim:
     """The task that waits for the branch; empty: the run's owner."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """The branch is done; sent with its last entries."""
 
     reply: bytes

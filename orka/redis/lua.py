@@ -58,9 +58,8 @@ RECORDS: Final = """
 local function record(path)
   local raw = redis.call('HGET', branches, path)
   if not raw then return nil end
-  local r = {}
-  for part in string.gmatch(raw .. '|', '(.-)|') do r[#r + 1] = part end
-  return r
+  return {string.match(raw,
+    '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')}
 end
 local function keep(path, r)
   redis.call('HSET', branches, path, table.concat(r, '|'))
