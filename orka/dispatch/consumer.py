@@ -85,8 +85,8 @@ class Consumer:
         self.slots = slots
         self._handler = handler
         self._stopping = False
-        self._blocked: dict[int, str] = {}
-        """Connections that wait for tasks: (client id, a key on its node)."""
+        self._blocked: set[tuple[int, str]] = set()
+        """Connections that wait for tasks: (client id, a key on its node). The nodes of a cluster may use the same ids."""
         self._alone = 0
         """Tasks that run, or wait to run, with nothing beside them."""
         self._taken = self._done = self._handed_back = self._under_way = self._reconnects = 0
@@ -125,8 +125,9 @@ class Consumer:
             await anyio.sleep(0.01)
 
     async def _unblock(self) -> None:
-        for client_id, key in list(self._blocked.items()):
-            await self._registry.one(key, ("CLIENT", "UNBLOCK", client_id))
+        """Ends the reads that wait, on the server, so that none can take a task with it."""
+        waiting = [(key, ("CLIENT", "UNBLOCK", client_id)) for (client_id, key) in self._blocked]
+        await self._registry.ask(waiting)
 
     def _streams(self, tags: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
         return tuple(task_stream(tag, queue, level) for level in levels for queue in self._queues for tag in tags)
@@ -186,11 +187,11 @@ class Consumer:
         self, connection: Connection, client_id: int, streams: Sequence[str], each: int
     ) -> Sequence[Any]:
         """The first tasks that come, at most `each` of every stream."""
-        self._blocked[client_id] = streams[0]
+        self._blocked.add((client_id, streams[0]))
         try:
             return await _reply(connection, _blocking_read(self._process, streams, each)) or []
         finally:
-            self._blocked.pop(client_id, None)
+            self._blocked.discard((client_id, streams[0]))
 
     async def _accept(self, found: Sequence[Any], tasks: asyncio.TaskGroup) -> None:
         for raw_stream, entries in found:
