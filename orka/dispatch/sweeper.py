@@ -69,6 +69,7 @@ class Sweeper:
         self._lease = lease
         self._most_deaths = most_deaths
         self._bury = bury
+        self._chance = random.Random()
         self._sweeps = self._queued = self._given_up = 0
 
     def statistics(self) -> SweeperStatistics:
@@ -77,7 +78,7 @@ class Sweeper:
     async def run(self) -> None:
         """Sweeps four times per lease while this process is the one that does; for ever."""
         while True:
-            await anyio.sleep(self._lease / 4 * random.uniform(0.8, 1.2))
+            await anyio.sleep(self._lease / 4 * self._chance.uniform(0.8, 1.2))
             try:
                 if await self._leads():
                     await self.sweep()

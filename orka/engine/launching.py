@@ -8,7 +8,7 @@ import anyio
 
 from orka.engine.branches import OpenFork, RunFrame, branch_frame, late_branch, run_branch
 from orka.engine.context import BranchClosed, RecallEnded
-from orka.engine.remote import queues_of, run_elsewhere
+from orka.engine.remote import close_rest, queues_of, run_elsewhere
 from orka.types import Json
 
 
@@ -26,6 +26,8 @@ async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, s
     try:
         if fork.unread:
             return
+        if committed is not None and not sequential:
+            close_rest(fork)
         with fork.scope:
             timeout = fork.step.node.policy.timeout
             if timeout is not None and committed is None:  # a decision that was made is not made again

@@ -7,7 +7,7 @@ that its context here is the same as if it had run here.
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -41,6 +41,8 @@ from orka.types import NodeId, Path, RunId
 
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
+_MOST_INCOMPLETE: Final = 5
+"""Times that a branch is sent again because the server has lost entries below it."""
 
 
 def queues_of(fork: OpenFork) -> dict[int, str]:
@@ -77,6 +79,7 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
     name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
     window = min(limit or WINDOW, WINDOW)
     waiting = deque(queues)
+    incomplete: Counter[int] = Counter()
     level = min(away.level + 1, INNER)
     run.log.written = None  # others write what is below: the answer is read in the journal
     async with away.sender.open(run.log, fork=name, level=level, seen=b"" if inline else seen) as sending:
@@ -99,7 +102,28 @@ async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int
                 return
             answer = await sending.next()
             index = int(answer.path.rpartition(".")[2])
-            fork.settle(index, await _recall(run_frame, fork, index, await _entries_of(run, answer)))
+            settled = await _recall(run_frame, fork, index, await _entries_of(run, answer))
+            if settled is not None:
+                fork.settle(index, settled)
+                continue
+            incomplete[index] += 1
+            if incomplete[index] > _MOST_INCOMPLETE:
+                raise _incomplete(run, answer.path)
+            task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
+            again = Parcel(task.path, encode_task(task), answer.first, answer.last)
+            sending.send(queues[index], [again], again=True)
+
+
+def close_rest(fork: OpenFork) -> None:
+    """The join has decided. Branches that the journal does not have to their end are cut off wherever they run: losers whose
+    join died before it told them, and those that the server has lost entries of, which are made up for here."""
+    run = fork.frame.run
+    if run.away is None or run.replay is None or run.log.failure is not None:
+        return
+    paths = [member(fork.path, index) for index in queues_of(fork)]
+    left = [path for path in paths if path not in run.replay.branches]
+    if left:
+        run.away.sender.close(run.log, fork.path, left)
 
 
 def _pack(run: Run, task: BranchTask) -> Parcel:
@@ -178,26 +202,27 @@ async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row]) -> Settled:
-    """The branch that these entries are the whole of."""
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row]) -> Settled | None:
+    """The branch that these entries are the whole of. None when they are not, although it came to its end: the server was
+    killed and has lost what a branch of its own had handed over."""
     run = fork.frame.run
     path = member(fork.path, index)
     replay = build_replay(run.run_id, entries, whole=True)
     finished = replay.branches.get(path)
     if finished is None:
-        raise JournalMismatch(
-            f"run {run.run_id}: the answer of branch {path!r} does not say how it ended", run_id=run.run_id, path=path
-        )
+        return None
     _raise_if_fatal(run, path, finished)
-    settled = await recall_frame(run_frame, fork, index, replay)
+    settled, whole = await recall_frame(run_frame, fork, index, replay)
+    if not whole and finished.error is None:
+        return None
     if settled.error is None:
         settled.error = finished.error
     run.steps += finished.steps
     return settled
 
 
-async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> Settled:
-    """A branch interpreted over its entries; where they end, it ends."""
+async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> tuple[Settled, bool]:
+    """A branch interpreted over its entries; where they end, it ends. Also whether they reach to its end."""
     run = dataclasses.replace(fork.frame.run, replay=replay, recalling=True, away=None, steps=0, tasks=None)
     frame = branch_frame(fork, index, fork.base, run)
     settled = Settled(context=frame.context)
@@ -208,12 +233,18 @@ async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: 
         else:
             settled = await run_branch(run_frame, fork, index, frame)
     except RecallEnded:
-        pass
+        return settled, False
     except BaseExceptionGroup as group:
         error = sole_error(group)
         if not isinstance(error, RecallEnded):
             raise error from group
-    return settled
+        return settled, False
+    return settled, True
+
+
+def _incomplete(run: Run, path: Path) -> JournalMismatch:
+    message = f"run {run.run_id}: the journal does not tell the whole of branch {path!r}, however often it is executed"
+    return JournalMismatch(message, run_id=run.run_id, path=path)
 
 
 def _raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:

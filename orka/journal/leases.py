@@ -196,7 +196,7 @@ class Leases:
             ),
         )
 
-    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path) -> RunLog:
+    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path, task_id: str) -> RunLog:
         """The writing end of a branch whose task this process was given. Its first entry makes the claim."""
         log = RunLog(
             run_id=run_id,
@@ -205,7 +205,7 @@ class Leases:
             lease="",
             seq=0,
             wake=self._journal.wake,
-            claim=Claim(path=path, token=f"{self.process}/{new_nonce()}", parent=parent),
+            claim=Claim(path=path, token=f"{self.process}/{task_id}/{new_nonce()}", parent=parent),
         )
         self._journal.add(log)
         return log

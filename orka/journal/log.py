@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
+from orka.journal.holder import current_holder
 from orka.redis.keys import RunKeys
 from orka.redis.lua import Command
 from orka.redis.scripts import Entry, append, create, finish, renew, reopen
@@ -72,7 +73,7 @@ class Claim:
     path: Path
     """The branch."""
     token: str
-    """`<process>/<nonce>`."""
+    """`<process>/<task id>/<nonce>`."""
     parent: Path
     """The task that waits for the branch; empty: the run's owner."""
 
@@ -252,7 +253,8 @@ class RunLog:
         """A sign of life."""
         if self.claim is not None:
             return renew_claim(self.keys, claim=self.claim.token, path=self.claim.path)
-        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process)
+        holder = current_holder()
+        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process, holder=holder)
 
     def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
         match opening:

@@ -51,8 +51,8 @@ end
 """
 
 # Records of branch tasks, one field per path in the hash `branches` (a key, set before like `run_key`, the run's). The
-# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<nonce>`, '' before the first),
-# 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
+# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<task id>/<nonce>`, '' before the
+# first), 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
 # 7 stream, 8 and 9 first and last entry, 10 why it waits.
 RECORDS: Final = """
 local function record(path)
@@ -66,7 +66,12 @@ local function keep(path, r)
   redis.call('HSET', branches, path, table.concat(r, '|'))
 end
 local function claimant(claim)
-  return string.match(claim, '^(.*)/')
+  return string.match(claim, '^[^/]*')
+end
+local function may_claim(claim, r)  -- of the task as it is queued now: an earlier delivery to the same process may not
+  if r[6] == '' or string.match(claim, '^[^/]*/([^/]*)') ~= r[6] then return false end
+  local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
+  return held[1] and held[1][2] == claimant(claim)
 end
 local function tell(process, ...)
   local inbox = string.match(run_key, '^{.-}') .. ':inbox:' .. process
@@ -81,6 +86,9 @@ local function wake(scope, ...)
     local r = record(scope)
     if r and r[1] == 'open' and r[2] ~= '' then tell(claimant(r[2]), ...) end
   end
+end
+local function stop(r, run, path)
+  if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', run, 'path', path, 'claim', r[2]) end
 end
 local function take_off(r)
   if r[6] == '' then return end  -- parked: the sweeper finds no record any more

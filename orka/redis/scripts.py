@@ -54,7 +54,10 @@ local count = tonumber(ARGV[4])
     + ENTRIES
 )
 
-_KEEP = "redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2])\n"
+# `progress`: the sequence number of the last entries among which a visit was finished.
+_KEEP = """redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2],
+  finished > 0 and 'progress' or 'seq', last)
+"""
 
 APPEND = Script.of(_APPEND + _KEEP + "return {'ok', last, ids}")
 
@@ -69,9 +72,7 @@ for _, path in ipairs(redis.call('HKEYS', branches)) do
   local r = record(path)
   if r[1] == 'open' then
     take_off(r)
-    if path ~= '' and r[2] ~= '' then
-      tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[at], 'path', path)
-    end
+    stop(r, ARGV[at], path)
   end
 end
 redis.call('DEL', branches, KEYS[8])
@@ -128,22 +129,26 @@ return {'ok', 1, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.started', 'path'
 """
 )
 
-# KEYS: run, branches.  ARGV: lease, lease_ms, process. The task of a submitted run lives as long as the lease.
+# KEYS: run, branches.  ARGV: lease, lease_ms, process ('' : as it is), holder. Tells a server that has forgotten the take-over
+# again whom branches wake. The task of a submitted run lives as long as the lease, and its deaths are forgotten when a visit
+# has finished since (up to where, is in place of its sequence number).
 RENEW = Script.of(
     NOW
+    + "local run_key, branches = KEYS[1], KEYS[2]\n"
+    + RECORDS
     + """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel', 'progress')
 if not held[2] then return {'missing'} end
-if held[1] ~= ARGV[1] then
-  if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
-elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+local theirs, ours = tonumber(string.match(held[1] or '0', '^%d+')), tonumber(string.match(ARGV[1], '^%d+'))
+if held[1] ~= ARGV[1] and theirs >= ours then return {'stale'} end
+if held[1] == ARGV[1] and (held[3] == 'running' or held[3] == 'queued') then
+  redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+  if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'process', ARGV[3], 'holder', ARGV[4]) end
 end
-local task = redis.call('HGET', KEYS[2], '')
-if task then
-  local id, stream = string.match(task, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)')
-  local pending = id ~= '' and redis.call('XPENDING', stream, 'workers', id, id, 1)[1]
-  if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', stream, 'workers', ARGV[3], 0, id, 'JUSTID') end
-end
+local r = record('')
+local pending = r and r[6] ~= '' and redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)[1]
+if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', r[7], 'workers', ARGV[3], 0, r[6], 'JUSTID') end
+if r and tonumber(held[5] or 0) > tonumber(r[3]) then keep('', {r[1], r[2], held[5], '0', '0', unpack(r, 6)}) end
 return {'ok', tonumber(held[2]), held[4] or ''}
 """
 )
@@ -293,10 +298,10 @@ def create(
     )
 
 
-def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "") -> Command:
+def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "", holder: str = "") -> Command:
     """Reply: `ok`, the last sequence number, and when somebody wanted the run cancelled (ms, '' : nobody); or `stale`,
     `missing`."""
-    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process)
+    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process, holder)
 
 
 def take(

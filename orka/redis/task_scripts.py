@@ -28,9 +28,7 @@ if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
 local r = record(ARGV[2])
 if not r or r[1] ~= 'open' then return {'closed'} end
 if r[2] ~= ARGV[1] then
-  if r[2] ~= '' then return {'stale'} end
-  local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
-  if not held[1] or held[1][2] ~= claimant(ARGV[1]) then return {'stale'} end
+  if r[2] ~= '' or not may_claim(ARGV[1], r) then return {'stale'} end
   r[2], r[3] = ARGV[1], '0'
 end
 """
@@ -78,16 +76,14 @@ return {'ok', r[2] == ARGV[1] and tonumber(r[3]) or 0, ''}
 """
 )
 
-# KEYS: run, journal, values, branches.  ARGV: claim, path, task id.
+# KEYS: run, journal, values, branches.  ARGV: claim, path.
 CLAIM = Script.of(
     BRANCHES
     + """
 if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
 local r = record(ARGV[2])
 if not r or r[1] ~= 'open' then return {'closed'} end
-if r[6] ~= ARGV[3] then return {'stale'} end
-local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
-if not held[1] or held[1][2] ~= claimant(ARGV[1]) then return {'stale'} end
+if not may_claim(ARGV[1], r) then return {'stale'} end
 r[2], r[3] = ARGV[1], '0'
 keep(ARGV[2], r)
 return {'ok', r[8], r[9]}
@@ -109,9 +105,7 @@ else
   local own = record(ARGV[1])
   if not own or own[1] ~= 'open' then return {'closed'} end
   if own[2] ~= ARGV[2] then
-    if own[2] ~= '' then return {'stale'} end
-    local held = redis.call('XPENDING', own[7], 'workers', own[6], own[6], 1)
-    if not held[1] or held[1][2] ~= claimant(ARGV[2]) then return {'stale'} end
+    if own[2] ~= '' or not may_claim(ARGV[2], own) then return {'stale'} end
     own[2], own[3] = ARGV[2], '0'
     keep(ARGV[1], own)
   end
@@ -120,7 +114,8 @@ end
 
 # KEYS: run, journal, values, branches, scopes, stream.  ARGV: path of the sender's own task, lease or claim, run id, fork,
 # scope ('' : none, or in the tasks), number of tasks, path, task, first and last entry from before of each, `1` if they may
-# have run before, then paths whose results the sender has.
+# have run before, then paths whose results the sender has. Their records go; the entries that they tell of are from then on
+# within the sender's own, so that another execution of it finds them.
 SEND = Script.of(
     BRANCHES
     + _SENDER
@@ -128,6 +123,25 @@ SEND = Script.of(
 if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[5], ARGV[4], ARGV[5]) end
 local count = tonumber(ARGV[6])
 local again = ARGV[7 + 4 * count]
+local settled = 8 + 4 * count
+if settled <= #ARGV then
+  for i = settled, #ARGV do
+    local r = again == '1' and record(ARGV[i])
+    if r and r[1] == 'open' then  -- the server had forgotten that it was done
+      take_off(r)
+      stop(r, ARGV[3], ARGV[i])
+    end
+    redis.call('HDEL', branches, ARGV[i])
+  end
+  if ARGV[1] ~= '' then
+    local own = record(ARGV[1])
+    local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
+    if own[8] ~= '' and newest[1] then
+      own[9] = newest[1][1]
+      keep(ARGV[1], own)
+    end
+  end
+end
 for i = 0, count - 1 do
   local path, task, first, last = ARGV[7 + 4 * i], ARGV[8 + 4 * i], ARGV[9 + 4 * i], ARGV[10 + 4 * i]
   local r = record(path)
@@ -143,7 +157,6 @@ for i = 0, count - 1 do
     wake(ARGV[1], 'kind', 'done', 'run', ARGV[3], 'path', path, 'entries', '', 'first', r[8], 'last', r[9])
   end
 end
-for i = 8 + 4 * count, #ARGV do redis.call('HDEL', branches, ARGV[i]) end
 return {'ok'}
 """
 )
@@ -158,10 +171,8 @@ local cut = {}
 local function cut_off(path, r)
   if r[1] == 'open' then
     take_off(r)
-    if r[2] ~= '' then
-      tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[3], 'path', path)
-      cut[#cut + 1] = path .. '/'
-    end
+    stop(r, ARGV[3], path)
+    if r[2] ~= '' or r[8] ~= '' then cut[#cut + 1] = path .. '/' end  -- it may have branches of its own
   end
   redis.call('HDEL', branches, path)
 end
@@ -237,10 +248,10 @@ def renew_claim(keys: RunKeys, *, claim: str, path: str) -> Command:
     return ("EVALSHA", RENEW_CLAIM.sha, 4, *run_of(keys), claim, path)
 
 
-def claim_task(keys: RunKeys, *, claim: str, path: str, task_id: str) -> Command:
+def claim_task(keys: RunKeys, *, claim: str, path: str) -> Command:
     """Claims a task that may have run before. Reply: `ok`, first and last entry of what it wrote ('' : nothing); or
     `closed`, `stale`, `missing`."""
-    return ("EVALSHA", CLAIM.sha, 4, *run_of(keys), claim, path, task_id)
+    return ("EVALSHA", CLAIM.sha, 4, *run_of(keys), claim, path)
 
 
 def send_tasks(
@@ -256,7 +267,8 @@ def send_tasks(
     again: bool,
     settled: Sequence[str],
 ) -> Command:
-    """Queues branch tasks (path, task, first and last entry that it has in the journal already, '' : none). One that is there already is left alone, one that is done is answered again.
+    """Queues branch tasks (path, task, first and last entry that it has in the journal already, '' : none). One that is
+    there already is left alone, one that is done is answered again, unless it is among the `settled`.
 
     `scope` and `credential` say who sends; `seen` is what the branches of `fork` see, stored once. Reply: `ok`; or
     `closed`, `stale`, `missing`.
