@@ -14,12 +14,15 @@ OrkaError
 |   |-- StepsExceeded            the run took more steps than `max_steps`
 |   |-- RunCancelled             the run was cancelled from outside its process
 |   |-- RunNotFound              no such run in the journal
+|   |-- RunExists                a run of the id that was asked for is there already
 |   |-- RunAlive(holder)         the run is executed by a live process right now
 |   |-- LeaseLost                another process took the run over; this one writes nothing more
 |   `-- JournalMismatch          the journal holds what this graph or this version cannot have produced
 |-- DispatchError                the road to the workers
 |   |-- TaskUndecodable          a task is of a newer version, or is none
-|   `-- TaskRefused              this worker lacks what the task needs
+|   |-- TaskRefused              this worker lacks what the task needs
+|   |-- LetterNotFound           no dead letter of this id
+|   `-- RetryRefused             a dead letter cannot be tried again: its run does not wait for it
 |-- StoreError                   Redis: unreachable, wrong kind, full
 |   |-- BackendMissing           the server lacks what is needed (search module, database 0)
 |   `-- JournalUnavailable       the journal could not be written for longer than the limit
@@ -116,6 +119,10 @@ class RunNotFound(RunError):
     """No run of this id is in the journal (wrong id, other server, or its retention ended)."""
 
 
+class RunExists(RunError):
+    """A new run was to have the id of one that is there already, under way or ended."""
+
+
 class RunAlive(RunError):
     """The run is being executed. `holder` names the process, `left_ms` how long its lease still lasts."""
 
@@ -143,6 +150,14 @@ class TaskUndecodable(DispatchError):
 
 class TaskRefused(DispatchError):
     """This worker lacks an agent type, a module or a permission that a task needs; another one may have it."""
+
+
+class LetterNotFound(DispatchError):
+    """No dead letter of this id: it was retried or dropped, or its time is over."""
+
+
+class RetryRefused(DispatchError):
+    """A dead letter cannot be tried again, because its run is under way, completed, or gone."""
 
 
 class StoreError(OrkaError):

@@ -4,22 +4,58 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
+import threading
 import uuid
 
 import msgspec
 
 from orka.clock import now_ms
+from orka.errors import ConfigError
 from orka.types import Digest, RunId
 
+_RUN_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _canonical = msgspec.json.Encoder(order="deterministic")
 
 
+class _Ticks:
+    """48 bits of milliseconds and a counter of 12, each higher than the one before, from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        # Begun anew with 11 random bits: two processes rarely share a tick, and half of the counter is always left. What
+        # goes beyond it, or comes after a clock that was set back, borrows from the milliseconds to come.
+        seed = int.from_bytes(os.urandom(2), "big") >> 5
+        with self._lock:
+            self._last = max(now_ms() << 12 | seed, self._last + 1)
+            return self._last
+
+
+_ticks = _Ticks()
+
+
 def new_run_id() -> RunId:
-    """A version 7 UUID (RFC 9562 section 5.7): 48 bits of milliseconds, then random bits."""
-    value = (now_ms() << 80) | int.from_bytes(os.urandom(10), "big")
-    value &= ~(0xF000 << 64) & ~(0xC000 << 48)
-    value |= (0x7000 << 64) | (0x8000 << 48)
-    return RunId(str(uuid.UUID(int=value)))
+    """A version 7 UUID (RFC 9562 section 5.7): milliseconds, a counter in place of the first random bits (section 6.2,
+    method 1), then 62 random bits. Sorts behind every id that this process has made before."""
+    milliseconds, counter = divmod(_ticks.next(), 1 << 12)
+    chance = int.from_bytes(os.urandom(8), "big") >> 2
+    return RunId(str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | counter << 64 | 0b10 << 62 | chance)))
+
+
+def parse_run_id(given: object) -> RunId:
+    """An id that a caller has chosen for a run. It becomes part of keys and commands: `ConfigError` for what does not
+    suit them."""
+    if not isinstance(given, str) or _RUN_ID.fullmatch(given) is None:
+        shown = (
+            repr(given) if not isinstance(given, str) or len(given) <= 80 else f"a text of {len(given):,} characters"
+        )
+        raise ConfigError(
+            f"run_id is {shown}; it may hold letters, digits and the characters - _ . : (1 to 128 in all)"
+        )
+    return RunId(given)
 
 
 def new_nonce() -> str:

@@ -15,8 +15,9 @@ from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.answer import response_of
 from orka.engine.away import Away
+from orka.engine.copies import private_copy
 from orka.engine.foresight import check_paths
-from orka.engine.needs import needs_of
+from orka.engine.needs import facts_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
@@ -63,17 +64,19 @@ async def start_run(
     graph = program.graph
     value = ensure_json(input, "input")
     everything = distributed or graph.limits.distributed
+    stored, values = services.codec.store(value)
+    value = private_copy(value, stored, values)  # the caller may change its own, or run it again
     log = await services.leases.create(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(services, graph, value),
+        entry=_start_of(graph, stored, values),
         fields=_fields_of(graph, value, everything),
         deadline=graph.limits.deadline,
         listener=_listener(on_event),
     )
     deadline = graph.limits.deadline
-    deadline_ms = None if deadline is None else now_ms() + int(deadline * 1000)
+    deadline_ms = None if deadline is None else now_ms() + _milliseconds(deadline)
     task = Assignment(
         program=program,
         log=log,
@@ -84,8 +87,7 @@ async def start_run(
     return await carry_out(services, task)
 
 
-def _start_of(services: Services, graph: Graph, value: Json) -> Entry:
-    stored, values = services.codec.store(value)
+def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...]) -> Entry:
     body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
     return make_entry(Kind.RUN_STARTED, "", body, values)
 
@@ -101,14 +103,18 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
     graph = program.graph
     value = ensure_json(input, "input")
     task = BranchTask(
-        run=run_id, path=ROOT, digest=graph.digest, needs=needs_of(program.body, program.body.sequence), queue=queue
+        run=run_id,
+        path=ROOT,
+        digest=graph.digest,
+        needs=facts_of(program.body, program.body.sequence).needs,
+        queue=queue,
     )
     await services.leases.submit(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(services, graph, value),
-        fields=_fields_of(graph, value, True),
+        entry=_start_of(graph, *services.codec.store(value)),
+        fields={**_fields_of(graph, value, True), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
@@ -183,15 +189,24 @@ async def prepare(services: Services, taken: Taken, changed: Graph | None, away:
         check_paths(program, build_replay(info.run_id, history))
     value = await services.registry.load(info.run_id, replay.started.input)
     holder = describe(current_holder())
+    deadline_ms, left = info.deadline_ms, None
+    if changed is not None:
+        left = _milliseconds(changed.limits.deadline)
+        deadline_ms = now_ms() + left if left else None
     if away is None:
         everything = info.distributed or graph.limits.distributed
-        away = Away(sender=services.sender, everything=everything, deadline_ms=info.deadline_ms or 0)
+        away = Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0)
     if taken.fresh and changed is None:
         services.leases.begin(taken)
     else:
         body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
-        services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body))
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=info.deadline_ms, away=away)
+        services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body), deadline_ms=left)
+    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=deadline_ms, away=away)
+
+
+def _milliseconds(deadline: float | None) -> int:
+    """0: there is none."""
+    return 0 if deadline is None else max(1, int(deadline * 1000))
 
 
 def _no_beginning(run_id: RunId) -> JournalMismatch:

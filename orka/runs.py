@@ -6,10 +6,14 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from orka.dispatch.dead import DeadLetters, Letter
+from orka.dispatch.diagnosis import read_diagnosis
+from orka.dispatch.findings import Diagnosis
+from orka.dispatch.roster import Roster, WorkerInfo
 from orka.errors import RunNotFound
 from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
-from orka.journal.registry import Registry, RunInfo
+from orka.journal.registry import MOST_FOUND, Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
@@ -30,6 +34,8 @@ class VisitInfo:
     duration_ms: float | None
     attempts: int
     error: str | None
+    warnings: tuple[str, ...]
+    """What templates read that was undefined, and what was skipped, one sentence each."""
     output: Json
     """None for control nodes, whose output is computed, and for values stored beside the journal."""
 
@@ -41,7 +47,7 @@ class RunReport:
     info: RunInfo
     visits: tuple[VisitInfo, ...]
     error: str | None
-    """Why it failed, if it did."""
+    """Why it failed or was cancelled, if it was."""
     error_path: Path | None
 
 
@@ -53,7 +59,7 @@ class Runs:
         self._router = router
 
     async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
-        """Newest first. `stale`: only runs under way that nobody executes."""
+        """Newest first. `stale`: only runs under way that nobody executes, and nobody will unless they are resumed."""
         return await self._registry.list(status=status, limit=limit, stale=stale)
 
     async def find(self, prefix: str) -> RunId:
@@ -64,7 +70,8 @@ class Runs:
         if not found:
             return (await self._registry.info(RunId(prefix))).run_id
         shown = ", ".join(found[:3]) + (", ..." if len(found) > 3 else "")
-        raise RunNotFound(f"{len(found)} runs begin with {prefix!r}: {shown}; give more of the id")
+        count = f"{len(found)}{' or more' if len(found) >= MOST_FOUND else ''}"
+        raise RunNotFound(f"{count} runs begin with {prefix!r}: {shown}; give more of the id")
 
     async def info(self, run_id: RunId) -> RunInfo:
         """`RunNotFound` when there is no such run."""
@@ -83,11 +90,23 @@ class Runs:
             elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
                 visits[Path(path)] = _finished(Path(path), body)
-            elif kind in {Kind.RUN_FAILED, Kind.RUN_RESUMED}:
+            elif kind in {Kind.RUN_FAILED, Kind.RUN_CANCELLED, Kind.RUN_RESUMED}:
                 failure = getattr(body, "error", None)
                 error = failure.message if failure is not None else None
                 error_path = Path(getattr(body, "path", "")) or None
         return RunReport(info=info, visits=tuple(visits.values()), error=error, error_path=error_path)
+
+    async def diagnose(self, run_id: RunId) -> Diagnosis:
+        """Why it does not move: see `orka.dispatch.findings.find_reasons`. Reads the whole journal."""
+        return await read_diagnosis(self._registry, run_id)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers of this Redis, the latest sign of life first; those that vanished stay for a while."""
+        return await Roster(self._registry).workers()
+
+    async def dead(self) -> list[Letter]:
+        """Tasks that were given up because they took their workers down, the latest first."""
+        return await DeadLetters(self._registry).list()
 
     def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncGenerator[RunEvent]:
         """The run's events strictly after an id; with `follow` also those to come, until the run ends."""
@@ -117,6 +136,7 @@ def _started(path: Path, body: NodeStarted) -> VisitInfo:
         duration_ms=None,
         attempts=body.attempt,
         error=None,
+        warnings=(),
         output=None,
     )
 
@@ -130,5 +150,6 @@ def _finished(path: Path, body: NodeFinished) -> VisitInfo:
         duration_ms=body.ms,
         attempts=body.attempts,
         error=body.error.message if body.error is not None else None,
+        warnings=tuple(body.warnings),
         output=decode_json(body.output.json),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -14,13 +14,14 @@ import anyio.abc
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
 from orka.dispatch.inbox import Inbox, InboxStatistics
+from orka.dispatch.roster import Roster
 from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
-from orka.errors import sole_error
+from orka.errors import StoreError, sole_error
 from orka.graph.graph import Graph
-from orka.graph.load import Loaded, Report, check_graph, load_graph
+from orka.graph.load import Loaded, Report, check_graph, load_graph, loaded
 from orka.graph.schema import json_schema, reference
 from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
@@ -35,6 +36,8 @@ from orka.template.patterns import compile_pattern
 from orka.types import Json
 
 _environment = Environment()
+_FAREWELL = 2.0
+"""Seconds to tidy up on the server at the end."""
 
 
 class Statistics(NamedTuple):
@@ -100,15 +103,15 @@ async def open_services(
         )
         try:
             async with anyio.create_task_group() as background:
+                process = new_process()
+                inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 await background.start(journal.run)
                 try:
                     async with anyio.create_task_group() as tasks:
-                        process = new_process()
-                        inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                         yield Services(
                             process=process,
                             inbox=inbox,
-                            sender=Sender(inbox, lease=settings.lease),
+                            sender=Sender(inbox, Roster(runs), lease=settings.lease),
                             settings=settings,
                             redis=redis,
                             router=router,
@@ -126,6 +129,8 @@ async def open_services(
                 finally:
                     journal.stop()
                     background.cancel_scope.cancel()
+                    with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
+                        await inbox.remove(runs)
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
@@ -152,6 +157,11 @@ def check_file(text: str | bytes, source: str, *, strict: bool = False) -> Repor
         check_pattern=compile_pattern,
         strict=strict,
     )
+
+
+def load_text(text: str | bytes, source: str, *, strict: bool = False) -> Loaded:
+    """Like `load_file`, of a text at hand; `source` names it in messages."""
+    return loaded(check_file(text, source, strict=strict), source)
 
 
 def format_schema() -> dict[str, Json]:

@@ -14,6 +14,9 @@ from orka.errors import SettingsError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
+_DAY = 86400.0
+_VALUE = 512 * 1024 * 1024
+"""Bytes of the longest string that Redis stores."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +61,15 @@ class Settings:
         return cls(
             redis_url=env.get("REDIS_URL") or None,
             home=Path(env.get("ORKA_HOME") or ".orka"),
-            server_linger=_number(env, "ORKA_SERVER_LINGER", 300.0, least=0),
-            server_patience=_number(env, "ORKA_SERVER_PATIENCE", 20.0, least=0.1),
-            redis_timeout=_number(env, "ORKA_REDIS_TIMEOUT", 10.0, least=0.1),
+            server_linger=_number(env, "ORKA_SERVER_LINGER", 300.0, least=0, most=30 * _DAY),
+            server_patience=_number(env, "ORKA_SERVER_PATIENCE", 20.0, least=0.1, most=_DAY),
+            redis_timeout=_number(env, "ORKA_REDIS_TIMEOUT", 10.0, least=0.1, most=_DAY),
             fsync=_choice(env, "ORKA_FSYNC", "everysec", ("everysec", "always")),
-            lease=_number(env, "ORKA_LEASE", 10.0, least=0.2),
-            retention=_number(env, "ORKA_RETENTION_DAYS", 7.0, least=0) * 86400,
-            journal_patience=_number(env, "ORKA_JOURNAL_PATIENCE", 30.0, least=0),
-            value_limit=int(_number(env, "ORKA_VALUE_LIMIT", 64 * 1024, least=256)),
-            value_hard_limit=int(_number(env, "ORKA_VALUE_HARD_LIMIT", 64 * 1024 * 1024, least=1024)),
+            lease=_number(env, "ORKA_LEASE", 10.0, least=0.2, most=_DAY),
+            retention=_number(env, "ORKA_RETENTION_DAYS", 7.0, least=0, most=36_500) * _DAY,
+            journal_patience=_number(env, "ORKA_JOURNAL_PATIENCE", 30.0, least=0, most=_DAY),
+            value_limit=int(_number(env, "ORKA_VALUE_LIMIT", 64 * 1024, least=256, most=_VALUE)),
+            value_hard_limit=int(_number(env, "ORKA_VALUE_HARD_LIMIT", 64 * 1024 * 1024, least=1024, most=_VALUE)),
             partitions=int(_number(env, "ORKA_PARTITIONS", 16, least=1, most=1024)),
             allow_eviction=_flag(env, "ORKA_ALLOW_EVICTION"),
             log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
@@ -74,7 +77,7 @@ class Settings:
         )
 
 
-def _number(env: Mapping[str, str], name: str, default: float, *, least: float, most: float = float("inf")) -> float:
+def _number(env: Mapping[str, str], name: str, default: float, *, least: float, most: float) -> float:
     text = env.get(name, "").strip()
     if not text:
         return default
@@ -82,9 +85,8 @@ def _number(env: Mapping[str, str], name: str, default: float, *, least: float, 
         value = float(text)
     except ValueError:
         raise SettingsError(f"{name}={text!r} is not a number", path=name) from None
-    if not least <= value <= most:
-        bound = f"at least {least:g}" if most == float("inf") else f"from {least:g} to {most:g}"
-        raise SettingsError(f"{name}={text!r} must be {bound}", path=name)
+    if not least <= value <= most:  # not-a-number is neither
+        raise SettingsError(f"{name}={text!r} must be from {least:,g} to {most:,.0f}", path=name)
     return value
 
 

@@ -18,25 +18,23 @@ from orka.dispatch.inbox import Message
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
 from orka.dispatch.sweeper import GivenUp, Sweeper
-from orka.dispatch.task import NOTHING, BranchTask, Seen, decode_seen, decode_task
+from orka.dispatch.task import BranchTask, decode_task
 from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
-from orka.engine.program import Program, build_program
+from orka.engine.shelf import Shelf
 from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
-from orka.graph.codec import decode_graph
-from orka.journal.entries import RULES, BranchFinished, Kind, RunEnded, encode_json, make_entry
+from orka.journal.entries import RULES, BranchFinished, encode_json
 from orka.journal.holder import current_holder
-from orka.journal.log import Ending, RunLog
+from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
 from orka.lifecycle import carry_out, prepare
 from orka.logs import get_logger
-from orka.recent import Recent
 from orka.redis.keys import RUNS
 from orka.redis.recovery_scripts import bury
 from orka.redis.task_scripts import claim_task
 from orka.results import Failure
 from orka.services import Services
-from orka.types import Digest, Json, Path, RunId
+from orka.types import Path, RunStatus
 from orka.version import VERSION
 
 _REFUSED_FOR = 1.0
@@ -72,8 +70,8 @@ class Worker:
         self._services = services
         self._options = options
         self._workshop = replace(services.workshop, lenient=True)
-        self._programs: Recent[Digest, Program] = Recent(64)
-        self._seen: Recent[tuple[str, str], tuple[Seen, Json]] = Recent(256)
+        self._types = frozenset(self._workshop.types)
+        self._shelf = Shelf(services.registry, self._workshop)
         self._logs: dict[RunLog, None] = {}
         self._stopping = False
         self._started_ms = self._progress_ms = now_ms()
@@ -120,9 +118,9 @@ class Worker:
     async def stop(self) -> None:
         """Takes nothing more, waits for what is under way, and hands back what has not ended within the grace period."""
         self._stopping = True
+        with anyio.move_on_after(_FAREWELL), suppress(StoreError):
+            await self._sign()  # before `run` can end, and strike it off the roster
         await self.consumer.stop()
-        with suppress(StoreError):
-            await self._sign()
         with anyio.move_on_after(self._options.grace):
             while self.consumer.statistics().under_way:
                 await self.slots.wait()
@@ -132,6 +130,7 @@ class Worker:
             log.fail(LeaseLost("this worker stops", run_id=log.run_id))
 
     async def _handle(self, delivery: Delivery, slot: Slot) -> None:
+        self._progress_ms = now_ms()  # else the first task after an idle hour looked stuck
         try:
             task = decode_task(delivery.task)
             self._require(task)
@@ -167,7 +166,7 @@ class Worker:
             kind, _, module = need.partition(":")
             if module and not is_permitted(module, self._workshop.tools.allow_functions):
                 raise TaskRefused(f"this worker may not call functions of {module!r}: start it with --allow-functions")
-            if kind not in self._workshop.types:
+            if kind not in self._types:
                 raise TaskRefused(f"this worker has no agent type {kind!r}: start it with --import MODULE")
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
@@ -183,12 +182,12 @@ class Worker:
         services.inbox.expect("stop", task.run, task.path, stop)
         self._logs[log] = None
         try:
-            replay = await self._claim(delivery, task, log) if delivery.again else None
-            seen, given = await self._seen_by(task)
+            replay = await self._claim(task, log) if delivery.again else None
+            seen, given = await self._shelf.seen_by(task)
             finished = await execute_branch(
                 BranchAssignment(
                     task=task,
-                    program=await self._program(task.run, task.digest),
+                    program=await self._shelf.program(task.run, task.digest),
                     seen=seen,
                     input=given,
                     log=log,
@@ -210,7 +209,7 @@ class Worker:
             services.inbox.forget("stop", task.run, task.path, stop)
             services.journal.remove(log)
 
-    async def _claim(self, delivery: Delivery, task: BranchTask, log: RunLog) -> Replay | None:
+    async def _claim(self, task: BranchTask, log: RunLog) -> Replay | None:
         """What an earlier execution has written. `LeaseLost` when the task is another's by now, or nobody's."""
         assert log.claim is not None
         registry = self._services.registry
@@ -256,31 +255,6 @@ class Worker:
             parked=slot.parked,
         )
 
-    async def _program(self, run_id: RunId, digest: Digest) -> Program:
-        program = self._programs.get(digest)
-        if program is None:
-            data = await self._services.registry.graph(run_id, digest)
-            program = build_program(decode_graph(data, source=f"run {run_id}"), self._workshop)
-            self._programs.put(digest, program)
-        return program
-
-    async def _seen_by(self, task: BranchTask) -> tuple[Seen, Json]:
-        """What the branches of a fork see, and the run's input; fetched once for all of them."""
-        key = (task.run, task.fork)
-        known = self._seen.get(key)
-        if known is None:
-            if task.seen != NOTHING:
-                seen = decode_seen(task.seen)
-            else:
-                keys = self._services.registry.keys(task.run)
-                [raw] = await self._services.registry.hash(keys.scopes, task.fork)
-                if raw is None:
-                    raise LeaseLost(f"fork {task.fork!r} is closed", run_id=task.run)
-                seen = decode_seen(raw)
-            known = seen, await self._services.registry.load(task.run, seen.input)
-            self._seen.put(key, known)
-        return known
-
     async def _bury(self, given_up: GivenUp) -> None:
         """A task is given up: its branch fails with the reason, its run if it was a whole one."""
         services = self._services
@@ -289,7 +263,6 @@ class Worker:
             " (`orka dead list` shows it; `orka dead retry` tries again)"
         )
         error = Failure(kind="WorkerDied", message=message)
-        body = BranchFinished(worker=services.process, error=error, rules=RULES)
         parent = Path("")
         with suppress(TaskUndecodable):
             parent = decode_task(given_up.task).parent
@@ -303,25 +276,14 @@ class Worker:
                 task_id=given_up.id,
                 run_id=given_up.run,
                 parent=parent,
-                data=encode_json(body),
+                data=encode_json(BranchFinished(worker=services.process, error=error, rules=RULES)),
                 reason=message,
                 retention_ms=services.journal.retention_ms,
             ),
         )
         if not given_up.path:
-            await self._fail_run(given_up.run, error)
-
-    async def _fail_run(self, run_id: RunId, error: Failure) -> None:
-        services = self._services
-        with suppress(RunAlive, RunNotFound):
-            taken = await services.leases.take(run_id)
-            if taken is not None:
-                services.leases.begin(taken)
-                try:
-                    entry = make_entry(Kind.RUN_FAILED, "", RunEnded(error=error))
-                    await taken.log.end(entry, Ending(status="failed", retention_ms=services.journal.retention_ms))
-                finally:
-                    services.journal.remove(taken.log)
+            with suppress(RunAlive, RunNotFound):
+                await services.leases.end_idle(given_up.run, RunStatus.FAILED, error)
 
     async def _beat(self) -> None:
         """Signs of life, three per lease; with too many agents that ignore their cancellation the worker stops."""

@@ -11,16 +11,29 @@ from pathlib import Path
 
 import msgspec
 import pytest
-import yaml
 from servers import Servers
 from support.pages import ROOT, Reader, read_blocks
 
 from orka.journal.entries import BODIES
-from orka.redis.keys import ended_runs_key, graph_key, open_runs_key, run_keys
+from orka.redis.keys import (
+    RUNS,
+    dead_key,
+    ended_runs_key,
+    graph_key,
+    inbox_key,
+    open_runs_key,
+    parked_key,
+    queues_key,
+    run_keys,
+    sweeper_key,
+    task_stream,
+    worker_key,
+    workers_key,
+)
 from orka.settings import Settings
 from orka.types import Digest, RunId
 
-PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md")
+PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md", "scaling.md")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -76,7 +89,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 def test_files_that_a_page_names_exist(name: str) -> None:
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md|yaml))`", (ROOT / "docs" / name).read_text(encoding="utf-8")))
     missing = {file for file in named if not (ROOT / file).exists() and not (ROOT / "orka" / file).exists()}
-    assert missing - {"worker.py", "memory_logger.py"} == set(), "the two are announced for their floors"
+    assert missing - {"memory_logger.py"} == set(), "it is announced for its floor"
 
 
 def rows(page: str, title: str) -> list[list[str]]:
@@ -118,17 +131,8 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     run = run_keys(RunId("<id>"), 1)
     keys = [run.run, run.journal, run.values, graph_key(run.tag, Digest("<digest>"))]
     keys += [open_runs_key(run.tag), ended_runs_key(run.tag)]
+    keys += [run.branches, run.scopes, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
+    keys += [inbox_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
+    single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
-    assert documented == [key.replace("{orka:0}", "{orka:N}") for key in keys]
-
-
-def test_compose_file_gives_a_redis_that_keeps_journals() -> None:
-    compose = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8"))
-    redis = compose["services"]["redis"]
-    options = dict(zip(redis["command"][1::2], redis["command"][2::2], strict=True))
-    assert redis["image"] == "redis:8"
-    assert redis["command"][0] == "redis-server"
-    assert options == {"--appendonly": "yes", "--appendfsync": "everysec", "--maxmemory-policy": "noeviction"}
-    assert redis["ports"] == ["127.0.0.1:6380:6379"]
-    assert redis["volumes"] == ["redis-data:/data"]
-    assert set(compose["volumes"]) == {"redis-data"}
+    assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]

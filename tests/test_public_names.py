@@ -32,6 +32,8 @@ PUBLIC = [
     "RunCancelled",
     "RunError",
     "RunEvent",
+    "RunExists",
+    "RunHandle",
     "RunInfo",
     "RunNotFound",
     "RunResult",

@@ -28,7 +28,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None
     """The node's prompt, rendered; None when the file gives none."""
     outputs: Mapping[str, Json]
-    """Earlier outputs that this visit can see, by node id. Read only."""
+    """Earlier outputs that this visit can see, by node id. This mapping is read only; its values, like those of the other
+    fields, are the agent's own."""
     options: Mapping[str, Json] = NO_OPTIONS
     """The node's other keys, as validated at load."""
     variables: Mapping[str, Json] = NO_OPTIONS
@@ -92,6 +93,11 @@ class AgentType:
     pure: bool = False
     """True when running it twice is harmless and its value depends on nothing but its input: no barrier before it.
     Where the options have a boolean field `pure`, the file may say so for one node: ask `is_pure`."""
+    plain: bool = False
+    """It looks at nothing but its prompt, its options and the run's input, and never chooses what runs next. What a branch
+    takes to another process can then be told from the templates."""
+    trusted: bool = False
+    """Its agents change nothing that they are given and keep nothing that they give, so that neither need be copied."""
     prompt_default: str | None = None
     """Template used when the file gives no prompt."""
     summary: str = ""

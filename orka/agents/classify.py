@@ -96,5 +96,7 @@ TYPE = AgentType(
     options=ClassifyOptions,
     build=_build,
     pure=True,
+    plain=True,
+    trusted=True,
     summary="Picks the label nearest to its prompt or input, by the local embedding model.",
 )

@@ -6,7 +6,7 @@ import anyio
 from pydantic import BaseModel, Field, JsonValue
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
-from orka.agents.values import as_output
+from orka.agents.values import as_output, copy_json
 from orka.graph.nodes import AgentNode
 
 
@@ -14,7 +14,8 @@ class EchoOptions(BaseModel):
     """Keys of an `echo` node."""
 
     value: JsonValue = Field(
-        default=None, description="What to give instead: a mapping with `response` is the whole result."
+        default=None,
+        description="What to give instead: a mapping with `response` is the whole result; `null` counts as not given.",
     )
     delay: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Seconds to wait first.")
 
@@ -30,7 +31,10 @@ class EchoAgent:
         if self._delay:
             await anyio.sleep(self._delay)
         if self._output is not None:
-            return self._output
+            return AgentOutput(
+                response=copy_json(self._output.response),
+                fields={name: copy_json(value) for name, value in self._output.fields.items()},
+            )
         return AgentOutput(response=task.input if task.prompt is None else task.prompt)
 
 
@@ -44,5 +48,7 @@ TYPE = AgentType(
     options=EchoOptions,
     build=_build,
     pure=True,
+    plain=True,
+    trusted=True,
     summary="Gives back its prompt, its input or a fixed value.",
 )

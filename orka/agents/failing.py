@@ -48,5 +48,7 @@ TYPE = AgentType(
     options=FailingOptions,
     build=_build,
     pure=True,
+    plain=True,
+    trusted=True,
     summary="Raises an error: always, or only the first attempts.",
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Annotated
 
 import anyio.to_thread
 from pydantic import BaseModel, Field
@@ -16,6 +17,7 @@ from orka.agents.adapters import FunctionCaller
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
 from orka.errors import AgentError
 from orka.graph.nodes import AgentNode
+from orka.graph.values import shape
 
 _SEGMENT = r"[A-Za-z][A-Za-z0-9_]*"  # no leading underscore: nothing private, nothing dunder
 
@@ -23,7 +25,7 @@ _SEGMENT = r"[A-Za-z][A-Za-z0-9_]*"  # no leading underscore: nothing private, n
 class FunctionOptions(BaseModel):
     """Keys of a `function` node."""
 
-    function: str = Field(
+    function: Annotated[str, shape("'module:name', both without a leading underscore")] = Field(
         pattern=rf"^{_SEGMENT}(\.{_SEGMENT})*:{_SEGMENT}(\.{_SEGMENT})*$",
         description="`module:name` of a function that takes an AgentInput and gives a JSON value.",
     )

@@ -29,5 +29,7 @@ TYPE = AgentType(
     options=TemplateOptions,
     build=_build,
     pure=True,
+    plain=True,
+    trusted=True,
     summary="Renders its prompt; the text is the response.",
 )

@@ -7,6 +7,7 @@ from dataclasses import is_dataclass
 from math import isfinite
 from typing import cast
 
+import msgspec
 from pydantic import BaseModel
 
 from orka.agents.base import AgentOutput
@@ -27,6 +28,13 @@ def ensure_json(value: object, path: str = "value") -> Json:
     if _is_json(value, MAX_DEPTH):
         return cast("Json", value)
     return _converted(value, path, MAX_DEPTH)
+
+
+def copy_json(value: Json) -> Json:
+    """A value that shares nothing with `value`."""
+    if type(value) is not dict and type(value) is not list:
+        return value
+    return msgspec.json.decode(msgspec.json.encode(value))
 
 
 def as_output(value: object) -> AgentOutput:

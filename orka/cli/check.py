@@ -7,16 +7,18 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from orka.cli.arguments import STANDARD_INPUT
 from orka.cli.exits import Exit
 from orka.cli.output import print_json, render_json, safe_text
+from orka.cli.source import load_source, refuse_twice, shown_name
 from orka.errors import ConfigError, GraphError
 from orka.graph.diagnostics import Fault
-from orka.services import format_schema, load_file
+from orka.services import format_schema
 from orka.types import Json
 
 
 def check(
-    first: Annotated[Path, Parameter(name="FILE", help="A graph file.")],
+    first: Annotated[Path, Parameter(name="FILE", help="A graph file; - reads standard input.")],
     /,
     *rest: Annotated[Path, Parameter(name="FILES", help="More graph files.")],
     json: Annotated[bool, Parameter(help="Print a list with one object per file.")] = False,
@@ -26,12 +28,13 @@ def check(
 
     Exit code 0: clean (warnings allowed unless --strict). 1: warnings with --strict. 2: errors.
     """
+    refuse_twice((first, *rest))
     reports: list[dict[str, Json]] = []
     worst = Exit.OK
     for file in (first, *rest):
         code, faults, text = _check_one(file, strict)
         worst = max(worst, code)
-        reports.append({"file": str(file), "ok": code == Exit.OK, "faults": faults})
+        reports.append({"file": shown_name(file), "ok": code == Exit.OK, "faults": faults})
         if not json:
             print(safe_text(text))
     if json:
@@ -42,13 +45,14 @@ def check(
 def _check_one(file: Path, strict: bool) -> tuple[Exit, list[Json], str]:
     """Exit code, faults as JSON, and the same as text."""
     try:
-        faults = load_file(file, strict=strict).warnings
+        faults = load_source(file, strict=strict).warnings
     except GraphError as error:
         faults = tuple(fault for fault in error.diagnostics if isinstance(fault, Fault))
     errors = sum(fault.severity == "error" for fault in faults)
     warnings = len(faults) - errors
     code = Exit.USAGE if errors else Exit.FAILED if strict and warnings else Exit.OK
-    summary = f"{file}: {_count(errors, 'error')}, {_count(warnings, 'warning')}" if faults else f"{file}: ok"
+    name = shown_name(file)
+    summary = f"{name}: {_count(errors, 'error')}, {_count(warnings, 'warning')}" if faults else f"{name}: ok"
     return code, [fault.as_json() for fault in faults], "\n".join([*(fault.render() for fault in faults), summary])
 
 
@@ -61,7 +65,7 @@ def schema(
 ) -> int:
     """Print the JSON Schema of the graph format, for editors."""
     text = render_json(format_schema())
-    if output is None:
+    if output is None or str(output) == STANDARD_INPUT:
         print(text)
         return Exit.OK
     try:

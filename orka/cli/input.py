@@ -7,9 +7,20 @@ from pathlib import Path
 
 import msgspec
 
+from orka.agents.values import MAX_DEPTH, ensure_json
 from orka.cli.arguments import STANDARD_INPUT
-from orka.errors import ConfigError
+from orka.errors import AgentError, ConfigError
 from orka.types import Json
+
+
+def read_bytes() -> bytes:
+    """All of standard input. `ConfigError` when it is closed or cannot be read."""
+    if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the caller of the process
+        raise ConfigError("standard input is closed: '-' needs something to read from")
+    try:
+        return sys.stdin.buffer.read()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"standard input cannot be read: {error}") from error
 
 
 def read_input(argument: str, *, as_json: bool) -> Json:
@@ -18,7 +29,7 @@ def read_input(argument: str, *, as_json: bool) -> Json:
     `ConfigError` when it is not UTF-8, or not JSON where JSON was promised.
     """
     if argument == STANDARD_INPUT:
-        data = sys.stdin.buffer.read()
+        data = read_bytes()
         if as_json:
             return _decode(data, "standard input")
         return _text(data, "standard input").removesuffix("\n").removesuffix("\r")
@@ -43,6 +54,12 @@ def _text(data: bytes, name: str) -> str:
 
 def _decode(data: bytes, name: str) -> Json:
     try:
-        return msgspec.json.decode(data)
+        return ensure_json(msgspec.json.decode(data), "input")
+    except AgentError as error:  # a number or a nesting that JSON's readers do not agree on
+        reason = str(error)
+        shown = reason if len(reason) <= 200 else f"...{reason[-150:]}"
+        raise ConfigError(f"{name.partition(',')[0]} cannot be used: {shown}") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name} is not JSON: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{name} is nested too deeply: at most {MAX_DEPTH} levels") from None

@@ -14,8 +14,10 @@ from rich.text import Text
 from orka.cli.output import safe_line, warn
 from orka.cli.tree import Row, RunTree, State
 from orka.clock import now_ms
+from orka.engine.notes import watch_beginnings
 from orka.graph.graph import Graph
 from orka.journal.entries import Kind
+from orka.journal.paths import readable
 from orka.types import Json, Path, Status
 
 _REFRESH = 0.1
@@ -54,12 +56,13 @@ async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) 
     """Awaits `work`, which shows events at any rate, and draws the tree meanwhile; the last drawing stays."""
     console = Console(stderr=True, highlight=False)
     tree = RunTree(graph)
-    with Live(console=console, auto_refresh=False, redirect_stdout=False) as live:
+    with Live(console=console, auto_refresh=False, redirect_stdout=True) as live:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_redraw, live, tree)
                 try:
-                    return await work(lambda event: tree.apply(event.kind, event.path, event.at_ms, event.data))
+                    with watch_beginnings(tree.begin):
+                        return await work(lambda event: tree.apply(event.kind, event.path, event.at_ms, event.data))
                 finally:
                     group.cancel_scope.cancel()
         except BaseExceptionGroup as errors:  # the drawing task raises nothing of its own
@@ -71,6 +74,7 @@ async def draw_while(work: Callable[[Show], Awaitable[T]], graph: Graph | None) 
 
 async def _redraw(live: Live, tree: RunTree) -> None:
     while True:
+        tree.show_begun(now_ms())
         live.update(draw(tree, live.console, now_ms()), refresh=True)
         await anyio.sleep(_REFRESH)
 
@@ -99,9 +103,9 @@ def print_event(event: Event) -> None:
     if event.kind == Kind.NODE_FINISHED:
         error = event.data.get("error")
         reason = f": {error.get('message')}" if isinstance(error, dict) else ""
-        warn(safe_line(f"{event.path} {event.data.get('status', Status.SUCCESS)}{reason}", 400))
+        warn(safe_line(f"{readable(event.path)} {event.data.get('status', Status.SUCCESS)}{reason}", 400))
     elif event.kind != Kind.NODE_STARTED:
-        warn(safe_line(f"{event.path or 'run'} {event.kind}", 400))
+        warn(safe_line(f"{readable(event.path) or 'run'} {event.kind}", 400))
 
 
 def on_terminal() -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from orka.cli.arguments import Arguments, arrange
 from orka.cli.commands import GROUPS, root_help
 from orka.cli.exits import Exit, exit_for
+from orka.cli.streams import OutputLost, discard, open_streams
 from orka.errors import GraphError, OrkaError
 from orka.version import VERSION
 
@@ -19,9 +20,7 @@ _VERSION = frozenset({"-V", "--version"})
 
 def main() -> int:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):  # a lone surrogate in an answer must not be a traceback
-            stream.reconfigure(errors="backslashreplace")  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
+    open_streams()
     code = perform(sys.argv[1:])
     if any(not t.daemon and t.is_alive() for t in threading.enumerate() if t is not threading.main_thread()):
         # A function that ignored its cancellation still runs in a thread; the interpreter would wait for it.
@@ -37,6 +36,8 @@ def perform(argv: Sequence[str]) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _without_reader()
+    except OutputLost as error:
+        code = _without_room(error)
     return code
 
 
@@ -46,6 +47,8 @@ def _guarded(argv: Sequence[str]) -> int:
         return _dispatch(arguments)
     except BrokenPipeError:
         return _without_reader()
+    except OutputLost as error:
+        return _without_room(error)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except OrkaError as error:
@@ -94,8 +97,17 @@ def _traceback(error: Exception) -> None:
 
 def _without_reader() -> Exit:
     """`orka ... | head`: what is still in the buffer must not raise once more when the interpreter ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard(sys.stdout.fileno())
     return Exit.BROKEN_PIPE
+
+
+def _without_room(error: OutputLost) -> Exit:
+    """`orka ... > /dev/full`: nothing of what was printed last is known to have arrived."""
+    from orka.cli.output import warn
+
+    discard(sys.stdout.fileno())
+    warn(f"error: standard output cannot be written: {error}")
+    return Exit.OUTPUT_LOST
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable
+from typing import TextIO
 
 from orka.types import Json
 
@@ -37,16 +38,17 @@ def render_json(value: object, *, indent: int | None = 2) -> str:
     return re.sub(f"[{_UNSAFE}]", lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
-def print_value(value: Json) -> None:
+def print_value(value: Json, out: TextIO) -> None:
     """The answer of a run: a string as it is (made safe when a person looks), any other value as JSON."""
     if isinstance(value, str):
-        print(safe_text(value) if sys.stdout.isatty() else value)
+        print(safe_text(value) if out.isatty() else value, file=out)
     else:
-        print(render_json(value))
+        print_json(value, out)
 
 
-def print_json(value: object, *, indent: int | None = 2) -> None:
-    print(render_json(value, indent=indent))
+def print_json(value: object, out: TextIO | None = None) -> None:
+    """`out`: standard output unless given."""
+    print(render_json(value), file=out)
 
 
 def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
@@ -56,6 +58,14 @@ def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in cells:
         padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*padded, row[-1]]).rstrip())
+
+
+def span(ms: int) -> str:
+    """A duration for people: `3.2 s`, `5 min`, `2 h`."""
+    seconds = max(0, ms) / 1000
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
 
 
 def warn(text: str) -> None:

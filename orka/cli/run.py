@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TextIO, TypeAlias
 
 from cyclopts import Parameter
 
@@ -17,18 +17,18 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.live import Show, draw_while, on_terminal, print_event
 from orka.cli.lookup import find_run
 from orka.cli.output import print_json, print_value, safe_line, warn
+from orka.cli.remarks import remarks
+from orka.cli.source import load_source, refuse_twice
+from orka.cli.streams import OutputLost, set_output_aside
 from orka.engine.answer import log_entries
-from orka.errors import ConfigError
+from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
-from orka.orchestrator import Orchestrator, RunResult, finish
+from orka.journal.paths import readable
+from orka.orchestrator import Orchestrator, RunResult, finish, refuse_warnings
 from orka.runs import RunEvent, open_runs
-from orka.services import load_file
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
-
-_MOST_FAILURES = 5
-"""Warned of one by one."""
 
 Work: TypeAlias = Callable[[Show], Awaitable[RunResult]]
 
@@ -42,7 +42,7 @@ AsLog = Annotated[bool, Parameter(help="Print the list of log entries instead of
 
 
 def run(
-    file: Annotated[Path, Parameter(help="The graph file.")],
+    file: Annotated[Path, Parameter(help="The graph file; - reads standard input.")],
     input: Annotated[str, Parameter(help="The input; - reads standard input.")],
     /,
     *,
@@ -52,34 +52,37 @@ def run(
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
     distributed: Annotated[bool, Parameter(help="Send branches to the shared queues that orka worker serves.")] = False,
-    strict: Annotated[bool, Parameter(help="Undefined names and other suspicious spots are errors.")] = False,
+    strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
 
     An input that begins with a dash stands after a double dash: orka run FILE -- "-5 degrees".
     """
     show = _chosen(watch=watch, quiet=quiet)
-    orchestrator = Orchestrator(
-        file, settings=Settings.from_environment(), allow_functions=permission(allow_functions), strict=strict
-    )
-    if not quiet:
-        for fault in orchestrator.warnings:
-            warn(fault.render())
-    value = read_input(input, as_json=json_input)
+    refuse_twice((file, input))
+    settings, allowed = Settings.from_environment(), permission(allow_functions)
     run_id = new_run_id()
     stored: list[RunId] = []
+    with set_output_aside() as out:
+        loaded = load_source(file, strict=strict)
+        if strict:
+            refuse_warnings(loaded.warnings)
+        for fault in () if quiet else loaded.warnings:
+            warn(fault.render())
+        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed, strict=strict)
+        value = read_input(input, as_json=json_input)
 
-    async def work() -> int:
-        def execute(on_event: Show) -> Awaitable[RunResult]:
-            def note(event: RunEvent) -> None:
-                stored[:] = [run_id]
-                on_event(event)
+        async def work() -> int:
+            def execute(on_event: Show) -> Awaitable[RunResult]:
+                def note(event: RunEvent) -> None:
+                    stored[:] = [run_id]
+                    on_event(event)
 
-            return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
+                return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
 
-        return _finish(await show(execute, orchestrator.graph), as_log=json, quiet=quiet)
+            return report(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
 
-    return _until_stopped(work, stored)
+        return _until_stopped(work, stored)
 
 
 def resume(
@@ -100,67 +103,80 @@ def resume(
     show = _chosen(watch=watch, quiet=quiet)
     settings = Settings.from_environment()
     allowed = permission(allow_functions)
-    changed = load_file(graph).graph if graph is not None else None
     found: list[RunId] = []
+    with set_output_aside() as out:
+        changed = load_source(graph).graph if graph is not None else None
 
-    async def work() -> int:
-        async with open_runs(settings) as runs:
-            found.append(await find_run(runs, run_id))
-        result = await show(
-            lambda on_event: finish(
-                found[0],
-                settings=settings,
-                allow_functions=allowed,
-                take_over=take_over,
-                graph=changed,
-                on_event=on_event,
-                visits=json,
-            ),
-            None,
-        )
-        return _finish(result, as_log=json, quiet=quiet)
+        async def work() -> int:
+            async with open_runs(settings) as runs:
+                found.append(await find_run(runs, run_id))
+            result = await show(
+                lambda on_event: finish(
+                    found[0],
+                    settings=settings,
+                    allow_functions=allowed,
+                    take_over=take_over,
+                    graph=changed,
+                    on_event=on_event,
+                    visits=json,
+                ),
+                None,
+            )
+            return report(result, out, as_log=json, quiet=quiet)
 
-    return _until_stopped(work, found)
+        return _until_stopped(work, found)
 
 
 def permission(argument: str | None) -> bool | frozenset[str]:
     """Which functions may be called. Modules are found in the working folder too, as `python -m` finds them."""
     if argument is None:
         return False
-    sys.path.insert(0, os.getcwd())
+    try:
+        sys.path.insert(0, os.getcwd())
+    except FileNotFoundError:
+        raise ConfigError("the working folder does not exist any more, so there are no functions in it") from None
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 
-def _finish(result: RunResult, *, as_log: bool, quiet: bool) -> int:
-    """Prints what a run gave. A failed one gives its log too, if that was asked for."""
+def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
+    """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
-        _warn_of_failures(result)
+        for line in remarks(result.results, result.run_id):
+            warn(safe_line(f"warning: {line}", 400))
     if as_log:
-        print_json(log_entries(result.results, result.run_id))
+        print_json(log_entries(result.results, result.run_id), out)
     elif not failed:
-        print_value(result.output)
+        print_value(result.output, out)
+    try:
+        out.flush()
+    except OutputLost:
+        warn(f"run {result.run_id} {result.status}; what it gave is printed by: orka resume {result.run_id}")
+        raise
     if not failed:
         return Exit.OK
-    where = f" at {result.error_path}" if result.error_path else ""
-    why = f": {result.error.kind}: {result.error.message}" if result.error else ""
-    warn(f"error: the run failed{where}{why}")
-    _say_how_to_resume(result.run_id)
+    where = f" at {readable(result.error_path)}" if result.error_path else ""
+    if result.status is RunStatus.CANCELLED:
+        warn(f"error: the run was cancelled{f': {result.error.message}' if result.error else ''}")
+    else:
+        why = f": {result.error.kind}: {result.error.message}" if result.error else ""
+        warn(f"error: the run failed{where}{why}")
+    _say_how_to_resume(result.run_id, _exceeded(result))
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 
 
-def _warn_of_failures(result: RunResult) -> None:
-    """A run goes on after failures unless its file says otherwise; whoever reads its answer should know of them."""
-    failures = [visit for visit in result.failed if not visit.inner and visit.error is not None]
-    for visit in failures[:_MOST_FAILURES]:
-        assert visit.error is not None
-        warn(safe_line(f"warning: {visit.path} failed: {visit.error.kind}: {visit.error.message}", 400))
-    if len(failures) > _MOST_FAILURES:
-        warn(f"warning: {len(failures) - _MOST_FAILURES} more failed; see orka runs show {result.run_id}")
+def _exceeded(result: RunResult) -> str | None:
+    """The key of the limit that ended the run: as it is it would end there again."""
+    if result.error is None or result.error_path:
+        return None
+    return {RunTimeout.__name__: "deadline", StepsExceeded.__name__: "max_steps"}.get(result.error.kind)
 
 
-def _say_how_to_resume(run_id: str) -> None:
-    warn(f"resume it with: orka resume {run_id}")
+def _say_how_to_resume(run_id: str, exceeded: str | None = None) -> None:
+    if exceeded is None:
+        warn(f"resume it with: orka resume {run_id}")
+    else:
+        warn(f"resume it with a larger `{exceeded}` in FILE: orka resume {run_id} --graph FILE")
 
 
 def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequence[RunId]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -13,10 +14,14 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
 from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text
 from orka.clock import iso
+from orka.errors import ConfigError
+from orka.journal.paths import readable
 from orka.runs import RunEvent, RunInfo, RunReport, Runs, VisitInfo, open_runs
 from orka.settings import Settings
 from orka.types import RunStatus
 
+_EVENT_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+"""An entry id of a stream: milliseconds, and a number within them; both have 64 bits."""
 RunArgument = Annotated[str, Parameter(name="RUN", help="A run id, or the beginning of one.")]
 AsJson = Annotated[bool, Parameter(help="Print JSON.")]
 
@@ -25,10 +30,12 @@ def list_runs(
     *,
     status: Annotated[RunStatus | None, Parameter(help="Only runs of this status.")] = None,
     limit: Annotated[int, Parameter(help="At most so many.")] = 50,
-    stale: Annotated[bool, Parameter(help="Only runs under way that no process executes.")] = False,
+    stale: Annotated[bool, Parameter(help="Only runs under way that no process executes, and no worker will.")] = False,
     json: AsJson = False,
 ) -> int:
     """List runs, newest first."""
+    if limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
 
     async def work(runs: Runs) -> None:
         found = await runs.list(status=status, limit=limit, stale=stale)
@@ -70,6 +77,9 @@ def events(
     json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> int:
     """Print a run's events in order."""
+    found = _EVENT_ID.fullmatch(after)
+    if found is None or any(int(part) >= 2**64 for part in found.groups("0")):
+        raise ConfigError(f"--from takes the id of an event, such as 1720000000000-0, not {after!r}")
 
     async def work(runs: Runs) -> None:
         async for event in runs.events(await find_run(runs, run), after=after, follow=follow):
@@ -95,7 +105,9 @@ def _info(info: RunInfo) -> dict[str, Any]:
 
 
 def _status(info: RunInfo) -> str:
-    return "stale" if info.stale else info.status.value
+    if info.stale:
+        return "stale"
+    return "queued" if info.waiting and not info.status.ended else info.status.value
 
 
 def _line(event: RunEvent) -> str:
@@ -104,7 +116,9 @@ def _line(event: RunEvent) -> str:
         name: event.data[name] for name in ("status", "error", "output", "input", "branches") if name in event.data
     }
     facts = safe_line(render_json(shown, indent=None), 200) if shown else ""
-    return f"{event.id}  {iso(event.at_ms)[11:23]}  {event.kind:<14}  {safe_line(event.path)}  {facts}".rstrip()
+    return (
+        f"{event.id}  {iso(event.at_ms)[11:23]}  {event.kind:<14}  {safe_line(readable(event.path))}  {facts}".rstrip()
+    )
 
 
 def _print_report(report: RunReport) -> None:
@@ -112,6 +126,7 @@ def _print_report(report: RunReport) -> None:
     facts = {
         "run": info.run_id,
         "status": _status(info) + (f" (executed by {info.holder})" if info.lease_left_ms else ""),
+        **({"queue": info.queue} if info.queue else {}),
         "graph": f"{info.graph} ({info.digest})",
         "input": safe_line(info.input),
         "started": iso(info.created_ms),
@@ -120,13 +135,18 @@ def _print_report(report: RunReport) -> None:
         "entries": str(info.entries),
     }
     if report.error:
-        facts["error"] = safe_line(f"{report.error_path or 'run'}: {report.error}")
+        facts["error"] = safe_line(f"{readable(report.error_path or 'run')}: {report.error}")
     for name, value in facts.items():
         print(f"{name:<11} {safe_text(value)}")
     print()
     print_table(("PATH", "STATUS", "TIME", "ATTEMPTS", "ERROR"), (_visit(visit) for visit in report.visits))
+    warnings = [(visit, text) for visit in report.visits for text in visit.warnings]
+    if warnings:
+        print("\nWARNINGS")
+    for visit, text in warnings:
+        print(safe_line(f"{readable(visit.path)}: {text}", 400))
 
 
 def _visit(visit: VisitInfo) -> tuple[str, ...]:
     time = "" if visit.duration_ms is None else f"{visit.duration_ms / 1000:.3f} s"
-    return visit.path, visit.status, time, str(visit.attempts), safe_line(visit.error or "", 200)
+    return readable(visit.path), visit.status, time, str(visit.attempts), safe_line(visit.error or "", 200)

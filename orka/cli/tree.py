@@ -18,6 +18,11 @@ CROWD = 12
 KEPT = 40
 """Visits kept below one parent; the oldest finished ones are only counted."""
 
+_LONG_MS = 150
+"""What a pure agent takes before it is shown as running."""
+_MOST_BEGUN = 1000
+"""Pure agents under way that are watched."""
+
 State: TypeAlias = Literal["waiting", "running", "retrying", "success", "error", "skipped", "cancelled"]
 
 UNDER_WAY: tuple[State, ...] = ("running", "retrying")
@@ -72,6 +77,8 @@ class RunTree:
         self.root = Visit(Path(""), graph.id if graph else "run")
         self._visits: dict[Path, Visit] = {}
         self._sequence = graph.scope.sequence if graph else ()
+        self._begun: dict[Path, int] = {}
+        """Pure agents under way by what they began: only noted, for most of them are done before the next drawing."""
         self._lengths: dict[str, tuple[int, ...]] = dict(_lengths(graph)) if graph else {}
 
     def apply(self, kind: str, path: Path, at_ms: int, data: Mapping[str, Json]) -> None:
@@ -83,6 +90,7 @@ class RunTree:
             self.root.since_ms, self.root.note = at_ms, "resumed"
         elif kind in (Kind.NODE_STARTED, Kind.NODE_RETRYING, Kind.NODE_FINISHED):
             if kind == Kind.NODE_FINISHED:
+                self._begun.pop(path, None)
                 self._count(path, data)
             if (visit := self._place(path, at_ms)) is not None:
                 _change(visit, kind, data)
@@ -96,9 +104,23 @@ class RunTree:
             if (visit := self._place(place, at_ms)) is not None:
                 visit.state, visit.note = "success", f"score {data.get('score')}"
         elif kind in ENDED:
+            self._begun.clear()
             _settle(self._visits.values(), "success" if kind == Kind.RUN_COMPLETED else "cancelled")
             self.root.state, self.root.note = _ENDS[kind], _message(data)
             self.root.duration_ms = at_ms - self.root.since_ms
+
+    def begin(self, path: Path, at_ms: int) -> None:
+        """A pure agent began, of which there will be no event before its end."""
+        if len(self._begun) < _MOST_BEGUN:
+            self._begun[path] = at_ms
+
+    def show_begun(self, now_ms: int) -> None:
+        """Pure agents become lines of their own once they take long. By then the events of what is around them, which
+        have to be stored first, are there."""
+        for path, at_ms in list(self._begun.items()):
+            if now_ms - at_ms >= _LONG_MS:
+                del self._begun[path]
+                self.apply(Kind.NODE_STARTED, path, at_ms, {})
 
     def rows(self, limit: int, now_ms: int) -> list[Row]:
         """The run, its visits, and what is still to come as far as there is room.

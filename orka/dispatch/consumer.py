@@ -6,13 +6,14 @@ first task. On a cluster every partition has such a reader of its own, because o
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
+import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.inbox import RECONNECT
@@ -34,9 +35,8 @@ MOST_PARKED = 10
 _log = get_logger()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Delivery:
-    """One task as the consumer group has given it to this process."""
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """One task as the consumer group has given it to this process. (A struct because every branch makes one.)"""
 
     stream: str
     id: str
@@ -109,7 +109,8 @@ class Consumer:
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Takes tasks until `stop`, and returns when those it took are done. Cancelling cancels them."""
-        async with anyio.create_task_group() as tasks:
+        # asyncio's own group: a task in anyio's costs several microseconds more, a tenth of a trivial branch.
+        async with asyncio.TaskGroup() as tasks:
             async with anyio.create_task_group() as lanes:
                 for lane in self._router.lanes(self._tags):
                     lanes.start_soon(self._read_lane, lane, tasks)
@@ -137,7 +138,7 @@ class Consumer:
             return LEVELS
         return (INNER,) if self.slots.parked >= 2 * MOST_PARKED * self.slots.total else (INNER, BRANCHES)
 
-    async def _read_lane(self, tags: Sequence[str], tasks: anyio.abc.TaskGroup) -> None:
+    async def _read_lane(self, tags: Sequence[str], tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while not self._stopping:
             try:
@@ -154,9 +155,10 @@ class Consumer:
                 await anyio.sleep(pause)
 
     async def _take_from(
-        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: anyio.abc.TaskGroup
+        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: asyncio.TaskGroup
     ) -> None:
         turn = 0
+        crowded = True  # there may be more than a waiting read would give at once
         while not self._stopping:
             if not self.slots.free:
                 await self.slots.wait()
@@ -164,24 +166,36 @@ class Consumer:
             turn = (turn + 1) % len(tags)  # no partition is always the first
             streams = self._streams((*tags[turn:], *tags[:turn]), self._levels())
             room = self.slots.free
-            self.slots.reserve(room)  # other lanes must not count on the same
-            try:
-                found = await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
-            finally:
-                self.slots.give_back(room)
-            if found:
-                await self._accept(found, tasks)
-                continue
-            if self._stopping:  # since the fetch: nobody would end the read
-                return
-            self._blocked[client_id] = streams[0]
-            try:
-                found = await _reply(connection, _wait_for_one(self._process, streams))
-            finally:
-                self._blocked.pop(client_id, None)
-            await self._accept(found or [], tasks)
+            if crowded:
+                found = await self._fetch(connection, streams, room)
+                crowded = sum(len(entries) for _, entries in found) == room
+            else:
+                each = max(1, room // len(streams))
+                found = await self._wait_for(connection, client_id, streams, each)
+                crowded = each == 1 or any(len(entries) == each for _, entries in found)
+            await self._accept(found, tasks)
 
-    async def _accept(self, found: Sequence[Any], tasks: anyio.abc.TaskGroup) -> None:
+    async def _fetch(self, connection: Connection, streams: Sequence[str], room: int) -> Sequence[Any]:
+        """What is there, `room` tasks at most; other lanes must not count on the same slots meanwhile."""
+        self.slots.reserve(room)
+        try:
+            return await _reply(connection, fetch_tasks(streams, process=self._process, count=room))
+        finally:
+            self.slots.give_back(room)
+
+    async def _wait_for(
+        self, connection: Connection, client_id: int, streams: Sequence[str], each: int
+    ) -> Sequence[Any]:
+        """The first tasks that come, at most `each` of every stream."""
+        if self._stopping:  # since the fetch: nobody would end the read
+            return []
+        self._blocked[client_id] = streams[0]
+        try:
+            return await _reply(connection, _blocking_read(self._process, streams, each)) or []
+        finally:
+            self._blocked.pop(client_id, None)
+
+    async def _accept(self, found: Sequence[Any], tasks: asyncio.TaskGroup) -> None:
         for raw_stream, entries in found:
             stream = raw_stream.decode()
             for entry_id, fields in entries:
@@ -189,7 +203,7 @@ class Consumer:
                 self._taken += 1
                 if self.slots.free and not self._stopping:
                     self._under_way += 1
-                    tasks.start_soon(self._execute, delivery, self.slots.take(alone=delivery.alone))
+                    tasks.create_task(self._execute(delivery, self.slots.take(alone=delivery.alone)))
                 else:  # a waiting read was given one task of several streams at once, or one before is to run alone
                     await self.hand_back(delivery)
         if not self.slots.free and len(self._blocked) > 0:
@@ -263,9 +277,9 @@ async def _reply(connection: Connection, command: Command) -> Any:
     return reply
 
 
-def _wait_for_one(process: str, streams: Sequence[str]) -> Command:
+def _blocking_read(process: str, streams: Sequence[str], count: int) -> Command:
     ids = (">",) * len(streams)
-    return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", 1, "BLOCK", 0, "STREAMS", *streams, *ids)
+    return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", count, "BLOCK", 0, "STREAMS", *streams, *ids)
 
 
 def _delivery(stream: str, entry_id: bytes, fields: Sequence[bytes]) -> Delivery:

@@ -15,6 +15,7 @@ import anyio.abc
 from redis.exceptions import RedisError
 
 from orka.errors import StoreError
+from orka.journal.registry import Registry
 from orka.logs import get_logger
 from orka.redis.client import NodeRouter
 from orka.redis.keys import inbox_key, tag_of
@@ -74,6 +75,12 @@ class Inbox:
             callbacks.remove(callback)
             if not callbacks:
                 del self._waiting[kind, run, path]
+
+    async def remove(self, registry: Registry) -> None:
+        """Takes the inbox off the server; nothing more is expected. One that is left by a dead process expires."""
+        if self._reading:
+            keys = [inbox_key(tag, self.process) for tag in self._tags]
+            await registry.ask([(key, ("DEL", key)) for key in keys])
 
     async def _read_lane(self, tags: Sequence[str]) -> None:
         """Reads the inboxes that one call can read, for ever."""

@@ -20,7 +20,8 @@ class Slots:
         self.exclusive = False
         """One task is to run, or runs, with nothing beside it: no slot is free for others."""
         self._returning: deque[anyio.Event] = deque()
-        self._changed = anyio.Event()
+        self._changed: anyio.Event | None = None
+        """There while somebody waits."""
 
     @property
     def free(self) -> int:
@@ -31,12 +32,15 @@ class Slots:
 
     async def wait(self) -> None:
         """Returns when something has changed."""
+        if self._changed is None:
+            self._changed = anyio.Event()
         await self._changed.wait()
 
     def notify(self) -> None:
         """Whoever waits should look again."""
-        self._changed.set()
-        self._changed = anyio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
     def take(self, *, alone: bool = False) -> Slot:
         """One slot, whether or not it is free: look at `free` before. `alone`: nothing new is taken beside it."""

@@ -57,6 +57,8 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: Digest
     """Of the graph, which the worker finds beside the run."""
     sequence: tuple[NodeId, ...] = ()
+    visit: int = 0
+    """Not a branch, but one visit of the one node in `sequence`, whose path `path` is: the how-manieth in its frame."""
     fork: str = ""
     """Path of its fork, and a digest of what its branches see: the name of that."""
     parent: Path = Path("")
@@ -72,7 +74,7 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of a map: the variable that holds the item."""
     index: int = 0
     steps: int = 0
-    """Steps that the run had taken: its limit is one for all processes."""
+    """Steps that count against the same limit as its own; 0 for an item of a map, which has a limit for itself."""
     deadline_ms: int = 0
     """Of the run, absolute; 0: none."""
     needs: tuple[str, ...] = ()

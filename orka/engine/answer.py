@@ -1,4 +1,4 @@
-"""What a run answers, and its log: both made from the results, in declared order. Pure. Workflow-format 6.2 and 6.4."""
+"""What a run answers or raises, and its log: made from the results, in declared order. Pure. Workflow-format 6.2 and 6.4."""
 
 from __future__ import annotations
 
@@ -8,11 +8,26 @@ from dataclasses import asdict, dataclass
 from orka.clock import iso
 from orka.engine.joining import failed_output
 from orka.engine.looping import shown_loop
-from orka.results import NodeResult
-from orka.types import Json, Path, Status
+from orka.errors import (
+    AgentError,
+    BranchError,
+    FailoverExhausted,
+    RouteNotFound,
+    RunCancelled,
+    RunError,
+    RunTimeout,
+    StepsExceeded,
+)
+from orka.journal.paths import parents
+from orka.results import Failure, NodeResult, RunResult
+from orka.types import Json, Path, RunStatus, Status
 
 _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
+_MARKERS = _SILENT - {"JoinNode"}
+"""Kinds of nodes whose output says what runs, not what came of it."""
+_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
+"""Kinds of nodes whose visit has others as its parts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +101,41 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
     return Answer(
         value=[one.value for one in found], paths=tuple(path for one in found for path in one.paths), many=True
     )
+
+
+def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
+    """What a map gives for one item: the output of the visit that would be the answer if the item were a run, where a
+    join counts, too. Of an item that has none: its last output. `error`: what stopped the item."""
+    if error is not None:
+        return failed_output(error)
+    own = _outermost(visits)
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+        joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
+        if joined or _answer_of(result, visits) is not None:
+            return _shown(result)
+    return _shown(own[0]) if own else None
+
+
+def _outermost(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The visits with an output that are not part of another one's, the last one first."""
+    found: list[NodeResult] = []
+    around: set[Path] = set()
+    for result in reversed(visits):
+        if around and not around.isdisjoint(parents(result.path)):
+            continue
+        if result.event_type in _AROUND:
+            around.add(result.path)
+        if result.event_type not in _MARKERS and result.status is not Status.CANCELLED:
+            found.append(result)
+    return found
+
+
+def _shown(result: NodeResult) -> Json:
+    """An output as templates see it, with the prompt that it was the answer to."""
+    output = _seen_by_templates(result)
+    if result.prompt is not None and result.error is None and isinstance(output, dict):
+        return {**output, "formatted_prompt": result.prompt}
+    return output
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:
@@ -164,3 +214,25 @@ def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
 
 def _usage(usage: Mapping[str, Json]) -> dict[str, Json]:
     return dict(usage)
+
+
+def value_of(result: RunResult, return_logs: bool) -> Json:
+    """What `run()` gives: the answer or the log. A failed or cancelled run raises."""
+    if return_logs and result.status is RunStatus.COMPLETED:
+        return list[Json](log_entries(result.results, result.run_id))
+    if result.status is RunStatus.COMPLETED:
+        return result.output
+    if result.status is RunStatus.CANCELLED:
+        why = result.error.message if result.error is not None else "its process was stopped"
+        raise RunCancelled(f"run {result.run_id} was cancelled: {why}", run_id=result.run_id)
+    raise _error_of(result.error, result.run_id, result.error_path)
+
+
+def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunError:
+    """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
+    kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
+    message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
+    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+        if kind == own.__name__:
+            return own(message, run_id=run_id, path=path)
+    return AgentError(message, kind=kind, run_id=run_id, path=path)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Final, TypeAlias
+
+import msgspec
 
 from orka.dispatch.sender import Sender
 from orka.journal.paths import ROOT
@@ -18,8 +19,7 @@ SHARED: Final = "default"
 Parking: TypeAlias = Callable[[], AbstractAsyncContextManager[object]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Away:
+class Away(msgspec.Struct, frozen=True, kw_only=True):
     """Given to a run whose branches may leave this process."""
 
     sender: Sender

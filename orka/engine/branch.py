@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import anyio
 import msgspec
@@ -13,22 +12,22 @@ from orka.dispatch.task import BranchTask, Seen, encode_reply
 from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, LoopView, Run, SequenceStopped
-from orka.engine.executor import run_frame
-from orka.engine.needs import opens_branches
+from orka.engine.executor import run_frame, visit_step
+from orka.engine.needs import facts_of
 from orka.engine.program import Body, Program, Step
 from orka.engine.retry import failure_of
 from orka.errors import JournalMismatch, LeaseLost, OrkaError, RunTimeout, StoreError, sole_error
 from orka.journal.entries import RULES, BranchFinished, Kind, ValueCodec, decode_json, make_entry
-from orka.journal.log import Handover, RunLog
-from orka.journal.paths import FRAME_SUFFIX, unescape
+from orka.journal.log import RunLog
+from orka.journal.paths import FRAME_SUFFIX, frame_of, unescape
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay
+from orka.journal.terms import Handover
 from orka.results import Failure
 from orka.types import Json, NodeId, Path
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BranchAssignment:
+class BranchAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """What one worker is to execute, with the claim in its hands."""
 
     task: BranchTask
@@ -106,27 +105,39 @@ def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, code
 
 async def _interpret(run: Run, assignment: BranchAssignment) -> None:
     task = assignment.task
-    body = find_body(assignment.program, task.path)
-    if body is None:
+    path = frame_of(task.path) if task.visit else task.path
+    place = find_place(assignment.program, path)
+    if place is None:
         raise JournalMismatch(
             f"run {task.run}: the graph does not lead to {task.path!r}", run_id=task.run, path=task.path
         )
+    body, children = place
     frame = Frame(
         run=run,
-        path=task.path,
+        path=path,
         body=body,
         context=_context_of(task, assignment.seen),
         replaying=assignment.replay is not None,
         consumes=assignment.seen.consumes,
     )
-    if not opens_branches(body, task.sequence):
+    if task.visit:
+        await _visit(frame, children, task)
+    elif not facts_of(body, task.sequence).branches:
         await run_frame(frame, task.sequence)
-        return
-    try:
-        async with anyio.create_task_group() as run.tasks:
-            await run_frame(frame, task.sequence)
-    except BaseExceptionGroup as group:
-        raise sole_error(group) from group
+    else:
+        try:
+            async with anyio.create_task_group() as run.tasks:
+                await run_frame(frame, task.sequence)
+        except BaseExceptionGroup as group:
+            raise sole_error(group) from group
+
+
+async def _visit(frame: Frame, children: Sequence[Step], task: BranchTask) -> None:
+    """One agent's visit, named as the frame that it belongs to would name it."""
+    node_id = task.sequence[0]
+    frame.counts[node_id] = task.visit - 1
+    step = next((child for child in children if child.node.id == node_id), None) or frame.body.steps[node_id]
+    await visit_step(frame, step)
 
 
 def _context_of(task: BranchTask, seen: Seen) -> Context:
@@ -146,11 +157,12 @@ def _context_of(task: BranchTask, seen: Seen) -> Context:
     )
 
 
-def find_body(program: Program, frame: Path) -> Body | None:
-    """The body in whose steps the ids of a frame are looked up: that of the innermost loop around it."""
+def find_place(program: Program, frame: Path) -> tuple[Body, Sequence[Step]] | None:
+    """The body in whose steps the ids of a frame are looked up, that of the innermost loop around it, and before them
+    the children of the failover whose child the frame is. None for a path that the graph does not have."""
     body = program.body
     children: Sequence[Step] = ()
-    for segment in frame.split("/"):
+    for segment in frame.split("/") if frame else ():
         name = FRAME_SUFFIX.sub("", segment)
         node_id = NodeId(unescape(name.rpartition("#")[0] or name))
         step = next((child for child in children if child.node.id == node_id), None) or body.steps.get(node_id)
@@ -161,4 +173,4 @@ def find_body(program: Program, frame: Path) -> Body | None:
                 return None
             body = step.body
         children = step.children
-    return body
+    return body, children

@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -17,12 +18,16 @@ from orka.engine.context import Context, Frame, RecallEnded, Run, SequenceStoppe
 from orka.engine.cutting import cut_frame
 from orka.engine.joining import Branch, Verdict, decide
 from orka.engine.program import Step
+from orka.engine.steps import Steps
 from orka.errors import RunTimeout
 from orka.graph.nodes import ForkNode, MapNode
 from orka.journal.entries import RULES, Kind, NodeFinished
 from orka.journal.paths import member
 from orka.results import Failure, NodeResult
 from orka.types import Json, NodeId, Path
+
+if TYPE_CHECKING:
+    from orka.engine.remote import Departure
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
 
@@ -66,7 +71,10 @@ class OpenFork:
     """Writes of branches after the fork was closed."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     done: anyio.Event = field(default_factory=anyio.Event)
-    changed: anyio.Event = field(default_factory=anyio.Event)
+    changed: anyio.Event | None = None
+    """Set, and gone, when a branch has ended; there while somebody waits."""
+    departure: Departure | None = None
+    """Of the branches that leave this process."""
     before: int = field(init=False)
     """Where the branches count their steps from."""
 
@@ -92,13 +100,16 @@ class OpenFork:
 
     def wake(self) -> None:
         """Whoever waits should look again."""
-        self.changed.set()
-        self.changed = anyio.Event()
+        if self.changed is not None:
+            self.changed.set()
+            self.changed = None
 
     async def wait(self) -> None:
         """Returns when a branch has ended. `RecallEnded` when none will any more."""
         if self.done.is_set() and self.frame.run.recalling:
             raise RecallEnded(self.path)
+        if self.changed is None:
+            self.changed = anyio.Event()
         await self.changed.wait()
 
     async def close(self) -> None:
@@ -109,14 +120,16 @@ class OpenFork:
             self.scope.cancel()
             with anyio.CancelScope(shield=True):
                 await self.done.wait()
+        if self.departure is not None:
+            self.departure.close()
         replay = self.frame.run.replay
         if replay is not None and any(i not in self.settled or self.settled[i].late for i in range(len(self.branches))):
             replay.closed.add(self.path)
 
     def branch(self, index: int, *, ended: bool = True) -> Branch:
-        """What a join sees of a branch. `ended`: it had, when the join decided."""
+        """What a join sees of a fork's branch. `ended`: it had, when the join decided."""
         settled = self.settled.get(index)
-        members = self.step.members[index] if self.items is None else self.branches[index]
+        members = self.step.members[index]
         if settled is None or not ended:
             return Branch(members=members, outputs={}, failed=(), ended=False)
         context = settled.context
@@ -167,7 +180,9 @@ def branch_frame(fork: OpenFork, index: int, base: Mapping[str, Json], run: Run 
     frame = parent.inside(member(fork.path, index), context=context)
     frame.fences = (*parent.fences, fork)
     if run is not None:
-        frame.run, frame.replaying = run, True
+        frame.run, frame.replaying, frame.item = run, True, None
+    elif fork.items is not None:
+        frame.item = Steps()
     return frame
 
 
@@ -195,8 +210,8 @@ async def abandon_forks(frame: Frame) -> None:
         fork.scope.cancel()
     for fork in frame.opened:
         if not fork.joined:
-            for index in range(len(fork.branches)):
-                frame.context.results.extend(fork.cut(index))
+            cut = [result for index in range(len(fork.branches)) for result in fork.cut(index)]
+            _place_behind(frame.context.results, fork.path, cut)
         await fork.close()
 
 
@@ -213,24 +228,35 @@ async def close_fork(frame: Frame, fork: OpenFork) -> None:
             id=step.node.id, node=step.digest, at_ms=fork.at_ms, ms=0, fork=fork.path, late=late, rules=RULES
         )
         await frame.commit(Kind.NODE_FINISHED, fork.path, entry)
-    enter_branches(frame, fork, verdict)
-    for settled in fork.settled.values():  # no join has taken them in
-        frame.context.failed.update(settled.context.failed)
+    _place_behind(frame.context.results, fork.path, enter_branches(frame, fork, verdict))
+    for index in range(len(fork.branches)):  # no join has taken them in; the first failure stands in a join's message
+        frame.context.failed.update(fork.settled[index].context.failed)
     await fork.close()
 
 
-def enter_branches(frame: Frame, fork: OpenFork, verdict: Verdict) -> None:
-    """The branches' results, and the winners' outputs, enter the frame's context in declared order."""
-    context = frame.context
+def enter_branches(frame: Frame, fork: OpenFork, verdict: Verdict) -> list[NodeResult]:
+    """The winners' outputs enter the frame's context in declared order. Gives the branches' results, which do not yet."""
     winners, ended = frozenset(verdict.winners), frozenset(verdict.settled)
+    results: list[NodeResult] = []
     for index in range(len(fork.branches)):
         if index not in ended or fork.settled[index].late:
-            context.results.extend(fork.cut(index))
+            results.extend(fork.cut(index))
             continue
         branch = fork.settled[index].context
-        context.results.extend(branch.results)
+        results.extend(branch.results)
         if index in winners and fork.items is None:
-            context.outputs.update(branch.outputs)
+            frame.context.outputs.update(branch.outputs)
+    return results
+
+
+def _place_behind(results: list[NodeResult], path: Path, branches: Sequence[NodeResult]) -> None:
+    """A fork that no join waits for has its branches right behind it: nothing else says where they stand. Done at the end
+    of a frame, when no step is counted by its results any more."""
+    for place in range(len(results), 0, -1):
+        if results[place - 1].path == path:
+            results[place:place] = branches
+            return
+    results.extend(branches)  # a map that was cut off has no record yet
 
 
 def late_of(fork: OpenFork, verdict: Verdict) -> tuple[int, ...]:

@@ -8,12 +8,17 @@ so it is made with asyncio directly, kept in `_abandoned` and counted. Pure agen
 from __future__ import annotations
 
 import asyncio
-from typing import NamedTuple
+import signal
+import threading
+import traceback
+from functools import partial
+from typing import NamedTuple, cast
 
 import anyio
 
 from orka.agents.base import Agent, AgentInput, AgentOutput
 from orka.clock import monotonic
+from orka.engine.retry import message_of
 from orka.errors import AgentError, RunTimeout
 from orka.logs import get_logger
 
@@ -88,7 +93,11 @@ class Calls:
 
 
 async def _as_coroutine(agent: Agent, task: AgentInput) -> AgentOutput:
-    return await agent.run(task)
+    try:
+        return await agent.run(task)
+    except BaseException as exc:
+        _contain(exc, task)
+        raise
 
 
 async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> AgentOutput:
@@ -102,7 +111,34 @@ async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> Ag
         if current is None or current.cancelling():
             raise
         raise _cancelled_itself(task) from None
+    except BaseException as exc:
+        _contain(exc, task)
+        raise
     raise _timed_out(task, timeout)
+
+
+def _contain(error: BaseException, task: AgentInput) -> None:
+    """Raises an `AgentError` for what would end the process, or the event loop with every run in it: `sys.exit()`, a
+    `KeyboardInterrupt` of the agent's own. Cancellation and the user's Ctrl-C pass."""
+    if isinstance(error, Exception | asyncio.CancelledError | GeneratorExit):
+        return
+    if isinstance(error, KeyboardInterrupt) and _is_from_user(error):
+        return
+    kind = type(error).__name__
+    message = f"the agent raised {kind}: {message_of(error)}"
+    raise AgentError(message, kind=kind, run_id=task.run_id, path=task.path) from error
+
+
+def _is_from_user(error: KeyboardInterrupt) -> bool:
+    """Raised by the handler of SIGINT. Python's own handler leaves no trace in the error: where that one is installed and
+    an agent runs in the main thread, every `KeyboardInterrupt` counts as the user's."""
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is signal.default_int_handler:
+        return threading.current_thread() is threading.main_thread()
+    while isinstance(handler, partial):
+        handler = cast("partial[object]", handler).func
+    code = getattr(handler, "__code__", None)
+    return any(frame.f_code is code for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def _cancelled_itself(task: AgentInput) -> AgentError:

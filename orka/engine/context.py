@@ -16,8 +16,9 @@ from orka.engine.calls import Calls
 from orka.engine.joining import failed_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
+from orka.engine.notes import OnBegin
 from orka.engine.program import Body, Program, Step
-from orka.errors import StepsExceeded
+from orka.engine.steps import Steps
 from orka.graph.nodes import NO_OPTIONS
 from orka.journal.entries import NO_VALUE, RULES, Kind, NodeFinished, Value, ValueCodec, make_entry
 from orka.journal.entries import Body as EntryBody
@@ -122,6 +123,8 @@ class Frame:
     """Forks that this frame is inside of, as far as this process runs them."""
     consumes: bool = False
     """Failures are taken in by the frame's owner at once (a failover's child)."""
+    item: Steps | None = None
+    """Counts the steps in place of the run: this frame is in an item of a map."""
     opened: list[OpenFork] = field(default_factory=list["OpenFork"])
     counts: dict[NodeId, int] = field(default_factory=dict[NodeId, int])
 
@@ -135,7 +138,12 @@ class Frame:
             replaying=self.run.replay is not None,
             fences=self.fences,
             consumes=self.consumes,
+            item=self.item,
         )
+
+    @property
+    def counter(self) -> Steps | Run:
+        return self.item or self.run
 
     def next_path(self, step: Step) -> Path:
         node_id = step.node.id
@@ -306,7 +314,10 @@ class Run:
     """How branches get to other processes; None: they stay here."""
     recalling: bool = False
     """The journal has everything that is visited: what it has not is not executed."""
+    on_begin: OnBegin | None = None
+    """Told of pure agents that begin."""
     steps: int = 0
+    """Taken so far, those in items of maps excepted."""
     sliced: float = field(default_factory=monotonic)
 
     @property
@@ -319,16 +330,8 @@ class Run:
         assert self.tasks is not None, "the program says that it opens no forks"
         self.tasks.start_soon(function, *args)
 
-    async def take_step(self) -> None:
-        """Counts a visit, lets other tasks run now and then, and keeps the journal's buffer bounded."""
-        self.steps += 1
-        limit = self.program.graph.limits.max_steps
-        if self.steps > limit:
-            raise StepsExceeded(
-                f"run {self.run_id} took more than {limit:,} steps; if that is not a routing cycle,"
-                " raise `max_steps` under `orchestrator:`",
-                run_id=self.run_id,
-            )
+    async def give_way(self) -> None:
+        """Before a visit: lets other tasks run now and then, and keeps the journal's buffer bounded."""
         if len(self.log.pending) >= _MOST_PENDING:
             await self.log.barrier()
         elif monotonic() - self.sliced > _SLICE:

@@ -13,14 +13,17 @@ from orka.agents.base import AgentInput, AgentOutput
 from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
-from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.context import Frame, Outcome, RecallEnded, began_at
+from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
 from orka.engine.program import Step
+from orka.engine.remote import visit_elsewhere
 from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop
 from orka.engine.routing import choose_route, decision_value
+from orka.engine.steps import count_step
 from orka.errors import RouteNotFound, TemplateError
 from orka.graph.nodes import (
     AgentNode,
@@ -63,7 +66,8 @@ async def _walk(frame: Frame, ids: Sequence[NodeId], first: Step | None) -> None
             if step is None:
                 _skip_undefined(frame, node_id)
                 continue
-        await frame.run.take_step()
+        count_step(frame)
+        await frame.run.give_way()
         chosen = await visit_step(frame, step)
         if chosen:
             waiting.append(iter([NodeId(node_id) for node_id in chosen]))
@@ -103,12 +107,26 @@ async def _visit_agent(
     frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None
 ) -> tuple[str, ...] | None:
     at_ms, began = began_at(seen), monotonic()
+    if node.runs_on is not None and _leaves(frame, node.runs_on, seen):
+        done = await visit_elsewhere(frame, step, path, seen, node.runs_on)
+        if isinstance(done, Failure):
+            await frame.settle(step, path, Outcome(error=done), seen=None, at_ms=at_ms, began=began)
+            return None
+        seen, at_ms = done, done.at_ms
     if seen is not None and seen.finished is not None:
         outcome = await _recall_agent(frame, step, node, seen, at_ms)
+    elif frame.run.recalling:
+        raise RecallEnded(path)
     else:
         outcome = await _attempt_agent(frame, step, node, path, seen, at_ms)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     return outcome.next
+
+
+def _leaves(frame: Frame, queue: str, seen: Visit | None) -> bool:
+    """The visit is for a worker of another queue, and none has executed it."""
+    away = frame.run.away
+    return away is not None and away.queue != queue and (seen is None or seen.finished is None)
 
 
 async def _recall_agent(frame: Frame, step: Step, node: AgentNode, seen: Visit, at_ms: int) -> Outcome:
@@ -154,11 +172,15 @@ async def _attempt_agent(
             variables=view.variables,
             now_ms=at_ms,
         )
+        if not step.trusted:
+            task = private_input(task)
         if not step.pure:
             await _announce(frame, step, path, at_ms, attempt)
+        elif frame.run.on_begin is not None:
+            frame.run.on_begin(path, at_ms)
         try:
             given = await _call(frame, step, node, task)
-            return _success(frame, given, prompt, attempt, tuple(view.warnings))
+            return _success(frame, step, given, prompt, attempt, tuple(view.warnings))
         # Bulkhead: whatever an agent raises becomes the visit's error.
         except Exception as exc:
             failure = failure_of(exc)
@@ -184,9 +206,13 @@ async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> 
         return await calls.call(step.agent, task, timeout=timeout, pure=step.pure)
 
 
-def _success(frame: Frame, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]) -> Outcome:
+def _success(
+    frame: Frame, step: Step, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]
+) -> Outcome:
     output = output_value(given)
     stored, values = frame.run.codec.store(output)
+    if not step.trusted:
+        output = private_output(output, stored, values)
     return Outcome(
         output=output,
         stored=stored,

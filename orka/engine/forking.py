@@ -16,7 +16,7 @@ from orka.engine.branches import (
 )
 from orka.engine.context import Frame, Outcome, began_at
 from orka.engine.joining import Verdict, decide, merge
-from orka.engine.launching import run_branches
+from orka.engine.launching import launch
 from orka.engine.program import Step
 from orka.errors import BranchError, RunTimeout
 from orka.graph.nodes import ForkNode, JoinNode
@@ -53,7 +53,7 @@ async def visit_fork(
     )
     frame.context.forks[node.id] = fork
     frame.opened.append(fork)
-    frame.run.start(run_branches, run_frame, fork, node.max_concurrency, node.mode == "sequential")
+    launch(run_frame, fork, node.max_concurrency, node.mode == "sequential")
     if node.awaited:
         await close_fork(frame, fork)
 
@@ -85,7 +85,7 @@ async def visit_join(frame: Frame, step: Step, node: JoinNode, path: Path, seen:
     outcome = _join_outcome(node, fork, verdict, late)
     fork.merged = outcome.output
     fork.closed = True
-    enter_branches(frame, fork, verdict)
+    frame.context.results.extend(enter_branches(frame, fork, verdict))
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     finally:

@@ -91,18 +91,3 @@ def merge(branches: Sequence[Branch], winners: Sequence[int]) -> dict[str, Json]
     if cancelled:
         output["cancelled"] = cancelled
     return output
-
-
-def merge_items(branches: Sequence[Branch]) -> dict[str, Json]:
-    """The output of a map: per item the output of the last member that ran, in the list's order; indexes that failed."""
-    results: list[Json] = []
-    failed: list[Json] = []
-    for index, branch in enumerate(branches):
-        if branch.failed or branch.error is not None:
-            failed.append(index)
-        ran = [branch.outputs[member] for member in branch.members if member in branch.outputs]
-        if branch.error is not None and (not ran or len(ran) < len(branch.members)):
-            results.append(failed_output(branch.error))
-        else:
-            results.append(ran[-1] if ran else None)
-    return {"results": results, "failed": failed}

@@ -2,25 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import anyio
 
 from orka.engine.branches import OpenFork, RunFrame, branch_frame, late_branch, run_branch
 from orka.engine.context import BranchClosed, RecallEnded
-from orka.engine.remote import close_rest, queues_of, run_elsewhere
+from orka.engine.remote import Departure, close_rest, queues_of
+from orka.journal.entries import NodeFinished
 from orka.types import Json
 
 
-async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, sequential: bool) -> None:
-    """Runs the branches, at most `limit` at once. A branch's failure is data; what ends the run passes."""
+def launch(run_frame: RunFrame, fork: OpenFork, limit: int | None, sequential: bool) -> None:
+    """Starts the branches, at most `limit` at once. What leaves is on its way with the entry that opened the fork."""
     total = len(fork.branches)
     replay = fork.frame.run.replay
     committed = replay.joins.get(fork.path) if replay is not None else None
-    wanted = range(total) if committed is None or committed.settled is None else committed.settled
     # What has been decided is in the journal as a whole; the journal answers here.
     leaving = {} if committed is not None or sequential else queues_of(fork)
-    staying = iter(wanted if not leaving else [index for index in wanted if index not in leaving])
+    if leaving:
+        fork.departure = Departure(fork, leaving, limit)
+        if replay is None:
+            fork.departure.send_some()
+    wanted = range(total) if committed is None or committed.settled is None else committed.settled
+    staying = wanted if not leaving else [index for index in wanted if index not in leaving]
+    at_once = min(1 if sequential else limit or total, total - len(leaving))
+    fork.frame.run.start(_run_branches, run_frame, fork, staying, at_once, sequential, committed)
+
+
+async def _run_branches(
+    run_frame: RunFrame,
+    fork: OpenFork,
+    staying: Iterable[int],
+    at_once: int,
+    sequential: bool,
+    committed: NodeFinished | None,
+) -> None:
+    """A branch's failure is data; what ends the run passes."""
+    waiting = iter(staying)
     late = frozenset(committed.late) if committed is not None else frozenset[int]()
     carried: dict[str, Json] | None = {} if sequential else None
     try:
@@ -33,12 +52,12 @@ async def run_branches(run_frame: RunFrame, fork: OpenFork, limit: int | None, s
             if timeout is not None and committed is None:  # a decision that was made is not made again
                 fork.scope.deadline = anyio.current_time() + timeout
             async with anyio.create_task_group() as group:
-                if leaving:
-                    group.start_soon(run_elsewhere, run_frame, fork, leaving, limit)
-                for _ in range(min(1 if sequential else limit or total, total - len(leaving))):
-                    group.start_soon(_run_some, run_frame, fork, staying, late, carried)
+                if fork.departure is not None:
+                    group.start_soon(fork.departure.run, run_frame)
+                for _ in range(at_once):
+                    group.start_soon(_run_some, run_frame, fork, waiting, late, carried)
         if not fork.closed and fork.scope.cancelled_caught:
-            for index in range(total):
+            for index in range(len(fork.branches)):
                 if index not in fork.settled:
                     fork.settle(index, late_branch(fork))
     finally:

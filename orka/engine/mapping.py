@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from orka.clock import monotonic
+from orka.engine.answer import item_output
 from orka.engine.branches import (
     OpenFork,
     RunFrame,
@@ -15,8 +16,8 @@ from orka.engine.branches import (
     why_unsatisfied,
 )
 from orka.engine.context import Frame, Outcome, began_at
-from orka.engine.joining import decide, merge_items
-from orka.engine.launching import run_branches
+from orka.engine.joining import decide
+from orka.engine.launching import launch
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import AgentError, BranchError, TemplateError
@@ -55,13 +56,17 @@ async def visit_map(
     )
     frame.opened.append(fork)
     limit = node.max_concurrency or _MOST_AT_ONCE
-    frame.run.start(run_branches, run_frame, fork, limit, False)
+    launch(run_frame, fork, limit, False)
     await wait_for(fork, range(len(items)))
     verdict = decide("all", None, node.on_failure, len(items), fork.order)
     assert verdict is not None
     fork.closed = True
-    enter_branches(frame, fork, verdict)
-    output = merge_items([fork.branch(index) for index in range(len(items))])
+    frame.context.results.extend(enter_branches(frame, fork, verdict))
+    ended = [fork.settled[index] for index in range(len(items))]
+    output: dict[str, Json] = {
+        "results": [item_output(item.context.results, item.error) for item in ended],
+        "failed": [index for index, item in enumerate(ended) if not item.ok],
+    }
     error = None
     if not verdict.satisfied:
         error = Failure(

@@ -1,27 +1,59 @@
-"""What a sequence may lead to: agent types and modules of functions that a worker must have, and branches. Pure."""
+"""What a sequence may lead to: agent types and modules that a worker must have, branches, earlier outputs. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from orka.engine.program import Body, Step
+from orka.engine.program import Body, SequenceFacts, Step
 from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, RouterNode
 from orka.types import NodeId
 
 
-def needs_of(body: Body, sequence: Iterable[NodeId]) -> tuple[str, ...]:
-    """Types of all agents that a sequence can lead to, `function:<module>` for each function, sorted. What an agent
-    chooses by itself is not known before."""
+def facts_of(body: Body, sequence: tuple[NodeId, ...]) -> SequenceFacts:
+    """Found once for each sequence of a body."""
+    facts = body.facts.get(sequence)
+    if facts is None:
+        steps = list(_steps(body, sequence))
+        facts = body.facts[sequence] = SequenceFacts(
+            needs=_needs_of(steps), branches=_opens_branches(steps), reads=_reads_of(steps)
+        )
+    return facts
+
+
+def _needs_of(steps: Iterable[Step]) -> tuple[str, ...]:
     found: set[str] = set()
-    for step in _steps(body, sequence):
+    for step in steps:
         if isinstance(step.node, AgentNode):
             found.update(_needs(step.node))
     return tuple(sorted(found))
 
 
-def opens_branches(body: Body, sequence: Iterable[NodeId]) -> bool:
-    """A fork or a map may be among its visits. An agent that chooses what runs next may lead anywhere, and counts."""
-    return any(isinstance(step.node, ForkNode | MapNode) for step in _steps(body, sequence))
+def _opens_branches(steps: Iterable[Step]) -> bool:
+    return any(
+        isinstance(step.node, ForkNode | MapNode) or (isinstance(step.node, AgentNode) and not step.plain)
+        for step in steps
+    )
+
+
+def _reads_of(steps: Iterable[Step]) -> frozenset[str] | None:
+    found: set[str] = set()
+    for step in steps:
+        match step.node:
+            case AgentNode():
+                if not step.plain or (step.prompt is not None and step.prompt.reads_all):
+                    return None
+                found |= step.prompt.reads if step.prompt is not None else frozenset()
+            case RouterNode(decision_key=key):
+                found |= {key, key.partition(".")[0]}
+            case MapNode():
+                if step.items is None or step.items.reads_all:
+                    return None
+                found |= step.items.reads
+            case LoopNode():
+                return None  # its rounds see earlier outputs in their input, too
+            case ForkNode() | JoinNode() | FailoverNode():
+                pass
+    return frozenset(found)
 
 
 def _steps(body: Body, sequence: Iterable[NodeId]) -> Iterator[Step]:

@@ -51,6 +51,10 @@ class Step:
     """`is_terminal`."""
     agent: Agent | None = None
     pure: bool = True
+    plain: bool = False
+    """See `AgentType.plain`."""
+    trusted: bool = True
+    """It may see values where they are."""
     prompt: Template | None = None
     body: Body | None = None
     """Of a loop."""
@@ -66,12 +70,26 @@ class Step:
     """Of an agent with `max_concurrency`."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SequenceFacts:
+    """What a sequence may lead to."""
+
+    needs: tuple[str, ...]
+    """Types of the agents, `function:<module>` for each function, sorted. What an agent chooses by itself is not known."""
+    branches: bool
+    """A fork or a map may be among its visits; also where an agent may choose what runs next."""
+    reads: frozenset[str] | None
+    """Ids of earlier nodes whose outputs it may look at; None: any."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Body:
     """A sequence and every step that it may name, outer ones included."""
 
     sequence: tuple[NodeId, ...]
     steps: Mapping[NodeId, Step]
+    facts: dict[tuple[NodeId, ...], SequenceFacts] = field(default_factory=dict[tuple[NodeId, ...], SequenceFacts])
+    """Of the sequences that somebody asked for: see `needs`."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -165,6 +183,8 @@ def _build_step(node: Node, workshop: Workshop) -> Step:
         step.event_type = agent_type.event_type
         step.agent = agent_type.build(node, workshop.tools)
         step.pure = agent_type.is_pure(node)
+        step.plain = agent_type.plain
+        step.trusted = agent_type.trusted
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         if node.max_concurrency is not None:

@@ -29,20 +29,20 @@ from orka.dispatch.task import (
 )
 from orka.engine.away import SHARED
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
-from orka.engine.context import RecallEnded, Run
-from orka.engine.needs import needs_of, opens_branches
+from orka.engine.context import Frame, RecallEnded, Run
+from orka.engine.needs import facts_of
+from orka.engine.program import Step
 from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member
-from orka.journal.replay import Replay, build_replay
+from orka.journal.replay import Visit, build_replay
 from orka.redis.keys import INNER
-from orka.types import NodeId, Path, RunId
+from orka.results import Failure
+from orka.types import Json, NodeId, Path, RunId
 
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
-_MOST_INCOMPLETE: Final = 5
-"""Times that a branch is sent again because the server has lost entries below it."""
 
 
 def queues_of(fork: OpenFork) -> dict[int, str]:
@@ -68,50 +68,93 @@ def _named_by(fork: OpenFork, branch: Sequence[NodeId]) -> str | None:
     return None
 
 
-async def run_elsewhere(run_frame: RunFrame, fork: OpenFork, queues: Mapping[int, str], limit: int | None) -> None:
-    """Sends branches, `limit` on their way at once, and settles them as their answers come. Cancelling closes those that
-    are under way."""
-    run = fork.frame.run
-    away = run.away
-    assert away is not None
-    seen = encode_seen(_seen_by(fork))
-    inline = len(seen) <= INLINE
-    name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"  # a later generation may see other things
-    window = min(limit or WINDOW, WINDOW)
-    waiting = deque(queues)
-    incomplete: Counter[int] = Counter()
-    level = min(away.level + 1, INNER)
-    run.log.written = None  # others write what is below: the answer is read in the journal
-    async with away.sender.open(run.log, fork=name, level=level, seen=b"" if inline else seen) as sending:
-        while True:
-            # Half a window at a time: a message for each branch alone would cost more than the branch.
-            if waiting and len(sending) <= window - max(1, window // 2):
-                batches: dict[str, list[Parcel]] = {}
-                room = window - len(sending)
-                while waiting and room:
-                    index = waiting.popleft()
-                    if await _known(run_frame, fork, index):
-                        continue
-                    room -= 1
-                    task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
-                    batches.setdefault(queues[index], []).append(_pack(run, task))
-                for queue, tasks in batches.items():
-                    sending.send(queue, tasks, again=run.replay is not None)
-                continue
-            if not len(sending) and not sending.ready():
-                return
-            answer = await sending.next()
-            index = int(answer.path.rpartition(".")[2])
-            settled = await _recall(run_frame, fork, index, await _entries_of(run, answer))
-            if settled is not None:
-                fork.settle(index, settled)
-                continue
-            incomplete[index] += 1
-            if incomplete[index] > _MOST_INCOMPLETE:
-                raise _incomplete(run, answer.path)
-            task = _task_of(fork, index, name, seen if inline else None, level, queues[index])
-            again = Parcel(task.path, encode_task(task), answer.first, answer.last)
-            sending.send(queues[index], [again], again=True)
+_MOST_INCOMPLETE: Final = 5
+"""Times that a branch is sent again because the server has lost entries below it."""
+
+
+class Departure:
+    """The branches of one fork that leave this process: sent a window at a time, settled as their answers come."""
+
+    def __init__(self, fork: OpenFork, queues: Mapping[int, str], limit: int | None) -> None:
+        """Nothing is sent yet."""
+        run, away = fork.frame.run, fork.frame.run.away
+        assert away is not None
+        self._fork = fork
+        self._queues = queues
+        self._waiting = deque(queues)
+        self._incomplete: Counter[int] = Counter()
+        self._window = min(limit or WINDOW, WINDOW)
+        self._level = min(away.level + 1, INNER)
+        seen = encode_seen(_seen_by(fork, queues))
+        # A later generation may see other things under the same path.
+        self._name = f"{fork.path}@{blake2b(seen, digest_size=8).hexdigest()}"
+        self._seen = msgspec.Raw(seen) if len(seen) <= INLINE else NOTHING
+        stored = b"" if self._seen != NOTHING else seen
+        self._sending = away.sender.open(run.log, fork=self._name, level=self._level, seen=stored)
+        self._recalling = dataclasses.replace(run, recalling=True, away=None)
+        run.log.written = None  # others write what is below: the answer is read in the journal
+
+    def send_some(self) -> None:
+        """Fills the window. Half a one at a time: a message for each branch alone would cost more than the branch."""
+        run, queues, room = self._fork.frame.run, self._queues, self._window - len(self._sending)
+        if room < max(1, self._window // 2):
+            return
+        batches: dict[str, list[Parcel]] = {}
+        while self._waiting and room:
+            index = self._waiting.popleft()
+            room -= 1
+            task = _task_of(self._fork, index, self._name, self._seen, self._level, queues[index])
+            batches.setdefault(queues[index], []).append(_pack(run, task))
+        for queue, tasks in batches.items():
+            self._sending.send(queue, tasks, again=run.replay is not None)
+
+    async def run(self, run_frame: RunFrame) -> None:
+        """Until every branch is settled. Cancelling closes those that are under way."""
+        fork, sending = self._fork, self._sending
+        try:
+            await self._settle_known(run_frame)
+            while True:
+                self.send_some()
+                if not len(sending) and not sending.ready():
+                    return
+                answer = await sending.next()
+                index = int(answer.path.rpartition(".")[2])
+                entries = await _entries_of(fork.frame.run, answer)
+                settled = await _recall(run_frame, fork, index, entries, self._recalling)
+                if settled is not None:
+                    fork.settle(index, settled)
+                else:
+                    self._send_again(index, answer)
+        finally:
+            self.close()
+
+    def _send_again(self, index: int, answer: Answer) -> None:
+        """The server has lost entries below a branch: what is missing is executed again."""
+        self._incomplete[index] += 1
+        if self._incomplete[index] > _MOST_INCOMPLETE:
+            raise _incomplete(self._fork.frame.run, answer.path)
+        task = _task_of(self._fork, index, self._name, self._seen, self._level, self._queues[index])
+        again = Parcel(task.path, encode_task(task), answer.first, answer.last)
+        self._sending.send(self._queues[index], [again], again=True)
+
+    async def _settle_known(self, run_frame: RunFrame) -> None:
+        """The journal has these as a whole, from before this process took the run over."""
+        fork = self._fork
+        replay = fork.frame.run.replay
+        if replay is None or not replay.branches:
+            return
+        left: deque[int] = deque()
+        for index in self._waiting:
+            path = member(fork.path, index)
+            finished = replay.branches.get(path)
+            if finished is None or finished.error is not None or replay.tried_again(path):
+                left.append(index)
+            else:
+                fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
+        self._waiting = left
+
+    def close(self) -> None:
+        self._sending.close()
 
 
 def close_rest(fork: OpenFork) -> None:
@@ -133,37 +176,86 @@ def _pack(run: Run, task: BranchTask) -> Parcel:
     return Parcel(task.path, encode_task(task), *run.replay.spans.get(task.path, ("", "")))
 
 
-async def _known(run_frame: RunFrame, fork: OpenFork, index: int) -> bool:
-    """The journal has the whole branch, from before this process took the run over: it is settled from there."""
-    replay = fork.frame.run.replay
-    path = member(fork.path, index)
-    if replay is None or (finished := replay.branches.get(path)) is None:
-        return False
-    if finished.error is not None or replay.tried_again(path):
-        return False
-    fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
-    return True
+def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
+    return _seen_in(fork.frame, _outputs_for(fork, leaving), fork.before, fork.path)
 
 
-def _seen_by(fork: OpenFork) -> Seen:
-    frame, context = fork.frame, fork.frame.context
-    loop = context.loop
+def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -> Seen:
+    context, loop = frame.context, frame.context.loop
     stored, _ = frame.run.codec.store(frame.run.input)
     return Seen(
         input=stored,
-        outputs=dict(fork.base),
+        outputs=outputs,
         variables=dict(context.variables),
         loop=None
         if loop is None
         else LoopSeen(number=loop.number, threshold=loop.threshold, past=loop.past, metadata=dict(loop.metadata)),
-        before=fork.before,
+        before=before,
         inner=context.inner,
-        group=fork.path,
+        group=group,
         consumes=frame.consumes,
     )
 
 
-def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: int, queue: str) -> BranchTask:
+async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | None, queue: str) -> Visit | Failure:
+    """One visit on a worker of `queue`: what the journal then has of it, or why there is nothing."""
+    run, context = frame.run, frame.context
+    away, loop = run.away, context.loop
+    assert away is not None
+    reads = None if loop is not None else facts_of(frame.body, (step.node.id,)).reads
+    visible = context.snapshot()
+    outputs = visible if reads is None else {name: visible[name] for name in reads if name in visible}
+    shown = encode_seen(_seen_in(frame, outputs, context.before + len(context.results), context.group or Path("")))
+    task = BranchTask(
+        run=RunId(run.run_id),
+        path=path,
+        digest=run.program.graph.digest,
+        sequence=(step.node.id,),
+        visit=frame.counts.get(step.node.id, 1),
+        fork=f"{path}@{blake2b(shown, digest_size=8).hexdigest()}",
+        parent=away.task,
+        level=min(away.level + 1, INNER),
+        everything=away.everything,
+        queue=queue,
+        seen=msgspec.Raw(shown) if len(shown) <= INLINE else NOTHING,
+        steps=run.steps,
+        deadline_ms=away.deadline_ms,
+        needs=facts_of(frame.body, (step.node.id,)).needs,
+        retried=(path,) if seen is not None and run.replay is not None and path in run.replay.retried else (),
+    )
+    stored = b"" if task.seen != NOTHING else shown
+    run.log.written = None
+    sending = away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored)
+    try:
+        sending.send(queue, [_pack(run, task)], again=run.replay is not None)
+        async with away.parked():
+            answer = await sending.next()
+    finally:
+        sending.close()
+    replay = build_replay(run.run_id, await _entries_of(run, answer), whole=True)
+    finished = replay.branches[path]
+    _raise_if_fatal(run, path, finished)
+    visit = replay.visits.get(path)
+    if visit is not None and visit.finished is not None:
+        return visit
+    return finished.error or Failure(kind="WorkerDied", message="its worker gave no result")
+
+
+def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
+    """The earlier outputs that the branches may look at; what lies in a loop sees all of them in its input, too."""
+    base = fork.base
+    if fork.frame.context.loop is not None:
+        return dict(base)
+    wanted: set[str] = set()
+    for sequence in {tuple(fork.branches[index]) for index in leaving}:
+        reads = facts_of(fork.frame.body, sequence).reads
+        if reads is None:
+            return dict(base)
+        wanted |= reads
+    return {name: output for name, output in base.items() if name in wanted}
+
+
+def _task_of(fork: OpenFork, index: int, scope: str, seen: msgspec.Raw, level: int, queue: str) -> BranchTask:
     run, node = fork.frame.run, fork.step.node
     away = run.away
     assert away is not None
@@ -182,13 +274,13 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: bytes | None, level: 
         level=level,
         everything=away.everything,
         queue=queue,
-        seen=NOTHING if seen is None else msgspec.Raw(seen),
+        seen=seen,
         item=item,
         name=name,
         index=index,
-        steps=run.steps,
+        steps=fork.frame.counter.steps if fork.items is None else 0,
         deadline_ms=away.deadline_ms,
-        needs=needs_of(fork.frame.body, sequence),
+        needs=facts_of(fork.frame.body, sequence).needs,
         retried=run.replay.tried_again(path) if run.replay is not None else (),
     )
 
@@ -202,32 +294,32 @@ async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row]) -> Settled | None:
-    """The branch that these entries are the whole of. None when they are not, although it came to its end: the server was
-    killed and has lost what a branch of its own had handed over."""
-    run = fork.frame.run
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled | None:
+    """The branch that these entries are the whole of. `run` interprets them and nothing else. None when they are not,
+    although it came to its end: the server was killed and has lost what a branch of its own had handed over."""
     path = member(fork.path, index)
     replay = build_replay(run.run_id, entries, whole=True)
     finished = replay.branches.get(path)
     if finished is None:
         return None
     _raise_if_fatal(run, path, finished)
-    settled, whole = await recall_frame(run_frame, fork, index, replay)
+    run.replay, run.steps, run.tasks = replay, 0, None
+    settled, whole = await _recall_frame(run_frame, fork, index, run)
     if not whole and finished.error is None:
         return None
     if settled.error is None:
         settled.error = finished.error
-    run.steps += finished.steps
+    if fork.items is None:
+        fork.frame.counter.steps += finished.steps
     return settled
 
 
-async def recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, replay: Replay) -> tuple[Settled, bool]:
+async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> tuple[Settled, bool]:
     """A branch interpreted over its entries; where they end, it ends. Also whether they reach to its end."""
-    run = dataclasses.replace(fork.frame.run, replay=replay, recalling=True, away=None, steps=0, tasks=None)
     frame = branch_frame(fork, index, fork.base, run)
     settled = Settled(context=frame.context)
     try:
-        if opens_branches(frame.body, fork.branches[index]):
+        if facts_of(frame.body, tuple(fork.branches[index])).branches:
             async with anyio.create_task_group() as run.tasks:
                 settled = await run_branch(run_frame, fork, index, frame)
         else:

@@ -15,11 +15,19 @@ _MOST_MESSAGE: Final = 4_000
 def failure_of(error: Exception) -> Failure:
     """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it."""
     error = _inner(error)
-    kind = error.kind if isinstance(error, AgentError) else type(error).__name__
-    message = _encodable(str(error))
+    kind = message_of(error.kind) if isinstance(error, AgentError) else type(error).__name__
+    message = _encodable(message_of(error))
     if len(message) > _MOST_MESSAGE:
         message = f"{message[: _MOST_MESSAGE - 1]}…"
     return Failure(kind=_encodable(kind), message=message or kind)
+
+
+def message_of(value: object) -> str:
+    """`str(value)`, which for an agent's own error is foreign code."""
+    try:
+        return str.__str__(str(value))
+    except Exception as exc:  # bulkhead: what is kept then says so
+        return f"(its text cannot be told: {type(exc).__name__})"
 
 
 def _encodable(text: str) -> str:
@@ -43,7 +51,7 @@ def names_of(error: Exception) -> frozenset[str]:
     if (inner := _inner(error)) is not error:
         names |= names_of(inner)
     if isinstance(error, AgentError):
-        names.add(error.kind)
+        names.add(message_of(error.kind))
     if isinstance(error, RunTimeout):
         names |= {"TimeoutError", "timeout"}
     return frozenset(names)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from orka.graph.diagnostics import Findings, suggest
+from orka.graph.frames import lost_joins
 from orka.graph.kinds import CHOOSERS
 from orka.graph.models import KINDS
 from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, RouterNode, Scope
@@ -38,6 +39,7 @@ def check_areas(
     check_texts(top, places, findings, compile_template=compile_template, strict=strict)
     if not findings.failed:  # else most of it would only follow from the errors
         _check_reached(top, findings)
+        _check_frames(top, findings)
 
 
 def label_of(definition: Definition) -> str:
@@ -211,6 +213,25 @@ def _check_reached(top: Area, findings: Findings) -> None:
             definition.at,
             hint="no list, route or branch names it",
             agent=definition.id,
+        )
+
+
+def _check_frames(top: Area, findings: Findings) -> None:
+    """Joins that a run would skip: a frame knows only the forks that it has opened itself, and each only once."""
+    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+        return
+    for lost in lost_joins(top):
+        why = (
+            f"fork {lost.fork!r}, which is joined before and not opened again: it will be skipped"
+            if lost.again
+            else f"fork {lost.fork!r}, but runs in {lost.frame}, which does not open it: it will be skipped"
+        )
+        findings.warning(
+            f"{label_of(lost.join)} waits for {why}",
+            lost.join.at,
+            hint=None if lost.again else f"list it where {lost.fork!r} is listed",
+            agent=lost.join.id,
+            key="group",
         )
 
 

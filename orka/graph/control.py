@@ -84,7 +84,7 @@ def _read_branches(
             if isinstance(item, ListTree):
                 branch.append(_nested_fork(entry, item, NodeId(f"{fork}.{number}.{index}")))
             else:
-                branch += entry.names(item, "targets")
+                branch += entry.name(item, "targets")
         if isinstance(target, ListTree) and not target.items:
             entry.error(f"branch {number + 1} of {entry.owner} is empty", target.at, key="targets")
         branches.append(ids_of(branch))
@@ -159,7 +159,7 @@ def read_failover(entry: Entry) -> Definition:
         if isinstance(item, MapTree):
             child = entry.parse_node(item, entry.area, entry.defaults)
         else:
-            child = next(iter(entry.names(item, "children")), None)
+            child = next(iter(entry.name(item, "children")), None)
         if child is None:
             continue
         name = child.id if isinstance(child, Definition) else child.name
@@ -192,7 +192,7 @@ def read_map(entry: Entry) -> Definition:
     items = entry.table.value("items")
     tree = entry.table.value("agents")
     named = entry.names(tree, "agents")
-    if isinstance(tree, ListTree) and not tree.items:
+    if tree is not None and not (tree.items if isinstance(tree, ListTree) else plain(tree)):
         entry.error(f"'agents' of {entry.owner} is empty", tree.at, key="agents")
     if items is None:
         return define(entry, None, mentions=named)

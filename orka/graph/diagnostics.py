@@ -79,6 +79,7 @@ class Findings:
         self._lines = _BREAK.split(text)
         self._faults: list[Fault] = []
         self._seen: set[tuple[str, Mark]] = set()
+        self._spoiled: set[Mark] = set()
         self._dropped = 0
         self.failed = False
         """True once an error was found."""
@@ -106,6 +107,10 @@ class Findings:
     ) -> None:
         self._add("warning", message, at, hint, agent, key)
 
+    def spoil(self, at: Mark) -> None:
+        """The value at this place could not be read, and is reported: what else is found there only follows from it."""
+        self._spoiled.add(at)
+
     def line(self, number: int) -> str:
         """The text of a line, from 1; empty outside the file."""
         return self._lines[number - 1] if 0 < number <= len(self._lines) else ""
@@ -130,7 +135,7 @@ class Findings:
         key: str | None,
     ) -> None:
         message = message if len(message) <= _LONGEST else message[:_LONGEST] + "..."
-        if (message, at) in self._seen:
+        if at in self._spoiled or (message, at) in self._seen:
             return
         self._seen.add((message, at))
         if len(self._faults) >= MAX_FAULTS:

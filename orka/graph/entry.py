@@ -51,6 +51,9 @@ class Entry:
     def names(self, tree: Tree | None, key: str) -> tuple[Mention, ...]:
         return read_names(tree, key, self.id, self.owner, self.findings)
 
+    def name(self, item: Tree, key: str) -> tuple[Mention, ...]:
+        return read_name(item, key, self.id, self.owner, self.findings)
+
 
 def policy_of(keys: NodeKeys | ScopeKeys, defaults: Policy) -> Policy:
     """What `keys` say about time and failure; `defaults` where they say nothing."""
@@ -76,17 +79,24 @@ def _retry_of(keys: RetryKeys) -> Retry:
 
 
 def read_names(tree: Tree | None, key: str, node: NodeId | None, owner: str, findings: Findings) -> tuple[Mention, ...]:
-    """The ids in a string or a list of strings, with their places."""
-    found: list[Mention] = []
-    for item in tree.items if isinstance(tree, ListTree) else () if tree is None else (tree,):
-        if isinstance(item, Scalar) and isinstance(item.value, str):
-            found.append(Mention(owner=node, key=key, name=NodeId(item.value.strip()), at=item.at))
-        elif not (isinstance(item, Scalar) and item.value is None and item is tree):
-            hint = quote_hint(item) if isinstance(item, Scalar) else None
-            findings.error(
-                f"{key!r} of {owner} must hold ids, not {kind_of(item)}", item.at, hint=hint, agent=node, key=key
-            )
-    return tuple(found)
+    """The ids in the value of a key: a string or a list of strings, with their places. An empty value holds none."""
+    if tree is None or (isinstance(tree, Scalar) and tree.value is None):
+        return ()
+    items = tree.items if isinstance(tree, ListTree) else (tree,)
+    return tuple(mention for item in items for mention in read_name(item, key, node, owner, findings))
+
+
+def read_name(item: Tree, key: str, node: NodeId | None, owner: str, findings: Findings) -> tuple[Mention, ...]:
+    """One id, or one item of a list of ids; none, with the fault reported, when it is not text."""
+    if isinstance(item, Scalar) and isinstance(item.value, str):
+        return (Mention(owner=node, key=key, name=NodeId(item.value.strip()), at=item.at),)
+    hint = quote_hint(item) if isinstance(item, Scalar) else None
+    findings.error(f"{key!r} of {owner} must hold ids, not {_item_kind(item)}", item.at, hint=hint, agent=node, key=key)
+    return ()
+
+
+def _item_kind(item: Tree) -> str:
+    return "an empty item" if isinstance(item, Scalar) and item.value is None else kind_of(item)
 
 
 def settle_entry(entry: Entry, model: type[K]) -> K | None:
@@ -115,13 +125,3 @@ def define(
 
 def ids_of(mentions: Iterable[Mention]) -> tuple[NodeId, ...]:
     return tuple(mention.name for mention in mentions)
-
-
-def find(tree: Tree, *path: str | int) -> Tree:
-    """The value at `path`, as far as the file has it."""
-    for step in path:
-        if isinstance(tree, MapTree) and (value := tree.value(str(step))) is not None:
-            tree = value
-        elif isinstance(tree, ListTree) and isinstance(step, int) and step < len(tree.items):
-            tree = tree.items[step]
-    return tree

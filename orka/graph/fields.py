@@ -186,7 +186,7 @@ def _walk(table: MapTree, loc: tuple[int | str, ...]) -> tuple[tuple[str, ...], 
 def _wanted(error: ErrorDetails) -> str:
     context = error.get("ctx", {})
     match error["type"]:
-        case "literal_error" | "enum":
+        case "literal_error" | "enum" | "shape_expected":
             return str(context.get("expected", "another value"))
         case "greater_than_equal":
             return f"at least {context['ge']:g}"

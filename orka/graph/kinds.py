@@ -78,6 +78,11 @@ def resolve_type(written: str, specs: AgentSpecs) -> TypeName:
     return TypeName(kind="unknown", name=written)
 
 
+def spellings(specs: AgentSpecs) -> tuple[str, ...]:
+    """Every word that `resolve_type` knows, planned types included: what a misspelling may have meant."""
+    return tuple(sorted({*KINDS, *specs, *PLANNED, *_ALIASES}))
+
+
 def known_types(specs: AgentSpecs) -> tuple[str, ...]:
     """Every name that `type` may have in this version, sorted."""
     return tuple(sorted({*KINDS, *specs}))

@@ -51,6 +51,11 @@ def load_graph(
         check_pattern=check_pattern,
         strict=strict,
     )
+    return loaded(report, source)
+
+
+def loaded(report: Report, source: str) -> Loaded:
+    """`GraphError`, with every fault, when there is an error among them."""
     if report.graph is None:
         raise GraphError("\n".join(fault.render() for fault in report.faults), diagnostics=report.faults, path=source)
     return Loaded(graph=report.graph, warnings=report.faults)
@@ -108,4 +113,7 @@ def _missing(path: Path) -> str:
     twin = next((path.with_suffix(end) for end in (".yml", ".yaml") if path.with_suffix(end).is_file()), None)
     if twin is not None:
         return f"does not exist; did you mean {str(twin)!r}?"
-    return f"does not exist (looked in {str(path.absolute().parent)!r})"
+    try:
+        return f"does not exist (looked in {str(path.absolute().parent)!r})"
+    except FileNotFoundError:
+        return "does not exist, nor does the working folder: it was deleted"

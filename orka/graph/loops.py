@@ -1,14 +1,18 @@
-"""Loops of a file: the mapping of a `loop` to its `Definition`, with its ways of finding a score."""
+"""Loops of a file: the mapping of a `loop` to its `Definition`, with its ways of finding a score.
+
+The checks judge the file's own values, not the settled keys: one bad key must not hide what is wrong with others.
+"""
 
 from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Mapping
 
 from orka.errors import TemplateError
-from orka.graph.entry import Entry, define, find, policy_of, settle_entry
-from orka.graph.fields import as_options, entry_at, keys_of, without
-from orka.graph.models import CognitionKeys, ControlKeys, LoopKeys, StrategyKeys
+from orka.graph.entry import Entry, define, policy_of, settle_entry
+from orka.graph.fields import as_options, keys_of, without
+from orka.graph.models import CognitionKeys, ControlKeys, LoopKeys
 from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy
 from orka.graph.outline import Definition, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
@@ -17,6 +21,8 @@ from orka.types import NodeId
 _EMPTY = Scope(sequence=(), nodes={})
 MAX_PATTERN = 1000
 """Characters of one regular expression."""
+_NEEDED: Mapping[str, str] = {"direct_key": "key", "pattern": "patterns", "agent_key": "agents"}
+"""Type of a strategy -> the key that it cannot do without."""
 _STRUCTURE = frozenset(keys_of(ControlKeys)) - {"capabilities", "metadata"}
 _LOOP_FIELDS = frozenset(
     {
@@ -41,27 +47,23 @@ def read_loop(entry: Entry) -> Definition:
     body = None
     if isinstance(tree, MapTree):  # also when other keys are wrong: its own faults are worth reporting
         body = entry.parse_area(tree, entry.area, entry.id, entry.defaults)
+    _check_threshold(entry)
+    _check_searches(entry)
+    _check_insights(entry)
+    fields, texts = _metadata(entry)
     if keys is None or body is None:
-        definition = define(entry, None)
+        definition = define(entry, None, texts=texts)
         definition.body = body
         return definition
-    if keys.score_threshold > 1:
-        entry.warning(
-            f"'score_threshold' of {entry.owner} is never reached: scores are 0 to 1",
-            entry_at(entry.table, "score_threshold"),
-            hint=f"did you mean {keys.score_threshold / 100:g}?" if keys.score_threshold <= 100 else None,
-            key="score_threshold",
-        )
-    fields, texts = _metadata(entry)
     node = LoopNode(
         id=entry.id,
         body=_EMPTY,
         max_loops=keys.max_loops,
         score_threshold=keys.score_threshold,
-        strategies=_strategies(entry, keys),
+        strategies=_strategies(keys),
         priority_agents=tuple(NodeId(name) for name in keys.high_priority_agents),
         past_loops_metadata=fields,
-        cognition=_cognition(entry, keys.cognitive_extraction),
+        cognition=_cognition(keys.cognitive_extraction),
         fallback_score=keys.fallback_score,
         timeout_score=keys.timeout_score,
         options=as_options(without(entry.table, _STRUCTURE | _LOOP_FIELDS)),
@@ -74,12 +76,9 @@ def read_loop(entry: Entry) -> Definition:
     return definition
 
 
-def _strategies(entry: Entry, keys: LoopKeys) -> tuple[ScoreStrategy, ...]:
+def _strategies(keys: LoopKeys) -> tuple[ScoreStrategy, ...]:
     made: list[ScoreStrategy] = []
-    config = keys.score_extraction_config
-    for number, strategy in enumerate(config.strategies if config else ()):
-        place = find(entry.table, "score_extraction_config", "strategies", number)
-        _check_strategy(entry, strategy, place)
+    for strategy in keys.score_extraction_config.strategies if keys.score_extraction_config else ():
         made.append(
             ScoreStrategy(
                 type=strategy.type,
@@ -88,47 +87,84 @@ def _strategies(entry: Entry, keys: LoopKeys) -> tuple[ScoreStrategy, ...]:
                 agents=tuple(NodeId(name) for name in strategy.agents),
             )
         )
-    if config is not None and config.agreement_fallback:
-        entry.warning(
-            f"'agreement_fallback' of {entry.owner} has no effect yet",
-            find(entry.table, "score_extraction_config", "agreement_fallback").at,
-            hint="a round without a score gets 'fallback_score'",
-            key="agreement_fallback",
-        )
     if keys.score_extraction_pattern is not None:
-        check_pattern(entry, keys.score_extraction_pattern, find(entry.table, "score_extraction_pattern"))
         made.append(ScoreStrategy(type="pattern", patterns=(keys.score_extraction_pattern,)))
     if keys.score_extraction_key is not None:
         made.append(ScoreStrategy(type="direct_key", key=keys.score_extraction_key))
     return tuple(made)
 
 
-def _check_strategy(entry: Entry, strategy: StrategyKeys, place: Tree) -> None:
-    for pattern in strategy.patterns:
-        check_pattern(entry, pattern, find(place, "patterns"))
-    needs = {"direct_key": "key", "pattern": "patterns", "agent_key": "agents"}[strategy.type]
-    if not getattr(strategy, needs):
-        entry.error(f"strategy {strategy.type!r} of {entry.owner} has no {needs!r}", place.at, key=needs)
-
-
-def _cognition(entry: Entry, keys: CognitionKeys | None) -> Cognition | None:
+def _cognition(keys: CognitionKeys | None) -> Cognition | None:
     if keys is None or not keys.enabled:
         return None
-    for category, patterns in keys.extract_patterns.items():
-        for pattern in patterns:
-            place = find(entry.table, "cognitive_extraction", "extract_patterns", category)
-            check_pattern(entry, pattern, place, INSIGHT_FLAGS)
     patterns = {category: tuple(patterns) for category, patterns in keys.extract_patterns.items()}
     return Cognition(patterns=patterns, max_length=keys.max_length_per_category)
 
 
-def check_pattern(entry: Entry, pattern: str, place: Tree, flags: int = 0) -> None:
-    """Reports a regular expression that does not compile, or that a run would refuse, at its place in the list `place`
-    where it has one."""
-    for item in place.items if isinstance(place, ListTree) else ():
-        if isinstance(item, Scalar) and item.value == pattern:
-            place = item
-            break
+def _check_threshold(entry: Entry) -> None:
+    tree = entry.table.value("score_threshold")
+    value = tree.value if isinstance(tree, Scalar) else None
+    if tree is None or not isinstance(value, int | float) or isinstance(value, bool) or value <= 1:
+        return
+    entry.warning(
+        f"'score_threshold' of {entry.owner} is never reached: scores are 0 to 1",
+        tree.at,
+        hint=f"did you mean {value / 100:g}?" if value <= 100 else None,
+        key="score_threshold",
+    )
+
+
+def _check_searches(entry: Entry) -> None:
+    """The ways of finding a score."""
+    config = entry.table.value("score_extraction_config")
+    strategies = config.value("strategies") if isinstance(config, MapTree) else None
+    for strategy in strategies.items if isinstance(strategies, ListTree) else ():
+        if not isinstance(strategy, MapTree):
+            continue
+        _check_patterns(entry, strategy.value("patterns"))
+        tree = strategy.value("type")
+        kind = tree.text if isinstance(tree, Scalar) else ""
+        needs = _NEEDED.get(kind)
+        if needs is not None and not _is_given(strategy.value(needs)):
+            entry.error(f"strategy {kind!r} of {entry.owner} has no {needs!r}", strategy.at, key=needs)
+    fallback = config.value("agreement_fallback") if isinstance(config, MapTree) else None
+    if isinstance(fallback, Scalar) and fallback.value is True:
+        entry.warning(
+            f"'agreement_fallback' of {entry.owner} has no effect yet",
+            fallback.at,
+            hint="a round without a score gets 'fallback_score'",
+            key="agreement_fallback",
+        )
+    _check_patterns(entry, entry.table.value("score_extraction_pattern"))
+
+
+def _check_insights(entry: Entry) -> None:
+    cognition = entry.table.value("cognitive_extraction")
+    if not isinstance(cognition, MapTree):
+        return
+    enabled = cognition.value("enabled")
+    patterns = cognition.value("extract_patterns")
+    if not isinstance(patterns, MapTree) or (isinstance(enabled, Scalar) and enabled.value is False):
+        return
+    for category in patterns.entries:
+        _check_patterns(entry, category.value, INSIGHT_FLAGS)
+
+
+def _is_given(tree: Tree | None) -> bool:
+    if isinstance(tree, ListTree):
+        return bool(tree.items)
+    return tree is not None and not (isinstance(tree, Scalar) and tree.value in (None, ""))
+
+
+def _check_patterns(entry: Entry, tree: Tree | None, flags: int = 0) -> None:
+    """One regular expression, or a list of them; what is no text at all, the model reports."""
+    for item in tree.items if isinstance(tree, ListTree) else (tree,):
+        if isinstance(item, Scalar) and isinstance(item.value, str):
+            check_pattern(entry, item.value, item, flags)
+
+
+def check_pattern(entry: Entry, pattern: str, place: Tree, flags: int) -> None:
+    """Reports a regular expression that does not compile, or that a run would refuse."""
     problem = None
     if len(pattern) > MAX_PATTERN:
         problem = f"longer than {MAX_PATTERN} characters"

@@ -22,6 +22,7 @@ from orka.graph.values import (
     Queue,
     Rounds,
     Seconds,
+    SomeNames,
     Texts,
     Variable,
 )
@@ -70,7 +71,8 @@ class NodeKeys(Keys):
     retry: Attempts | RetryKeys | None = None
     """Attempts in all, or a mapping (see [retry](#retry)). Agents only: control nodes are not repeated."""
     on_error: Literal["continue", "stop"] | None = None
-    """`stop` ends the run when this node fails; `continue` (default) records the error and goes on."""
+    """`stop`: when this node fails, what it runs in ends: its branch, item, round or failover child; in the file's own
+    list, the run. `continue` (default): the error is recorded, and the next node runs."""
     is_terminal: bool = False
     """This node's response is the value of the run."""
     max_concurrency: Positive | None = None
@@ -110,7 +112,7 @@ class RouterKeys(ControlKeys):
 
     decision_key: str
     """Id of the earlier node whose output decides; `id.field` reaches into it."""
-    routing_map: dict[str, Any]
+    routing_map: dict[str, Names]
     """Value -> id or list of ids. The key `default` is used when nothing else fits."""
     fallback_route: Names = None
     """Ids to run when no key of `routing_map` fits; wins over `default`."""
@@ -239,7 +241,7 @@ class MapKeys(ControlKeys):
     """Expression that gives the list, with or without `{{ }}`, or the list itself."""
     as_: Variable = Field(default="item", alias="as")
     """Name of the variable that holds the item in templates; `index` counts from 0."""
-    agents: Names
+    agents: SomeNames
     """Ids that run in order for every item."""
     on_failure: Literal["continue", "fail"] = "continue"
     """`fail`: one failed item fails the map."""
@@ -284,7 +286,7 @@ class OrchestratorKeys(ScopeKeys):
     """Keys of the file's `orchestrator:`."""
 
     max_steps: Positive = 10_000
-    """Steps of a run at most; ends routing cycles."""
+    """Steps of a run at most, and of each item of a map for itself; ends routing cycles."""
     deadline: Seconds | None = None
     """Seconds that a run may take in all."""
     durability: Literal["group", "strict"] = "group"

@@ -218,7 +218,7 @@ class Limits:
 
     max_steps: int = 10_000
     deadline: float | None = None
-    """Seconds from the run's start; absolute once the run exists."""
+    """Seconds from the run's start, or from the resumption under this graph in place of another; absolute from then on."""
     durability: Literal["group", "strict"] = "group"
     strict_templates: bool = False
     """Undefined names in templates are errors."""

@@ -10,9 +10,9 @@ from orka.errors import ConfigError, TemplateError
 from orka.graph.agents import read_agent
 from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
-from orka.graph.entry import Entry, policy_of, read_names
+from orka.graph.entry import Entry, policy_of, read_name
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
-from orka.graph.kinds import TypeName, known_types, resolve_type
+from orka.graph.kinds import TypeName, known_types, resolve_type, spellings
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
 from orka.graph.outline import Area, Definition, Mention
@@ -26,16 +26,20 @@ _BAD_ID = re.compile(r"[^\w \-:@+]")
 _EFFECTLESS: Mapping[str, frozenset[str]] = {
     "is_terminal": frozenset({"router", "fork", "join", "map"}),
     "max_concurrency": frozenset({"router", "join", "failover", "loop"}),
+    "on_error": frozenset({"fork"}),
     "retry": frozenset(KINDS),
     "runs_on": frozenset({"router", "join", "failover", "loop"}),
 }
 """Common keys that mean nothing to some kinds."""
-_RETRY_HINTS: Mapping[str, str] = {
-    **dict.fromkeys(("fork", "failover", "loop", "map"), "it belongs on the agents inside"),
-    "join": "it belongs on the agents of its branches",
-    "router": "it belongs on the agent that it decides by; 'fallback_route' is for what fits no route",
+_HINTS: Mapping[str, Mapping[str, str]] = {
+    "retry": {
+        **dict.fromkeys(("fork", "failover", "loop", "map"), "it belongs on the agents inside"),
+        "join": "it belongs on the agents of its branches",
+        "router": "it belongs on the agent that it decides by; 'fallback_route' is for what fits no route",
+    },
+    "on_error": {"fork": "a fork itself never fails; it belongs on the agents of its branches or on the join"},
 }
-"""Where a retry of a control node has to go: what the node comes to follows from these agents alone."""
+"""Where such a key has to go, by key and kind. What a control node comes to follows from the agents inside it."""
 MAX_PATTERNS = 20_000
 """Characters of all regular expressions of a file: judging one of a thousand characters can take a second or two."""
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
@@ -122,7 +126,7 @@ class _Parser:
         """One item of `orchestrator.agents`: an id, or an agent written out on the spot."""
         if not isinstance(item, MapTree):
             owner = "'orchestrator'" if area.owner is None else f"loop {area.owner!r}"
-            return read_names(item, "agents", area.owner, owner, self._findings)
+            return read_name(item, "agents", area.owner, owner, self._findings)
         definition = self.node(item, area, defaults)
         self._define(definition, area)
         if definition is None:
@@ -266,6 +270,7 @@ class _Parser:
                 f"type {found.name[:60]!r} of agent {node_id!r} is not known",
                 value.at,
                 hint=suggest(found.name, known_types(self._specs))
+                or suggest(found.name, spellings(self._specs))
                 or f"known are: {', '.join(known_types(self._specs))}",
                 agent=node_id,
                 key="type",
@@ -293,5 +298,5 @@ def _check_control(entry: Entry) -> None:
         value = table.value(key)
         given = isinstance(value, MapTree) or (isinstance(value, Scalar) and bool(value.value))
         if value is not None and entry.type in kinds and given:
-            hint = _RETRY_HINTS.get(entry.type) if key == "retry" else None
+            hint = _HINTS.get(key, {}).get(entry.type)
             entry.warning(f"{key!r} has no effect on {entry.owner}", value.at, hint=hint, key=key)

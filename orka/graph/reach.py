@@ -102,7 +102,7 @@ def unreached(top: Area) -> list[Definition]:
         if definition.group is not None:
             names.append(definition.group.name)
         if isinstance(definition.node, AgentNode):
-            names += _named_in(definition.node.options)
+            names += named_in(definition.node.options)
         waiting += (found for name in names if (found := area.find(name)) is not None)
     lost = [definition for _, definition in top.walk() if id(definition) not in reached and not definition.made]
     return _outermost(lost)
@@ -118,7 +118,8 @@ def _outermost(lost: list[Definition]) -> list[Definition]:
     return [definition for definition in lost if id(definition) not in inner]
 
 
-def _named_in(options: Mapping[str, Json]) -> Iterator[NodeId]:
+def named_in(options: Mapping[str, Json]) -> Iterator[NodeId]:
+    """Every word in an agent's options that may be an id."""
     waiting: list[Json] = list(options.values())
     while waiting:
         value = waiting.pop()
@@ -150,7 +151,7 @@ def _elsewhere(top: Area) -> Counter[NodeId]:
         elsewhere.update(mention.name for mention in definition.mentions)
         elsewhere.update(child.id for child in definition.children if isinstance(child, Definition))
         if isinstance(definition.node, AgentNode):
-            elsewhere.update(_named_in(definition.node.options))
+            elsewhere.update(named_in(definition.node.options))
     return elsewhere
 
 

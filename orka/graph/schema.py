@@ -64,6 +64,10 @@ def json_schema(specs: AgentSpecs) -> dict[str, Any]:
     agents = {"type": "array", "items": {"$ref": "#/$defs/agent"}}
     body["properties"] |= {"orchestrator": {"$ref": "#/$defs/orchestrator.inner"}, "agents": agents}
     definitions["node.loop"]["properties"]["internal_workflow"] |= {"$ref": "#/$defs/body"}
+    definitions["node.fork"]["properties"]["targets"] |= {"items": {"$ref": "#/$defs/target"}}
+    definitions["target"] = {
+        "anyOf": [{"type": "string"}, {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/target"}}]
+    }
     children: Any = {"anyOf": [{"type": "string"}, {"$ref": "#/$defs/agent"}]}
     definitions["node.failover"]["properties"]["children"] |= {"items": children}
     top = _define({}, "file", FileKeys)

@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from orka.graph.diagnostics import NOWHERE, Findings, Mark
+from orka.graph.syntax import report_syntax
 from orka.types import Json
 
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -131,14 +132,17 @@ def decode_text(data: bytes | str, source: str) -> tuple[str, Findings]:
 
 
 def read_tree(text: str, findings: Findings) -> Tree | None:
-    """The document in `text`; None when it cannot be read, in which case the reason is among the findings."""
+    """The document in `text`; None when it cannot be read, in which case the reason is among the findings.
+
+    A value that YAML cannot make anything of is reported too, and stands in the tree as its text.
+    """
     loader = _LOADER(text)
     try:
         return _Composer(loader, findings).document()
     except _Unreadable as exc:
         findings.error(exc.message, exc.at, hint=exc.hint)
     except yaml.MarkedYAMLError as exc:
-        _report_syntax(exc, findings)
+        report_syntax(exc, findings, most_nested=MAX_NESTING)
     except yaml.YAMLError as exc:
         findings.error(f"not YAML: {exc}")
     finally:
@@ -215,7 +219,7 @@ class _Composer:
             self._refuse_tag(event.tag, "seq", at)
             return ListTree(tuple(self._items(depth)), at)
         self._refuse_tag(event.tag, "map", at)
-        return MapTree(self._entries(depth), at)
+        return MapTree(self._entries(depth, at), at)
 
     def _count(self, values: int, chars: int, at: Mark) -> None:
         self._values += values
@@ -227,10 +231,12 @@ class _Composer:
 
     def _alias(self, name: str, at: Mark, depth: int) -> Tree:
         if name not in self._anchors:
-            raise _Unreadable(f"alias '*{name}' has no anchor '&{name}' before it", at)
+            self._spoil(f"alias '*{name}' has no anchor '&{name}' before it", at)
+            return Scalar(f"*{name}", f"*{name}", at)
         anchored = self._anchors[name]
         if anchored is None:
-            raise _Unreadable(f"alias '*{name}' stands inside its own anchor", at)
+            self._spoil(f"alias '*{name}' stands inside its own anchor", at)
+            return Scalar(f"*{name}", f"*{name}", at)
         self._count(anchored.values, anchored.chars, at)
         if depth + anchored.height > MAX_NESTING:
             raise _Unreadable(f"nested deeper than {MAX_NESTING} levels", at)
@@ -243,7 +249,7 @@ class _Composer:
             items.append(self._node(event, depth + 1))
         return items
 
-    def _entries(self, depth: int) -> tuple[Entry, ...]:
+    def _entries(self, depth: int, around: Mark) -> tuple[Entry, ...]:
         entries: dict[tuple[type, object], Entry] = {}
         merged: list[Tree] = []
         while not isinstance(event := self._next(), yaml.MappingEndEvent):
@@ -254,7 +260,8 @@ class _Composer:
             if is_merge:
                 merged.append(value)
             elif not isinstance(key, Scalar):
-                raise _Unreadable(f"a key must be text, not {kind_of(key)}", at, 'a template needs quotes: "{{ ... }}"')
+                self._spoil(f"a key must be text, not {kind_of(key)}", at, 'a template needs quotes: "{{ ... }}"')
+                self._findings.spoil(around)
             elif (first := entries.get(_identity(key))) is not None:
                 self._findings.error(
                     f"key {key.text!r} appears twice in this mapping (first on line {first.key.at.line})",
@@ -271,7 +278,8 @@ class _Composer:
         """`<<: *other`; the mapping's own keys win, and among several sources the first."""
         for source in tree.items if isinstance(tree, ListTree) else (tree,):
             if not isinstance(source, MapTree):
-                raise _Unreadable("'<<' takes a mapping or a list of mappings", source.at)
+                self._spoil("'<<' takes a mapping or a list of mappings", source.at)
+                continue
             for entry in source.entries:
                 entries.setdefault(_identity(entry.key), entry)
 
@@ -286,21 +294,37 @@ class _Composer:
         tag, text = self._tag(event), str(event.value)
         if tag in _TEXT_TAGS or tag == _MERGE:
             return Scalar(text, text, at, literal=event.style == "|")
+        value, fault, hint = self._value(tag, text)
+        if fault is None:
+            return Scalar(value, text, at)
+        self._spoil(fault, at, hint)
+        return Scalar(text, text, at)
+
+    def _value(self, tag: str, text: str) -> tuple[Any, str | None, str | None]:
+        """The value, what is wrong with it, and a hint."""
         if tag.removeprefix(_TAG) not in ("null", "bool", "int", "float"):
-            raise _Unreadable(f"tag {_shown(tag)!r} is not allowed in a graph file", at)
+            return None, f"tag {_shown(tag)!r} is not allowed in a graph file", None
+        large = f"{text[:60]!r} does not fit into 64 bits"
         try:
             value: Any = self._loader.construct_object(yaml.ScalarNode(tag, text))
         except (ValueError, KeyError, OverflowError, IndexError):
-            raise _Unreadable(f"{text[:60]!r} is not of type {_shown(tag)}", at) from None
+            if tag == _TAG + "int" and len(text) > 60 and text.lstrip("+-").isdigit():  # Python's limit of digits
+                return None, large, "quote it to make it text"
+            return None, f"{text[:60]!r} is not of type {_shown(tag)}", None
         if isinstance(value, float) and not math.isfinite(value):
-            raise _Unreadable(f"{text[:60]!r} is not a finite number", at)
+            return None, f"{text[:60]!r} is not a finite number", None
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise _Unreadable(f"{text[:60]!r} does not fit into 64 bits", at, "quote it to make it text")
-        return Scalar(value, text, at)
+            return None, large, "quote it to make it text"
+        return value, None, None
 
     def _refuse_tag(self, tag: str | None, native: str, at: Mark) -> None:
         if tag not in (None, "!", _TAG + native):
-            raise _Unreadable(f"tag {_shown(str(tag))!r} is not allowed in a graph file", at)
+            self._spoil(f"tag {_shown(str(tag))!r} is not allowed in a graph file", at)
+
+    def _spoil(self, message: str, at: Mark, hint: str | None = None) -> None:
+        """Reports a fault that leaves the rest of the document readable."""
+        self._findings.error(message, at, hint=hint)
+        self._findings.spoil(at)
 
 
 def _identity(key: Scalar) -> tuple[type, object]:
@@ -314,31 +338,3 @@ def _mark(event: Any) -> Mark:
 
 def _shown(tag: str) -> str:
     return tag.replace(_TAG, "!!")[:60]
-
-
-def _report_syntax(exc: yaml.MarkedYAMLError, findings: Findings) -> None:
-    """A scanner's or parser's error in our words, at the place where the author has to look."""
-    problem = exc.problem or "not YAML"
-    if "maximum nesting" in problem:  # PyYAML from 6.0.4 has a limit of its own, which its look-ahead meets before ours
-        problem = f"nested deeper than {MAX_NESTING} levels"
-    mark = exc.problem_mark or exc.context_mark
-    if "end of stream" in problem and exc.context_mark is not None:
-        mark = exc.context_mark  # where the unclosed quote or bracket began
-        problem = f"{exc.context or 'this'} is not closed".replace("while scanning ", "").replace("while parsing ", "")
-        problem = problem.replace("quoted scalar", "quoted text")
-    at = NOWHERE if mark is None else Mark(mark.line + 1, mark.column + 1)
-    line = findings.line(at.line)
-    if "\\t" in problem or re.match(r" *\t", line):
-        findings.error("YAML syntax: a tab in the indentation", at, hint="indent with spaces")
-    else:
-        findings.error(f"YAML syntax: {problem}", at, hint=_syntax_hint(problem, line))
-
-
-def _syntax_hint(problem: str, line: str) -> str | None:
-    if "mapping values are not allowed" in problem:
-        return "quote text that contains ': ', or check the indentation"
-    if re.search(r":\s+\{\{", line) or re.match(r"\s*-\s+\{\{", line):
-        return 'quote a value that begins with a template: "{{ ... }}"'
-    if "expected key" in problem or "expected '-' indicator" in problem or "block end" in problem:
-        return "check the indentation of this line and of those before it"
-    return None

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, TypeAlias
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import (
+    BeforeValidator,
+    Field,
+    JsonValue,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 from pydantic_core import PydanticCustomError
 
 Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
@@ -30,6 +38,20 @@ def _one_or_many(value: object) -> object:
     return [value] if isinstance(value, str) else value
 
 
+def shape(words: str) -> WrapValidator:
+    """For text with a `pattern`: what a message says in its place, because few can read a regular expression."""
+
+    def say(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+        try:
+            return inner(value)
+        except ValidationError as exc:
+            if any(error["type"] == "string_pattern_mismatch" for error in exc.errors(include_url=False)):
+                raise PydanticCustomError("shape_expected", "{expected}", {"expected": words}) from None
+            raise
+
+    return WrapValidator(say)
+
+
 # The bounds stand before the validator, else they are missing from the JSON Schema.
 Positive: TypeAlias = Annotated[int, Field(ge=1), BeforeValidator(_number)]
 Attempts: TypeAlias = Annotated[int, Field(ge=0, le=1000), BeforeValidator(_number)]
@@ -40,9 +62,14 @@ Factor: TypeAlias = Annotated[float, Field(ge=1, allow_inf_nan=False), BeforeVal
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1), BeforeValidator(_number)]
 Pause: TypeAlias = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_number)]
 Texts: TypeAlias = Annotated[list[str], BeforeValidator(_one_or_many, json_schema_input_type=str | list[str])]
-Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array"}]})]
-"""An id or a list of ids. `entry.read_names` checks them, because it knows the place of each."""
+_NAMES: list[JsonValue] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [*_NAMES, {"type": "null"}]})]
+"""An id or a list of ids, or nothing. `entry.read_names` checks them, because it knows the place of each."""
+SomeNames: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": _NAMES})]
+"""The same with at least one."""
 Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
-Queue: TypeAlias = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+Queue: TypeAlias = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$"), shape("a name of at most 64 letters, digits, '_', '.' and '-'")
+]
 """Name of a queue: part of a Redis key."""
 Label: TypeAlias = str | int | float

@@ -13,12 +13,15 @@ from orka.errors import OrkaError, RunAlive, StoreError
 from orka.ids import new_nonce
 from orka.journal.entries import Kind, RunEnded, make_entry
 from orka.journal.holder import current_holder, describe, is_dead
-from orka.journal.log import FAREWELL, Claim, Creation, Ending, Listener, Reopening, RunLog
+from orka.journal.log import FAREWELL, Listener, RunLog
 from orka.journal.registry import Registry, RunInfo, not_found
+from orka.journal.terms import Claim, Creation, Ending, Reopening
 from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
-from orka.redis.scripts import Entry, create, release, take
-from orka.types import Digest, Path, RunId
+from orka.redis.lease_scripts import release, take
+from orka.redis.scripts import Entry, create
+from orka.results import Failure
+from orka.types import Digest, Path, RunId, RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,9 +144,12 @@ class Leases:
             case _:
                 raise not_found(run_id)
 
-    def reopen(self, taken: Taken, digest: Digest, graph: bytes, data: bytes) -> None:
+    def reopen(
+        self, taken: Taken, digest: Digest, graph: bytes, data: bytes, *, deadline_ms: int | None = None
+    ) -> None:
         """The taken run goes on, in its next generation, under `graph`; `data` is its `run.resumed` entry. That is sent
-        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind."""
+        with the first entry that follows, so that a graph which turns out not to fit leaves nothing behind.
+        `deadline_ms`: counted from then, in place of the run's own (0: none)."""
         log = taken.log
         log.digest = digest
         log.reopen(
@@ -154,6 +160,7 @@ class Leases:
                 data=data,
                 holder=current_holder(),
                 process=self.process,
+                deadline_ms=deadline_ms,
             )
         )
         self._journal.add(log)
@@ -161,6 +168,23 @@ class Leases:
     def begin(self, taken: Taken) -> None:
         """The taken run, which nobody has executed before, is executed here: its `run.started` stands already."""
         self._journal.add(taken.log)
+
+    async def end_idle(self, run_id: RunId, status: RunStatus, error: Failure) -> None:
+        """Ends a run that nobody executes, as failed or cancelled; one that has ended already stays as it is, unless it
+        waits on a queue to be resumed. `RunAlive` when somebody executes it; `RunNotFound`."""
+        taken = await self.take(run_id)
+        if taken is None:
+            return
+        if taken.info.status.ended and not taken.info.on_queue:
+            await self.release(taken.log)
+            return
+        self.begin(taken)
+        try:
+            kind = Kind.RUN_FAILED if status is RunStatus.FAILED else Kind.RUN_CANCELLED
+            ending = Ending(status=str(status), retention_ms=self._journal.retention_ms)
+            await taken.log.end(make_entry(kind, "", RunEnded(error=error)), ending)
+        finally:
+            self._journal.remove(taken.log)
 
     async def submit(
         self,
@@ -205,7 +229,7 @@ class Leases:
             lease="",
             seq=0,
             wake=self._journal.wake,
-            claim=Claim(path=path, token=f"{self.process}/{task_id}/{new_nonce()}", parent=parent),
+            claim=Claim(path=path, token=f"{self.process}/{task_id}", parent=parent),
         )
         self._journal.add(log)
         return log

@@ -9,16 +9,17 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
 from orka.journal.holder import current_holder
+from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.keys import RunKeys
+from orka.redis.lease_scripts import renew, reopen
 from orka.redis.lua import Command
-from orka.redis.scripts import Entry, append, create, finish, renew, reopen
+from orka.redis.scripts import Entry, append, create, finish
 from orka.redis.task_scripts import commit, renew_claim
-from orka.types import Digest, Path, RunId
+from orka.types import Digest, RunId
 
 SETTLED_AFTER = 3.0
 """Seconds after which an entry seen on the server has been fsynced under `everysec` (which may lag two seconds)."""
@@ -30,60 +31,6 @@ _MOST_ANSWERED = 100
 """Entries of a branch that are kept for its answer."""
 _RECREATABLE_MS = 60_000
 """A run that is gone this long after its creation was not lost in a crash of Redis: its retention ended, or it was deleted."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Creation:
-    """What the create script needs, kept until the run is surely on disk."""
-
-    at_ms: int
-    graph: bytes
-    deadline_ms: int
-    entry: Entry
-    fields: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reopening:
-    """What the reopen script needs, kept until it is surely on disk."""
-
-    seq: int
-    """Sequence number of the `run.resumed` entry."""
-    graph: bytes
-    before: Digest
-    """Of the graph that the run had until now."""
-    data: bytes
-    holder: str
-    process: str
-    """Names the inbox of the process."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """How the run ends; sent with its last entries."""
-
-    status: str
-    retention_ms: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
-    """What a process that executes one branch of somebody else's run writes under, in place of the run's lease."""
-
-    path: Path
-    """The branch."""
-    token: str
-    """`<process>/<task id>/<nonce>`."""
-    parent: Path
-    """The task that waits for the branch; empty: the run's owner."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handover:
-    """The branch is done; sent with its last entries."""
-
-    reply: bytes
-    """Entries for the one who waits; empty: they have to be read in the journal."""
 
 
 Listener = Callable[[str, Entry], None]
@@ -285,6 +232,7 @@ class RunLog:
                     retention_ms=retention_ms,
                     holder=opening.holder,
                     process=opening.process,
+                    deadline_ms=opening.deadline_ms,
                 )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:

@@ -33,6 +33,11 @@ def unescape(name: str) -> str:
     return unquote(name)
 
 
+def readable(path: str) -> str:
+    """A path for people: ids as they are. It names no visit any more, for a point or a slash may be part of an id."""
+    return unquote(path) if "%" in path else path
+
+
 def visit(frame: Path, escaped: str, number: int) -> Path:
     """`number` counts from 1 within the frame."""
     name = escaped if number == 1 else f"{escaped}#{number}"

@@ -56,7 +56,7 @@ class Replay:
     closed: set[Path] = field(default_factory=set[Path])
     """Forks of which this execution has cut branches off: it need not ask for everything below them."""
     spans: dict[Path, tuple[str, str]] = field(default_factory=dict[Path, tuple[str, str]])
-    """First and last entry of every branch."""
+    """First and last entry of every branch and visit."""
     elsewhere: set[Path] = field(default_factory=set[Path])
     """Branches that this execution has sent to other processes: they ask for what is below."""
     branches: dict[Path, BranchFinished] = field(default_factory=dict[Path, BranchFinished])
@@ -125,9 +125,14 @@ class Replay:
         """Every branch that an entry lies in reaches at least to it."""
         if not entry_id:
             return
-        for frame in frames(path):
+        for frame in (*frames(path), path):
             first, _ = self.spans.get(frame, (entry_id, ""))
             self.spans[frame] = (first, entry_id)
+
+    @property
+    def retried(self) -> frozenset[Path]:
+        """Visits whose failure is not believed."""
+        return self._retried
 
     def tried_again(self, frame: Path) -> tuple[Path, ...]:
         """Visits in and below a frame whose failure is not believed."""

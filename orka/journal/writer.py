@@ -16,9 +16,10 @@ import anyio.abc
 from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
-from orka.errors import JournalUnavailable, LeaseLost, OrkaError, StoreError
-from orka.journal.log import RunLog
+from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
+from orka.journal.log import Creation, RunLog
 from orka.logs import get_logger
+from orka.redis.faults import reply_text
 from orka.redis.pipeline import Keyed, Pipe
 from orka.types import Digest
 
@@ -26,6 +27,8 @@ _MOST_ENTRIES = 256
 """Entries of one run in one command: keeps a script call well under a millisecond."""
 _RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
 """Seconds between attempts while Redis cannot be reached."""
+_REPEATED = 10.0
+"""Seconds between two log events about the same trouble."""
 _OPENING, _REQUEST = -1, -2
 """What was sent for a log, where it is not a number of entries."""
 _TRANSIENT = frozenset(
@@ -64,6 +67,8 @@ class Journal:
         self._graphs: set[tuple[str, Digest]] = set()
         self._written = self._retried = self._lost = 0
         self._failing_since: float | None = None
+        self._told_at: float | None = None
+        """When the log was last told of the trouble under way."""
         self._sent_at: float | None = None
         """When the round trip under way began."""
         self._asked_at = 0.0
@@ -104,11 +109,15 @@ class Journal:
             try:
                 await self._flush()
                 pause = _RETRY_FIRST
-                self._failing_since = None
+                if self._told_at is not None and self._failing_since is not None:
+                    _log.warning("journal.reached", after=round(monotonic() - self._failing_since, 1))
+                self._failing_since = self._told_at = None
             except StoreError as exc:
                 self._give_up(exc)
                 self._retried += 1
-                _log.warning("journal.unreachable", error=str(exc), retry_in=pause)
+                if self._told_at is None or monotonic() - self._told_at >= _REPEATED:
+                    self._told_at = monotonic()
+                    _log.warning("journal.unreachable", error=str(exc))
                 await anyio.sleep(pause)
                 pause = min(_RETRY_MOST, pause * 2)
                 self._wanted.set()
@@ -180,7 +189,7 @@ class Journal:
                 elif log.failure is None:
                     self._settle(log, count, reply)
             if trouble is not None:
-                raise StoreError(f"Redis refuses writes for now: {trouble}")
+                raise StoreError(f"Redis refuses writes for now: {reply_text(trouble)}")
 
     def _next_batch(self) -> list[RunLog]:
         """The logs to send now, the longest waiting first: enough for one round trip to be worth while, and not all of
@@ -198,7 +207,7 @@ class Journal:
 
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):
-            self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply}"))
+            self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply_text(reply)}"))
             return
         match reply[0]:
             case b"ok" if count is None:
@@ -231,12 +240,10 @@ class Journal:
             case b"missing":
                 self._recreate(log)
             case b"closed":
-                self._fail(
-                    log,
-                    LeaseLost(
-                        f"run {log.run_id} needs this branch no more; nothing more is written", run_id=log.run_id
-                    ),
-                )
+                why = f"run {log.run_id} needs this branch no more; nothing more is written"
+                self._fail(log, LeaseLost(why, run_id=log.run_id))
+            case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
+                log.fail(_exists(log))
             case b"stale":
                 self._fail(
                     log,
@@ -305,6 +312,13 @@ class Journal:
                 if log.failure is None:
                     log.renewing = True
                     self.wake(log)
+
+
+def _exists(log: RunLog) -> RunExists:
+    return RunExists(
+        f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
+        run_id=log.run_id,
+    )
 
 
 def _code_of(reply: ResponseError) -> str:

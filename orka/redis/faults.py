@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator
@@ -37,6 +38,9 @@ REPLIES: tuple[tuple[str, str], ...] = (
 """How an error reply begins (https://valkey.io/topics/protocol/#simple-errors) and what that means for the reader."""
 
 
+_PLACE = re.compile(r"\.?,? *script: (?:[0-9a-f]{40}, )?on @user_script:\d+\.?")
+
+
 def translate(exc: BaseException, where: str = "", *, tls: bool = False) -> StoreError:
     """The `StoreError` for an error of redis-py, the network or TLS, to raise `from exc`.
 
@@ -52,7 +56,7 @@ def translate(exc: BaseException, where: str = "", *, tls: bool = False) -> Stor
         if (found := _network(cause, name)) is not None:
             late = tls and isinstance(cause, TimeoutError | redis.TimeoutError)
             return StoreError(f"{found}; use redis:// if the server has no TLS" if late else found)
-    text = str(exc).strip() or type(exc).__name__
+    text = reply_text(exc) or type(exc).__name__
     for start, meaning in REPLIES:
         if any(_answer(cause).startswith(start) for cause in chain):
             return StoreError(f"{name} {meaning} ({text})")
@@ -67,6 +71,11 @@ def translate(exc: BaseException, where: str = "", *, tls: bool = False) -> Stor
     if isinstance(exc, redis.ConnectionError | OSError):
         return StoreError(f"the connection to {name} is lost ({text}): {_START}")
     return StoreError(f"{name} answered with an error: {text}")
+
+
+def reply_text(reply: BaseException) -> str:
+    """An error reply for people: without the place in our own script that the server adds."""
+    return _PLACE.sub("", str(reply)).strip()
 
 
 def _network(cause: BaseException, name: str) -> str | None:

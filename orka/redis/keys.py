@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from binascii import crc32
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from orka.types import Digest, RunId
@@ -51,6 +52,7 @@ def tag_of(partition: int) -> str:
     return f"{{orka:{partition}}}"
 
 
+@lru_cache(maxsize=4096)
 def run_keys(run_id: RunId, partitions: int) -> RunKeys:
     """The partition is CRC-32 of the id, modulo the number of partitions: runs spread over all primaries."""
     tag = tag_of(crc32(run_id.encode()) % partitions)

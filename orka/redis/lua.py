@@ -51,27 +51,27 @@ end
 """
 
 # Records of branch tasks, one field per path in the hash `branches` (a key, set before like `run_key`, the run's). The
-# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<task id>/<nonce>`, '' before the
-# first), 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
+# path of a submitted run's own task is ''.  Fields: 1 `open` or `done`, 2 claim (`<process>/<task id>`, '' before the first),
+# 3 sequence number within the claim, 4 deaths since something finished, 5 those while alone in a worker, 6 task id,
 # 7 stream, 8 and 9 first and last entry, 10 why it waits.
 RECORDS: Final = """
 local function record(path)
   local raw = redis.call('HGET', branches, path)
   if not raw then return nil end
-  local r = {}
-  for part in string.gmatch(raw .. '|', '(.-)|') do r[#r + 1] = part end
-  return r
+  return {string.match(raw,
+    '^([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)|([^|]*)$')}
 end
 local function keep(path, r)
   redis.call('HSET', branches, path, table.concat(r, '|'))
 end
 local function claimant(claim)
-  return string.match(claim, '^[^/]*')
+  return string.match(claim, '^(.*)/')
 end
-local function may_claim(claim, r)  -- of the task as it is queued now: an earlier delivery to the same process may not
-  if r[6] == '' or string.match(claim, '^[^/]*/([^/]*)') ~= r[6] then return false end
-  local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
-  return held[1] and held[1][2] == claimant(claim)
+local function claims(r, claim)
+  if r[2] == claim then return true end
+  if r[2] ~= '' or r[6] ~= string.match(claim, '/(.*)$') then return false end
+  r[2], r[3] = claim, '0'
+  return true
 end
 local function tell(process, ...)
   local inbox = string.match(run_key, '^{.-}') .. ':inbox:' .. process

@@ -17,6 +17,7 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from orka.errors import StoreError
+from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.lua import Command
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
 from orka.redis.scripts import SCRIPTS
@@ -26,7 +27,7 @@ Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
 
 
-_SCRIPTS = (*SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS)
+_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS)
 
 
 class ConnectionLost(StoreError):

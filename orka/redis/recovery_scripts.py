@@ -43,10 +43,10 @@ return {'ok'}
 """
 )
 
-# KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many per stream, deaths alone that are too many,
-# process, then processes known to be dead. Queues again parked tasks that are due, and tasks whose worker is dead or gave
-# no sign of life for a lease. Reply: tasks queued again, tasks that had to be, then stream, id, run, path, task, deaths of
-# each that has died too often.
+# KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many to look at per stream, deaths alone that are too
+# many, process, where to begin in each stream, then processes known to be dead. Queues again parked tasks that are due, and
+# tasks whose worker is dead or gave no sign of life for a lease. Reply: tasks queued again, where to go on in each stream
+# (`-`: it is done), then stream, id, run, path, task, deaths of each task that has died too often.
 SWEEP = Script.of(
     NOW
     + """
@@ -118,18 +118,32 @@ local function left_behind(stream, id, consumer)
   end
   keep(named.path, r)
 end
-for k = 2, #KEYS do
-  local idle = redis.pcall('XPENDING', KEYS[k], 'workers', 'IDLE', ARGV[1], '-', '+', ARGV[2])
-  if not idle.err then
-    for _, pending in ipairs(idle) do left_behind(KEYS[k], pending[1], pending[2]) end
-    for i = 5, #ARGV do
-      for _, pending in ipairs(redis.call('XPENDING', KEYS[k], 'workers', '-', '+', ARGV[2], ARGV[i])) do
-        left_behind(KEYS[k], pending[1], pending[2])
+local streams = #KEYS - 1
+local after = {}
+for k = 1, streams do
+  local stream, from = KEYS[k + 1], ARGV[4 + k]
+  after[k] = '-'
+  -- A part of the list by id, because the server would walk all of it to find those that are late.
+  local pending = redis.pcall('XPENDING', stream, 'workers', from, '+', ARGV[2])
+  if not pending.err then
+    for _, p in ipairs(pending) do
+      if p[3] >= tonumber(ARGV[1]) and found < 50 then
+        left_behind(stream, p[1], p[2])
+      elseif p[3] >= tonumber(ARGV[1]) then
+        after[k] = p[1]
+        break
+      end
+    end
+    if after[k] == '-' and #pending == tonumber(ARGV[2]) then after[k] = '(' .. pending[#pending][1] end
+    for i = 5 + streams, #ARGV do
+      for _, p in ipairs(redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])) do
+        left_behind(stream, p[1], p[2])
+        if after[k] == '-' then after[k] = p[1] end
       end
     end
   end
 end
-return {moved, found, given_up}
+return {moved, after, given_up}
 """
 )
 
@@ -181,7 +195,33 @@ return {'ok', held[1], held[2] or '', math.max(0, tonumber(held[3] or 0) - now)}
 """
 )
 
-RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL)
+# KEYS: run, journal, values, branches, task stream, dead letters.  ARGV: run id, task, id of the dead letter. The record lives
+# as long as the run, which may be gone before a worker takes the task; that one then takes the task off.
+RETRY = Script.of(
+    NOW
+    + BRANCHES
+    + """
+local held = redis.call('HMGET', KEYS[1], 'status', 'lease_until')
+if not held[1] then return {'missing'} end
+if held[1] ~= 'failed' and held[1] ~= 'cancelled' then return {'refused', held[1]} end
+if tonumber(held[2] or 0) > now then return {'refused', 'running'} end
+if record('') then  -- by another letter of the run, or because the reply was lost
+  redis.call('XDEL', KEYS[6], ARGV[3])
+  return {'ok'}
+end
+if redis.call('XDEL', KEYS[6], ARGV[3]) == 0 then return {'gone'} end
+for i = 1, 3 do
+  local left = redis.call('PTTL', KEYS[i])
+  if left >= 0 and left < 3600000 then redis.call('PEXPIRE', KEYS[i], 3600000) end
+end
+local id = redis.call('XADD', KEYS[5], '*', 'run', ARGV[1], 'path', '', 'task', ARGV[2])
+keep('', {'open', '', '0', '0', '0', id, KEYS[5], '', '', ''})
+redis.call('PEXPIRE', KEYS[4], math.max(1, redis.call('PTTL', KEYS[1])))
+return {'ok'}
+"""
+)
+
+RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL, RETRY)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
@@ -203,13 +243,14 @@ def sweep(
     count: int,
     most_deaths: int,
     process: str,
+    starts: Sequence[str],
     dead: Sequence[str] = (),
 ) -> Command:
-    """Queues again what `dead` processes, and those without a sign of life, have left behind. Reply: number queued,
-    number found, tasks that died too often."""
+    """Queues again what `dead` processes, and those without a sign of life, have left behind, looking at `count` tasks of
+    each stream from its place in `starts` on. Reply: number queued, where to go on, tasks that died too often."""
     return (
         *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
-        *(lease_ms, count, most_deaths, process, *dead),
+        *(lease_ms, count, most_deaths, process, *starts, *dead),
     )
 
 
@@ -235,3 +276,9 @@ def bury(
 def cancel_run(keys: RunKeys, run_id: str) -> Command:
     """Marks a run as not wanted any more and tells its owner. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
     return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id)
+
+
+def retry_run(keys: RunKeys, stream: str, *, run_id: str, task: bytes, letter: str) -> Command:
+    """Queues a run that failed or was cancelled for resuming, and deletes the dead letter that this is for. Its status
+    stays until a worker takes it. Reply: `ok`; `refused`, status; `gone` without that letter; `missing`."""
+    return ("EVALSHA", RETRY.sha, 6, *run_of(keys), stream, dead_key(keys.tag), run_id, task, letter)

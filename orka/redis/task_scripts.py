@@ -2,7 +2,8 @@
 
 A task is an entry of a task stream with the fields `run`, `path`, `task`, and, when it was queued before, `again` and `alone`.
 Its *record* in the run's hash of branches says who may write under its path: the process that the consumer group has
-given the task to, under the claim that it made with its first append. A process that lost the task can write nothing more.
+given the task to. A claim is `<process>/<task id>`, and each time that a task is queued again it gets another id: whoever
+still holds the former one can write nothing more.
 
 Replies begin with a word: `ok`, or why nothing was done:
 
@@ -24,13 +25,9 @@ BRANCHES = "local run_key, branches = KEYS[1], KEYS[4]\n" + RECORDS
 """For scripts whose first keys are run, journal, values, branches."""
 # ARGV: claim, path.  Leaves `r`, the caller's record.
 _FENCE = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
 local r = record(ARGV[2])
 if not r or r[1] ~= 'open' then return {'closed'} end
-if r[2] ~= ARGV[1] then
-  if r[2] ~= '' or not may_claim(ARGV[1], r) then return {'stale'} end
-  r[2], r[3] = ARGV[1], '0'
-end
+if not claims(r, ARGV[1]) then return {'stale'} end
 """
 
 # KEYS: run, journal, values, branches.  ARGV: claim, path, first sequence number, number of entries, the entries as in
@@ -72,7 +69,7 @@ RENEW_CLAIM = Script.of(
     + _FENCE
     + """
 redis.call('XCLAIM', r[7], 'workers', claimant(ARGV[1]), 0, r[6], 'JUSTID')
-return {'ok', r[2] == ARGV[1] and tonumber(r[3]) or 0, ''}
+return {'ok', tonumber(r[3]), ''}
 """
 )
 
@@ -80,11 +77,9 @@ return {'ok', r[2] == ARGV[1] and tonumber(r[3]) or 0, ''}
 CLAIM = Script.of(
     BRANCHES
     + """
-if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
 local r = record(ARGV[2])
 if not r or r[1] ~= 'open' then return {'closed'} end
-if not may_claim(ARGV[1], r) then return {'stale'} end
-r[2], r[3] = ARGV[1], '0'
+if not claims(r, ARGV[1]) then return {'stale'} end
 keep(ARGV[2], r)
 return {'ok', r[8], r[9]}
 """
@@ -101,12 +96,10 @@ if ARGV[1] == '' then
     if tonumber(string.match(held, '^%d+')) >= tonumber(string.match(ARGV[2], '^%d+')) then return {'stale'} end
   end
 else
-  if redis.call('EXISTS', KEYS[1]) == 0 then return {'missing'} end
   local own = record(ARGV[1])
   if not own or own[1] ~= 'open' then return {'closed'} end
   if own[2] ~= ARGV[2] then
-    if own[2] ~= '' or not may_claim(ARGV[2], own) then return {'stale'} end
-    own[2], own[3] = ARGV[2], '0'
+    if not claims(own, ARGV[2]) then return {'stale'} end
     keep(ARGV[1], own)
   end
 end
@@ -201,7 +194,8 @@ FETCH = Script.of(
 local left = tonumber(ARGV[2])
 local found = {}
 for _, stream in ipairs(KEYS) do
-  local reply = redis.call('XREADGROUP', 'GROUP', 'workers', ARGV[1], 'COUNT', left, 'STREAMS', stream, '>')
+  local reply = redis.call('XLEN', stream) > 0  -- most are empty, and this is the cheapest way to see it
+    and redis.call('XREADGROUP', 'GROUP', 'workers', ARGV[1], 'COUNT', left, 'STREAMS', stream, '>')
   if reply then
     found[#found + 1] = {stream, reply[1][2]}
     left = left - #reply[1][2]

@@ -1,6 +1,7 @@
 """`orka run` and `orka resume` as a shell sees them: standard output, standard error and the exit code."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,6 +41,20 @@ def test_a_piped_answer_is_alone_on_standard_output(orka, write: Write) -> None:
 def test_a_value_that_is_no_string_is_printed_as_json(here, write: Write) -> None:
     done = here("--json-input", "run", write("echo.yml", ECHO), '{"a": [1, null]}')
     assert (done.returncode, json.loads(done.stdout)) == (0, {"a": [1, None]})
+
+
+def test_strict_refuses_what_check_warns_of_and_fails_what_reads_undefined_names(here, write: Write) -> None:
+    odd = write("odd.yml", GREET.replace("prompt:", "promt: x, prompt:"))
+    assert here("run", odd, "Ada").returncode == 0
+    refused = here("run", odd, "Ada", "--strict")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "odd.yml:4:" in refused.stderr
+    assert "error:" in refused.stderr
+    undefined = write("undefined.yml", GREET.replace("{{ input }}", "{{ input.name.first }}"))
+    assert here("--json-input", "run", undefined, "{}").returncode == 0
+    failed = here("--json-input", "run", undefined, "{}", "--strict")
+    assert failed.returncode == 1
+    assert "TemplateError" in failed.stderr
 
 
 @pytest.mark.parametrize(
@@ -175,3 +190,29 @@ def test_resuming_a_completed_run_prints_what_the_run_printed(here, write: Write
     assert (again.returncode, again.stdout, again.stderr) == (0, printed.stdout, "")
     answer = here("resume", log[0]["run_id"])
     assert (answer.returncode, json.loads(answer.stdout)) == (0, ["quick hi", "quick hi"])
+
+
+LIMITED = """
+orchestrator: {id: limited, agents: [first, slow], deadline: 0.3}
+agents:
+  - {id: first, type: echo, prompt: one}
+  - {id: slow, type: echo, delay: 0.6, prompt: two}
+"""
+
+
+@pytest.mark.parametrize(
+    ("limit", "larger", "key"),
+    [("deadline: 0.3", "deadline: 60", "deadline"), ("max_steps: 1", "max_steps: 2", "max_steps")],
+)
+def test_a_run_that_ended_at_a_limit_says_how_a_larger_one_lets_it_go_on(
+    here, write: Write, limit: str, larger: str, key: str
+) -> None:
+    done = here("run", write("limited.yml", LIMITED.replace("deadline: 0.3", limit)), "x")
+    advice = re.search(rf"resume it with a larger `{key}` in FILE: orka resume (\S+) --graph FILE", done.stderr)
+    assert done.returncode == 1
+    assert advice is not None, done.stderr
+    again = here("resume", advice[1])
+    assert (again.returncode, advice[0] in again.stderr) == (1, True)
+    changed = write("larger.yml", LIMITED.replace("deadline: 0.3", larger))
+    resumed = here("resume", advice[1], "--graph", changed)
+    assert (resumed.returncode, resumed.stdout) == (0, "two\n")

@@ -3,6 +3,7 @@
 import re
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -67,6 +68,55 @@ def test_a_stopped_run_says_how_to_resume_and_is_finished_by_that(
     done = orka("resume", hint[1], "--allow-functions")
     assert (done.returncode, done.stdout) == (0, "one then two\n")
     assert (orka.folder / "counted").read_text() == "x"
+
+
+PROGRAM = """
+import asyncio, os, sys
+from orka import Orchestrator
+
+async def main():
+    async with Orchestrator(sys.argv[1], allow_functions=True) as orchestrator:
+        await orchestrator.run("x")
+
+try:
+    MAIN
+except KeyboardInterrupt:
+    os._exit(99)
+"""
+
+
+@pytest.mark.parametrize(
+    ("main", "function"),
+    [
+        ("asyncio.run(main())", "patient"),
+        (
+            "asyncio.new_event_loop().run_until_complete(main())",
+            "busy",
+        ),  # under Python's own handler, in the agent's code
+    ],
+)
+def test_ctrl_c_ends_a_program_that_runs_graphs_itself(orka, write: Write, main: str, function: str) -> None:
+    busy = "\nasync def busy(task):\n    pathlib.Path('waiting').touch()\n    while True:\n        time.sleep(0.001)\n"
+    write("steps.py", STEPS + busy)
+    write("program.py", PROGRAM.replace("MAIN", main))
+    file = write("signals.yml", GRAPH.replace("WAIT", function))
+    orka.command = [sys.executable]
+    process = orka.start("program.py", file)
+    waiting: Path = orka.folder / "waiting"
+    wait_until(lambda: waiting.exists() or process.poll() is not None, 20)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 99, process.communicate()
+
+
+@pytest.mark.parametrize("function", ["leave", "give_up"])
+def test_an_agent_that_calls_exit_fails_its_visit_and_is_told_of(orka, write: Write, function: str) -> None:
+    leaving = "\ndef leave(task):\n    raise SystemExit(3)\n\nasync def give_up(task):\n    raise KeyboardInterrupt\n"
+    write("steps.py", STEPS + leaving)
+    done = orka("run", write("signals.yml", GRAPH.replace("WAIT", function)), "x", "--allow-functions")
+    assert done.returncode == 0
+    assert re.search(
+        "warning: .* failed: (SystemExit: the agent raised SystemExit: 3|KeyboardInterrupt: )", done.stderr
+    )
 
 
 def test_a_second_ctrl_c_leaves_at_once(orka, write: Write) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import time
 from collections.abc import Callable
@@ -70,3 +71,20 @@ def test_many_branches_are_one_counter(orka, write: Write) -> None:
     assert code == 0
     assert "300 of 300 branches" in shown
     assert "work" not in shown.split("300 of 300 branches")[0]
+
+
+def test_a_pure_agent_that_takes_long_is_shown_as_running(orka, write: Write) -> None:
+    text = """
+    orchestrator: {id: patient, strategy: sequential, agents: [both, j, slow]}
+    agents:
+      - {id: both, type: fork, targets: [[left], [right]]}
+      - {id: left, type: echo, delay: 0.8}
+      - {id: right, type: echo}
+      - {id: j, type: join, group: both}
+      - {id: slow, type: echo, delay: 0.8}
+    """
+    code, shown = on_a_terminal(orka, "run", write("patient.yml", text), "x")
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(r"● 0: left  0\.[2-9] s", plain)
+    assert re.search(r"● slow  0\.[2-9] s", plain)

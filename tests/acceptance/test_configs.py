@@ -14,6 +14,7 @@ from orka import Orchestrator, Settings
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
 ANSWERS = {
+    "distributed.yml": "3 words, 14 characters: RED-GREEN-BLUE",
     "failover.yml": "Zurich: 21 degrees (given by archive)",
     "fork_join.yml": "17 characters | 4 words, the last is Monday | shouted: SHIP IT ON MONDAY",
     "loop.yml": "Our new release makes every single run... (41 characters, round 5)",
@@ -88,10 +89,12 @@ def test_every_file_is_tried_here() -> None:
 
 
 @pytest.mark.parametrize("name", ANSWERS)
-async def test_graph_gives_what_its_header_says(name: str, redis_settings: Settings) -> None:
+async def test_graph_gives_what_its_header_says(name: str, orka, redis_settings: Settings) -> None:  # type: ignore[no-untyped-def]
     _, arguments, expected = header(name)
     verb, file, text = arguments
     assert (verb, file) == ("run", f"configs/{name}")
+    if "orka worker" in expected:
+        orka.start("worker")
     orchestrator = Orchestrator(CONFIGS / name, settings=redis_settings)
     assert orchestrator.warnings == ()
     answer = await orchestrator.run(text)

@@ -8,6 +8,7 @@ from redis.exceptions import ResponseError
 from orka.errors import StoreError
 from orka.redis.client import MAX_CONNECTIONS, RedisHandle, connection_for, translate
 from orka.redis.facts import converse
+from orka.redis.faults import reply_text
 
 
 async def test_without_a_url_the_private_server_is_opened(clean_redis: RedisHandle) -> None:
@@ -80,3 +81,9 @@ def test_error_replies_become_advice(reply: str, meaning: str) -> None:
     assert str(error).startswith("Redis at host:1")
     assert meaning in str(error)
     assert reply in str(error)
+
+
+@pytest.mark.parametrize("place", ["", "1f2e" * 10 + ", "])
+def test_the_place_in_our_own_scripts_is_left_out_of_error_replies(place: str) -> None:
+    reply = f"MISCONF Errors writing to the AOF file: No space left on device. script: {place}on @user_script:27."
+    assert reply_text(ResponseError(reply)) == "MISCONF Errors writing to the AOF file: No space left on device"

@@ -4,8 +4,13 @@ import asyncio
 from collections.abc import Callable
 
 from redis.crc import key_slot
-from servers import Servers, start_cluster
+from servers import Servers, Started, start_cluster
+from support.fleet import open_fleet
+from support.graphs import load, random_text
+from support.probe import registry
 
+from orka.ids import new_run_id
+from orka.lifecycle import await_run, submit_run
 from orka.orchestrator import Orchestrator
 from orka.redis.client import open_redis
 from orka.redis.keys import run_keys
@@ -15,11 +20,15 @@ from orka.types import RunStatus
 RUNS = 30
 
 
+def cluster_url(nodes: list[Started]) -> str:
+    return "redis://:hunter2@" + ",".join(f"127.0.0.1:{node.port}" for node in nodes) + "/0"
+
+
 async def test_runs_spread_over_the_primaries_and_are_resumed_there(
     servers: Servers, with_url: Callable[[str], Settings]
 ) -> None:
     nodes = await start_cluster(servers)
-    settings = with_url("redis://:hunter2@" + ",".join(f"127.0.0.1:{node.port}" for node in nodes) + "/0")
+    settings = with_url(cluster_url(nodes))
     async with Orchestrator("configs/fork_join.yml", settings=settings) as orchestrator:
         results = await asyncio.gather(*[orchestrator.execute(f"text {n}") for n in range(RUNS)])
         assert {result.status for result in results} == {RunStatus.COMPLETED}
@@ -36,3 +45,31 @@ async def test_runs_spread_over_the_primaries_and_are_resumed_there(
             kinds = [event.kind async for event in orchestrator.events(result.run_id)]
             assert kinds[0] == "run.started"
             assert kinds[-1] == "run.completed"
+
+
+async def test_workers_serve_all_primaries_and_leave_nothing(
+    servers: Servers, with_url: Callable[[str], Settings]
+) -> None:
+    """One reader per partition, no command over two slots: an error reply would stop a run or a worker."""
+    settings = with_url(cluster_url(await start_cluster(servers)))
+    graphs = [load(random_text(seed, size=16, any_joins=False)) for seed in range(RUNS)]
+    async with open_fleet(settings, 1, 4) as bench:
+        at_home = [
+            await Orchestrator(graph, settings=settings, registry=registry()).execute("input") for graph in graphs
+        ]
+        away = await asyncio.gather(*(bench.run(graph) for graph in graphs))
+        submitted = [new_run_id() for _ in graphs]
+        for run_id, graph in zip(submitted, graphs, strict=True):
+            await submit_run(bench.services, bench.services.build(graph), "input", run_id, "default")
+        async with asyncio.timeout(30):
+            ended = [await await_run(bench.services, run_id) for run_id in submitted]
+        for home, there, other in zip(at_home, away, ended, strict=True):
+            assert (there.status, there.output) == (home.status, home.output)
+            assert (other.status, other.output) == (home.status, home.output)
+        assert sum(worker.consumer.statistics().taken for worker in bench.workers) > RUNS
+        assert all(worker.consumer.statistics().reconnects == 0 for worker in bench.workers)
+        client = bench.client
+        for key in await client.keys("*", target_nodes=client.PRIMARIES):
+            assert not key.endswith((b":branches", b":scopes")), key
+            if b":tasks:" in key:
+                assert (await client.xlen(key), (await client.xpending(key, "workers"))["pending"]) == (0, 0), key

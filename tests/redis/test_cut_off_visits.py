@@ -131,10 +131,10 @@ CUT: dict[str, tuple[str, list[Row]]] = {
         [
             ("o", "success", None),
             ("o.0/f", "success", None),
-            ("o.0/bad", "error", "ProbeError"),
             ("o.0/f.0/quick", "cancelled", None),
             ("o.0/f.0/slow", "cancelled", None),
             ("o.0/f.1/slow", "cancelled", None),
+            ("o.0/bad", "error", "ProbeError"),
             ("o.1/quick", "success", None),
             ("j", "success", None),
         ],
@@ -223,7 +223,7 @@ agents:
     assert rows(result) == [
         ("first", "success", None),
         ("f", "success", None),
-        ("slow", "cancelled", None),
         ("f.0/first", "cancelled", None),
         ("f.0/slow", "cancelled", None),
+        ("slow", "cancelled", None),
     ]

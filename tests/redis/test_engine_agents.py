@@ -1,6 +1,7 @@
 """One agent in a real run: timeouts, retries, errors, templates, permissions, routes of its own."""
 
 import asyncio
+import signal
 import time
 from typing import Any
 
@@ -175,6 +176,30 @@ async def test_an_error_whose_message_no_journal_can_hold_is_kept_readable(redis
     )
     assert at(result, "a").error.message == "caf\\udce9"  # type: ignore[union-attr]
     assert result.status == "completed"
+
+
+@pytest.mark.parametrize("pure", ["", ", pure: true", ", pure: true, timeout: 20"])
+@pytest.mark.parametrize(
+    ("function", "kind", "message"),
+    [
+        ("leave", "SystemExit", "the agent raised SystemExit: 3"),
+        ("leave_at_once", "SystemExit", "the agent raised SystemExit: gone"),
+        ("interrupt", "KeyboardInterrupt", "the agent raised KeyboardInterrupt: "),
+        ("speechless", "Speechless", "(its text cannot be told: ValueError)"),
+    ],
+)
+async def test_an_agent_that_would_end_the_process_fails_its_visit_and_other_runs_go_on(
+    redis_settings: Settings, monkeypatch: pytest.MonkeyPatch, pure: str, function: str, kind: str, message: str
+) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _: lambda *_: None)  # as under `asyncio.run`: a handler of its own
+    text = ONE % ("", f"type: function, function: 'support.functions:{function}', retry: 2{pure}")
+    text = text.replace("retry: 2", f"retry: {{attempts: 2, delay: 0, on: {kind}}}")
+    async with opened(redis_settings, text, allow_functions=True) as orchestrator, asyncio.timeout(10):
+        for result in await asyncio.gather(*(orchestrator.execute(str(n)) for n in range(3))):
+            failed = at(result, "a")
+            assert failed.error is not None
+            assert (failed.error.kind, failed.error.message, failed.attempts) == (kind, message, 2)
+            assert (result.status, result.output) == ("completed", "[]")
 
 
 async def test_a_value_that_is_not_json_is_an_error_that_names_it(redis_settings: Settings) -> None:

@@ -360,18 +360,51 @@ async def test_a_fork_that_was_joined_is_not_waited_for_again(redis_settings: Se
 
 
 async def test_a_fork_that_nobody_joins_ends_with_its_sequence(redis_settings: Settings) -> None:
-    result = await execute(
-        redis_settings,
-        """
-        orchestrator: {id: t, agents: [spread, after]}
+    text = """
+        orchestrator: {id: t, agents: [first, spread, after, other, last]}
         agents:
-          - {id: spread, type: fork, targets: [a]}
+          - {id: first, type: echo, prompt: F}
+          - {id: spread, type: fork, targets: [a, [b, within]]}
           - {id: a, type: echo, prompt: A, delay: 0.02}
+          - {id: b, type: echo, prompt: B}
+          - {id: within, type: fork, targets: [c]}
+          - {id: c, type: echo, prompt: C}
           - {id: after, type: template, prompt: "[{{ previous_outputs.a.response }}]"}
-        """,
-    )
-    assert paths(result) == ["spread", "after", "spread.0/a"]
-    assert said(result, "after") == "[]"
+          - {id: other, type: fork, targets: [c]}
+          - {id: last, type: template, prompt: "{{ previous_outputs | length }}"}
+        """
+    async with opened(redis_settings, text) as orchestrator:
+        result = await orchestrator.execute("x")
+        again = await orchestrator.finish(result.run_id)
+        log: Any = await orchestrator.run("x", return_logs=True)
+    # Its members are in results and log where the file has them; templates see them only when all of them have ended.
+    assert paths(result) == [
+        *("first", "spread", "spread.0/a", "spread.1/b", "spread.1/within", "spread.1/within.0/c"),
+        *("after", "other", "other.0/c", "last"),
+    ]
+    assert (said(result, "after"), said(result, "last")) == ("[]", "4")
+    assert result.output == "4"  # the last one of the list, whichever branch ended last
+    assert again.results == result.results
+    assert [entry["agent_id"] for entry in log] == [
+        *("first", "spread", "a", "b", "within", "c", "after", "other", "c", "last"),
+    ]
+    assert [entry["step"] for entry in log] == list(range(1, 11))
+
+
+async def test_a_join_names_the_first_failure_in_declared_order_whichever_came_first(redis_settings: Settings) -> None:
+    text = """
+        orchestrator: {id: t, agents: [around, gather]}
+        agents:
+          - {id: around, type: fork, targets: [[within]]}
+          - {id: within, type: fork, targets: [slow, quick]}
+          - {id: slow, type: failing, message: slow failed, delay: 0.03}
+          - {id: quick, type: failing, message: quick failed}
+          - {id: gather, type: join, group: around, on_failure: fail}
+        """
+    result = await execute(redis_settings, text)
+    failure = at(result, "gather").error
+    assert failure is not None
+    assert failure.message == "every branch had to succeed, 1 of 1 failed: branch 0: slow failed"
 
 
 async def test_a_run_that_stops_leaves_no_branch_behind(redis_settings: Settings) -> None:

@@ -66,6 +66,23 @@ async def test_what_is_no_list_fails_the_map_and_says_what_it_is(
     assert (failed.error.kind, failed.error.message) == ("ItemsNotList", f"`items: {items}` gives {what}, not a list")
 
 
+async def test_the_result_of_an_item_is_what_ran_also_behind_a_router_or_a_fork(redis_settings: Settings) -> None:
+    routed = """
+        orchestrator: {id: t, agents: [m, end]}
+        agents:
+          - {id: m, type: map, items: "[1, 2]", agents: [x, r]}
+          - {id: x, type: template, prompt: "x{{ item }}"}
+          - {id: r, type: router, decision_key: x, routing_map: {x1: y, default: []}}
+          - {id: y, type: template, prompt: "y{{ item }}"}
+          - {id: end, type: template, prompt: "{{ previous_outputs.m.results | map(attribute='response') | join }}"}
+        """
+    assert await answer(redis_settings, routed) == "y1x2"
+    assert await answer(redis_settings, routed.replace("[m, end]", "[m]")) == ["y1", "x2"]
+    forked = routed.replace("[x, r]", "[x, f]").replace("id: r, type: router", "id: f, type: fork, targets: [y]")
+    forked = forked.replace(", decision_key: x, routing_map: {x1: y, default: []}", "")
+    assert await answer(redis_settings, forked) == "y1y2"
+
+
 async def test_results_keep_the_order_of_the_items_whoever_is_first(redis_settings: Settings) -> None:
     registry = Registry()
 

@@ -12,7 +12,7 @@ from support.running import answer, at, execute, graph, opened, paths, said
 
 from orka.agents.base import AgentInput
 from orka.agents.registry import Registry
-from orka.errors import ConfigError, RunTimeout
+from orka.errors import ConfigError, RunExists, RunTimeout
 from orka.orchestrator import Orchestrator
 from orka.settings import Settings
 from orka.types import RunStatus
@@ -44,6 +44,41 @@ async def test_runs_without_async_with_open_and_close_for_themselves(redis_setti
     assert await asyncio.gather(orchestrator.run("x"), orchestrator.run("y")) == ["ax/x", "ay/y"]
     with pytest.raises(ConfigError, match=r"needs an open Orchestrator: `async with Orchestrator"):
         orchestrator.statistics()
+
+
+async def test_after_its_async_with_an_orchestrator_opens_for_each_call_and_can_be_opened_again(
+    redis_settings: Settings,
+) -> None:
+    orchestrator = opened(redis_settings, PLAIN)
+    async with orchestrator:
+        assert await orchestrator.run("1") == "a1/1"
+    assert await orchestrator.run("2") == "a2/2"
+    with pytest.raises(ConfigError, match="needs an open Orchestrator"):
+        orchestrator.statistics()
+    async with orchestrator:
+        assert await orchestrator.run("3") == "a3/3"
+
+
+@pytest.mark.parametrize("run_id", ["", "a b", "x" * 129, "a/b", "{orka:1}", "a\n", "\u00e9", 5, b"id"])
+async def test_a_run_id_that_does_not_suit_keys_is_refused(redis_settings: Settings, run_id: Any) -> None:
+    with pytest.raises(ConfigError, match=r"run_id is .*; it may hold letters, digits and the characters - _ \. :"):
+        await opened(redis_settings, PLAIN).execute("x", run_id=run_id)
+
+
+async def test_a_run_id_may_be_chosen_and_names_one_run(redis_settings: Settings) -> None:
+    chosen = f"Order-7_{time.time_ns()}.b:".ljust(128, "x")
+    async with opened(redis_settings, PLAIN) as orchestrator:
+        results = await asyncio.gather(
+            *(orchestrator.execute(name, run_id=chosen) for name in ("1", "2")), return_exceptions=True
+        )
+        (done,) = [result for result in results if not isinstance(result, BaseException)]
+        (refused,) = [result for result in results if isinstance(result, BaseException)]
+        assert (done.run_id, done.status) == (chosen, RunStatus.COMPLETED)
+        assert isinstance(refused, RunExists)
+        assert f"a run {chosen!r} exists already: give another id" in str(refused)
+        with pytest.raises(RunExists):  # an ended one counts, too
+            await orchestrator.execute("3", run_id=chosen)
+        assert (await orchestrator.finish(chosen)).output == done.output
 
 
 async def test_two_orchestrators_live_beside_each_other(redis_settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.journals import Gate, entries_of, entries_reach, field_of, graph_file, keys_of, kinds_of, registry_of
 
-from orka.errors import JournalUnavailable, LeaseLost, RunAlive
+from orka.errors import JournalUnavailable, LeaseLost, RunAlive, RunExists
 from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
@@ -195,7 +195,7 @@ async def test_an_id_that_is_taken_is_refused_and_the_other_run_is_left_alone(
     async with Orchestrator(gated, settings=redis_settings, registry=gate.registry()) as orchestrator:
         run = asyncio.create_task(orchestrator.execute("x", run_id=run_id))
         await gate.reached.wait()
-        with pytest.raises(LeaseLost):
+        with pytest.raises(RunExists):
             await orchestrator.execute("y", run_id=run_id)
         gate.opened.set()
         assert (await run).status is RunStatus.COMPLETED

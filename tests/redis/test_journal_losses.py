@@ -340,6 +340,54 @@ async def test_a_redis_that_is_full_for_a_while_is_waited_for(
         assert (await run).output == "two, through"
 
 
+def events_of(caplog: pytest.LogCaptureFixture, *names: str) -> list[str]:
+    facts = [getattr(record, "orka", {}) for record in caplog.records]
+    return [fact["event"] for fact in facts if fact.get("event") in names]
+
+
+async def test_a_redis_that_is_full_is_complained_of_once_and_its_way_out_is_told(
+    gated: Path, redis_settings: Settings, clean_redis: RedisHandle, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    client = clean_redis.client
+    async with Orchestrator(gated, settings=redis_settings, registry=gate.registry()) as orchestrator:
+        run = asyncio.create_task(orchestrator.execute("x"))
+        await gate.reached.wait()
+        await client.config_set("maxmemory", 1)
+        try:
+            gate.opened.set()
+            async with asyncio.timeout(5):
+                while orchestrator.statistics().journal.retried < 5:  # noqa: ASYNC110
+                    await asyncio.sleep(0.01)
+        finally:
+            await client.config_set("maxmemory", 0)
+        await run
+    assert events_of(caplog, "journal.unreachable", "journal.reached") == ["journal.unreachable", "journal.reached"]
+    assert "user_script" not in caplog.text
+
+
+async def test_a_redis_that_stays_full_ends_the_run_without_a_word_about_scripts(
+    gated: Path, redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    gate = Gate()
+    settings = replace(redis_settings, lease=0.3, journal_patience=0.5)
+    client = clean_redis.client
+    async with Orchestrator(gated, settings=settings, registry=gate.registry()) as orchestrator:
+        run = asyncio.create_task(orchestrator.execute("x"))
+        await gate.reached.wait()
+        await client.config_set("maxmemory", 1)
+        try:
+            gate.opened.set()
+            async with asyncio.timeout(5):
+                with pytest.raises(
+                    JournalUnavailable, match=r"refuses writes for now: .*maxmemory'\. Resume"
+                ) as caught:
+                    await run
+        finally:
+            await client.config_set("maxmemory", 0)
+    assert "script" not in str(caught.value)
+
+
 async def test_scripts_that_the_server_lost_are_loaded_again(
     gated: Path, redis_settings: Settings, clean_redis: RedisHandle
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from support.journals import keys_of
 
-from orka.redis import scripts
+from orka.redis import lease_scripts, scripts
 from orka.redis.client import RedisHandle
 from orka.redis.pipeline import Pipe
 from orka.redis.scripts import Command, Entry
@@ -68,11 +68,11 @@ def appending(first: int, *kinds: str, lease: str = "1-aa") -> Command:
 
 
 def taking(nonce: str, *, dead: str = "", force: bool = False, holder: str = "h2") -> Command:
-    return scripts.take(KEYS, nonce=nonce, holder=holder, lease_ms=10_000, dead=dead, force=force)
+    return lease_scripts.take(KEYS, nonce=nonce, holder=holder, lease_ms=10_000, dead=dead, force=force)
 
 
 def reopening(lease: str, seq: int) -> Command:
-    return scripts.reopen(
+    return lease_scripts.reopen(
         KEYS,
         GRAPH,
         lease=lease,
@@ -129,10 +129,10 @@ async def test_the_former_owner_can_neither_append_nor_renew_nor_end_nor_reopen(
     assert (await call(taking("bb", force=True)))[1] == "2-bb"
     before = await call.client.hgetall(KEYS.run)
     assert await call(appending(2, "a")) == ["stale"]
-    assert await call(scripts.renew(KEYS, lease="1-aa", lease_ms=99_000)) == ["stale"]
+    assert await call(lease_scripts.renew(KEYS, lease="1-aa", lease_ms=99_000)) == ["stale"]
     assert await call(finishing(2, "run.failed")) == ["stale"]
     assert await call(reopening("1-aa", 2)) == ["stale"]
-    assert await call(scripts.release(KEYS, nonce="aa", retention_ms=RETENTION)) == ["stale"]
+    assert await call(lease_scripts.release(KEYS, nonce="aa", retention_ms=RETENTION)) == ["stale"]
     assert await call.kinds() == ["run.started"]
     assert await call.client.hgetall(KEYS.run) == before
 
@@ -145,7 +145,7 @@ async def test_two_leases_of_one_epoch_are_told_apart_by_their_nonce(call: Calle
 
 async def test_a_run_that_is_gone_is_missing(call: Caller) -> None:
     assert await call(appending(2, "a")) == ["missing"]
-    assert await call(scripts.renew(KEYS, lease="1-aa", lease_ms=1)) == ["missing"]
+    assert await call(lease_scripts.renew(KEYS, lease="1-aa", lease_ms=1)) == ["missing"]
     assert await call(taking("bb")) == ["missing"]
     assert await call.client.keys("*") == []
 
@@ -220,7 +220,7 @@ async def test_an_owner_in_whose_place_the_former_one_wrote_is_refused(call: Cal
     await call(taking("bb", force=True))
     await call.client.hset(KEYS.run, mapping={"lease": "1-aa", "holder": "h1"})
     assert (await call(appending(2, "a", "b")))[:2] == ["ok", 3]
-    assert await call(scripts.renew(KEYS, lease="2-bb", lease_ms=10_000)) == ["ok", 3, ""]
+    assert await call(lease_scripts.renew(KEYS, lease="2-bb", lease_ms=10_000)) == ["ok", 3, ""]
     assert await call.field("lease") == "1-aa"
     assert await call(reopening("2-bb", 2)) == ["stale"]
     assert await call(appending(3, "other", lease="2-bb")) == ["stale"]
@@ -234,7 +234,7 @@ async def test_a_graph_that_a_resumption_leaves_is_kept_as_long_as_its_other_run
     now = int((await call.client.time())[0]) * 1000
     await call.client.hset(before, "keep", now + 5 * RETENTION)
     _, lease, *_ = await call(taking("bb", force=True))
-    command = scripts.reopen(
+    command = lease_scripts.reopen(
         KEYS,
         Digest("d2"),
         lease=lease,

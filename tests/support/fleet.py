@@ -40,15 +40,17 @@ class FleetBench(Bench):
 
 
 @asynccontextmanager
-async def open_fleet(settings: Settings, *concurrency: int, lease: float = 5.0) -> AsyncIterator[FleetBench]:
-    """One worker of each number of slots, with services (and so a consumer, an inbox and a journal) of its own."""
+async def open_fleet(
+    settings: Settings, *workers: int | WorkerOptions, lease: float = 5.0
+) -> AsyncIterator[FleetBench]:
+    """One worker of each number of slots, or with the options given. Each has services (and so a consumer, an inbox and
+    a journal) of its own."""
     settings = replace(settings, lease=lease)
     async with open_services(settings, registry=probe.registry()) as services, anyio.create_task_group() as group:
-        workers = [
-            await group.start(_run_worker, settings, WorkerOptions(concurrency=slots, grace=5)) for slots in concurrency
-        ]
-        yield FleetBench(services, workers)
-        for worker in workers:
+        options = [WorkerOptions(concurrency=one, grace=5) if isinstance(one, int) else one for one in workers]
+        started = [await group.start(_run_worker, settings, one) for one in options]
+        yield FleetBench(services, started)
+        for worker in started:
             await worker.stop()
 
 

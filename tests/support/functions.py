@@ -1,6 +1,7 @@
 """Functions that graphs of the tests name."""
 
 import asyncio
+import sys
 
 import anyio
 
@@ -50,6 +51,27 @@ def misleading(task: AgentInput) -> AgentOutput:
 
 def unreadable(_task: AgentInput) -> Json:
     raise FileNotFoundError("caf\udce9")
+
+
+class Speechless(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no words")
+
+
+def speechless(_task: AgentInput) -> Json:
+    raise Speechless
+
+
+def leave(_task: AgentInput) -> Json:
+    sys.exit(3)
+
+
+async def leave_at_once(_task: AgentInput) -> Json:
+    sys.exit("gone")
+
+
+async def interrupt(_task: AgentInput) -> Json:
+    raise KeyboardInterrupt
 
 
 def not_json(_task: AgentInput) -> set[int]:

@@ -10,6 +10,7 @@ A worker is `orka worker`. An orchestrator carries out jobs, all at once: {"mode
 """
 
 import asyncio
+import contextlib
 import importlib
 import json
 import os
@@ -89,12 +90,13 @@ def become(line: dict[str, Any]) -> int:
 def bury(logs: dict[int, str]) -> None:
     """Writes how each child ended under its log, and only then lets go of it."""
     for pid in list(logs):
-        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        if ended is None:
-            continue
-        with Path(logs.pop(pid)).open("a") as log:
-            print("exit" if ended.si_code == os.CLD_EXITED else "signal", ended.si_status, file=log)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(ChildProcessError):  # another signal came in the middle of this
+            ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            file = logs.pop(pid, None) if ended is not None else None
+            if ended is not None and file is not None:
+                with Path(file).open("a") as log:
+                    print("exit" if ended.si_code == os.CLD_EXITED else "signal", ended.si_status, file=log)
+                os.waitpid(pid, 0)
 
 
 def main() -> None:

@@ -111,8 +111,10 @@ class Reference:
         """What a stopped frame has left open is cut off."""
         for fork in frame.opened:
             if not fork.joined:
+                before = len(fork.at.results)
                 for index in range(len(fork.node.branches)):
                     self.cut(fork.path, index, fork.node, fork.at)
+                move_behind(fork.at.results, before, fork.path)
 
     def cut(self, path: str, index: int, fork: ForkNode, world: World) -> None:
         """Every member of a branch that was cut off is cancelled, whatever it had done."""
@@ -130,9 +132,9 @@ class Reference:
         """A fork that nobody joined is joined at the end of its frame."""
         if not fork.joined:
             fork.joined = True
+            before = len(world.results)
             self.enter(fork, world, range(len(fork.node.branches)), range(len(fork.node.branches)))
-            for branch in fork.ended.values():
-                world.failed |= branch.failed
+            move_behind(world.results, before, fork.path)
             for branch in fork.ended.values():
                 world.failed |= branch.failed
 
@@ -313,13 +315,9 @@ class Reference:
             below = world.below(variables=named, inner=True, group=path)
             self.inside(Frame(f"{path}.{index}"), node.sequence, below)
             inner += below.results
-            ran = [below.outputs[member] for member in node.sequence if member in below.outputs]
             if below.failed or below.stopped:
                 failed.append(index)
-            if below.stopped and len(ran) < len(node.sequence):
-                results.append(wrong(below.stopped))
-            else:
-                results.append(ran[-1] if ran else None)
+            results.append(item_result(f"{path}.{index}", below))
         world.results.extend(inner)
         error = "BranchError" if failed and node.on_failure == "fail" else None
         return self.commit(node, path, world, {"results": results, "failed": failed}, error=error, kind="map")
@@ -363,6 +361,14 @@ class Reference:
                 return self.commit(node, path, world, output, kind="failover")
         output = {"result": "All children failed", "status": "failed", "successful_child": None}
         return self.commit(node, path, world, output, error="FailoverExhausted", kind="failover")
+
+
+def move_behind(results: list[Seen], start: int, path: str) -> None:
+    """What is there from `start` on stands right behind the visit of `path`: nobody joined that fork."""
+    moved = results[start:]
+    del results[start:]
+    place = next(index for index, seen in enumerate(results) if seen.path == path) + 1
+    results[place:place] = moved
 
 
 def usable(seen: Seen) -> bool:
@@ -443,6 +449,38 @@ def answer_of(seen: Seen, results: Sequence[Seen]) -> Any:
         found = (answer_of(other, visits) for other in reversed(visits))
         answers += [answer for answer in found if answer is not None and not isinstance(answer, list)][:1]
     return answers or None
+
+
+def item_result(frame: str, item: World) -> Any:
+    """The output of what would be the item's answer, joins counted; else its last output."""
+    if item.stopped:
+        return wrong(item.stopped)
+    own = [
+        seen
+        for seen in item.results
+        if seen.kind not in {"router", "fork"} and seen.status != "cancelled" and is_own(frame, seen.path, item.nodes)
+    ]
+    for seen in [*reversed([seen for seen in item.results if seen.terminal]), *reversed(own)]:
+        if (seen.kind == "join" and seen.status == "success") or answer_of(seen, item.results) is not None:
+            return shown(seen)
+    return shown(own[-1]) if own else None
+
+
+def is_own(frame: str, path: str, nodes: Mapping[str, Node]) -> bool:
+    """No part of a loop, a map or a failover in the frame: what is around it are forks alone."""
+    *around, _ = path.removeprefix(f"{frame}/").split("/")
+    names = [re.sub(r"(#\d+)?(\.\d+|\[\d+\])$", "", part).replace("%2E", ".") for part in around]
+    return all(isinstance(nodes.get(name), ForkNode) for name in names)
+
+
+def shown(seen: Seen) -> Any:
+    """An output as later visits see it."""
+    output = seen.output
+    if seen.error is not None:
+        return {**(output if isinstance(output, dict) else {}), **wrong(seen.error)}
+    if seen.kind == "loop":
+        return {**output, "response": output, "confidence": 1.0, "internal_reasoning": "", "status": "success"}
+    return output
 
 
 def comparable(results: Sequence[Any]) -> list[tuple[Any, ...]]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orka.engine.answer import Answer, find_answer, log_entries, response_of
+from orka.engine.answer import Answer, find_answer, item_output, log_entries, response_of
 from orka.results import Failure, NodeResult, Usage
 from orka.types import NodeId, Path, Status
 
@@ -23,7 +23,7 @@ def says(path: str, text: Any, **more: Any) -> NodeResult:
 
 def fails(path: str, **more: Any) -> NodeResult:
     error = Failure(kind="AgentError", message="boom")
-    return visit(path, None, status=Status.ERROR, error=error, **more)
+    return visit(path, None, more.pop("event_type", "TemplateAgent"), status=Status.ERROR, error=error, **more)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +124,44 @@ def test_items_answer_like_runs_of_their_own() -> None:
     assert find_answer(results) == Answer(
         value=["W", "2"], paths=(Path("m.0/f.0/l[2]/w"), Path("m.1/i.1/x")), many=True
     )
+
+
+BOOM = Failure(kind="AgentError", message="boom")
+WRONG = {"error": "boom", "error_type": "AgentError", "status": "error"}
+GIVES = {"results": [{"response": 1}], "failed": []}
+SHOWN = {**LOOP, "response": LOOP, "confidence": 1.0, "internal_reasoning": "", "status": "success"}
+
+
+@pytest.mark.parametrize(
+    ("visits", "error", "expected"),
+    [
+        ([], None, None),
+        ([], BOOM, WRONG),
+        ([says("m.0/x", "x"), says("m.0/y", "y", prompt="p")], None, {"response": "y", "formatted_prompt": "p"}),
+        ([says("m.0/x", "x"), fails("m.0/y")], BOOM, WRONG),
+        ([says("m.0/x", "x"), fails("m.0/y")], None, {"response": "x"}),
+        ([says("m.0/x", "x"), says("m.0/y", None)], None, {"response": "x"}),
+        ([fails("m.0/x")], None, WRONG),
+        ([fails("m.0/x"), says("m.0/y", None)], None, {"response": None}),
+        ([says("m.0/x", "x", terminal=True), says("m.0/y", "y")], None, {"response": "x"}),
+        # routers and forks show what runs; what ran is behind them
+        ([says("m.0/x", "x"), visit("m.0/r", ["y"], "RouterNode"), says("m.0/y", "y")], None, {"response": "y"}),
+        ([says("m.0/x", "x"), visit("m.0/r", [], "RouterNode")], None, {"response": "x"}),
+        ([visit("m.0/r", [], "RouterNode")], None, None),
+        ([visit("m.0/f", {"status": "forked"}, "ForkNode"), says("m.0/f.0/a", "a")], None, {"response": "a"}),
+        ([says("m.0/f.0/a", "a"), visit("m.0/j", {"merged": {}}, "JoinNode")], None, {"merged": {}}),
+        ([says("m.0/a", "a"), visit("m.0/b", None, status=Status.CANCELLED)], None, {"response": "a"}),
+        # the parts of a node do not speak for it
+        ([says("m.0/n.0/a", 1), visit("m.0/n", GIVES, "MapNode")], None, GIVES),
+        ([says("m.0/l[2]/a", 1), visit("m.0/l", LOOP, "LoopNode")], None, SHOWN),
+        ([says("m.0/a", "a"), fails("m.0/o.0/c"), fails("m.0/o", event_type="FailoverNode")], None, {"response": "a"}),
+    ],
+)
+def test_an_item_of_a_map_gives_what_would_be_its_answer(
+    visits: list[NodeResult], error: Failure | None, expected: Any
+) -> None:
+    given = item_output(visits, error)
+    assert given == expected
 
 
 def test_a_map_of_nothing_answers_with_an_empty_list() -> None:

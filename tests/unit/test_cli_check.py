@@ -1,5 +1,6 @@
 """Commands that need no server: exit codes that a script can use, faults that a program can read."""
 
+import io
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -105,6 +106,17 @@ def test_every_command_has_help(command: str, check: Check) -> None:
         (("run", "clean.yml", "{", "--json-input"), "is not JSON"),
         (("run", "nowhere.yml", "x"), "nowhere.yml: error: the file does not exist"),
         (("run", "broken.yml", "x"), "broken.yml:1:"),
+        (("run", "clean.yml", "12345678901234567890123456789", "--json-input"), "an integer beyond 64 bits"),
+        (("run", "clean.yml", "[" * 300_000, "--json-input"), "is nested too deeply: at most 200 levels"),
+        (("run", "clean.yml", "[" * 300 + "]" * 300, "--json-input"), "at most 200 levels"),
+        (("run", "-", "-"), "only one argument can be '-'"),
+        (("check", "-", "clean.yml", "-"), "only one argument can be '-'"),
+        (("runs", "list", "--limit", "0"), "--limit must be at least 1, not 0"),
+        (("runs", "list", "--limit", "-1"), "--limit must be at least 1, not -1"),
+        (("runs", "events", "x", "--from", "garbage"), "--from takes the id of an event"),
+        (("runs", "events", "x", "--from", "$"), "--from takes the id of an event"),
+        (("runs", "events", "x", "--from", "-1"), "--from takes the id of an event"),
+        (("runs", "events", "x", "--from", "18446744073709551616"), "--from takes the id of an event"),
     ],
 )
 def test_a_mistake_of_the_user_is_explained(arguments: tuple[str, ...], message: str, check: Check) -> None:
@@ -112,6 +124,33 @@ def test_a_mistake_of_the_user_is_explained(arguments: tuple[str, ...], message:
     assert (code, out) == (2, "")
     assert message in err
     assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("graph", [CLEAN, WARNED, BROKEN])
+def test_a_lone_dash_reads_standard_input(graph: str, check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def given(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(graph.encode())))
+        return check(*arguments)
+
+    code, out, err = given("check", "-")
+    assert (code, err) == (2 if graph == BROKEN else 0, "")
+    assert [line.split(":")[0] for line in out.splitlines() if line[0] == "<"] == ["<stdin>"] * (2 - (graph == CLEAN))
+    [report] = json.loads(given("check", "-", "--json")[1])
+    assert (report["file"], report["ok"]) == ("<stdin>", graph != BROKEN)
+    assert [fault["file"] for fault in report["faults"]] == ["<stdin>"] * (graph != CLEAN)
+
+
+def test_a_deleted_working_folder_is_told(check: Check, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    code, out, _ = check("check", "nofile.yml")
+    assert code == 2
+    assert "nofile.yml: error: the file does not exist, nor does the working folder" in out
+    code, _, err = check("run", str(tmp_path / "clean.yml"), "x", "--allow-functions")
+    assert code == 2
+    assert "the working folder does not exist any more" in err
 
 
 def test_a_bad_setting_is_named(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,7 +164,7 @@ def test_a_defect_is_one_line_and_all_of_it_with_verbose(check: Check, monkeypat
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a defect")
 
-    monkeypatch.setattr("orka.cli.check.load_file", broken)
+    monkeypatch.setattr("orka.cli.check.load_source", broken)
     code, _, err = check("check", "clean.yml")
     assert (code, "Traceback" in err) == (70, False)
     assert "internal error: ZeroDivisionError: a defect" in err

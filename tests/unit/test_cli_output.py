@@ -2,6 +2,7 @@
 
 import io
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -44,7 +45,7 @@ def test_json_with_control_characters_is_json_and_harmless() -> None:
     ],
 )
 def test_a_piped_answer_is_printed_as_it_is(value: object, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
-    print_value(value)  # type: ignore[arg-type]
+    print_value(value, sys.stdout)  # type: ignore[arg-type]
     assert capsys.readouterr().out == printed
 
 

@@ -175,3 +175,24 @@ def test_markup_and_escape_sequences_of_ids_and_errors_are_shown_as_text() -> No
     assert "[bold]x[/] \\x1b[2J\\x9b\\x0d" in printed
     assert "\x1b[2J" not in printed
     assert "\x9b" not in printed
+
+
+def test_a_pure_agent_is_shown_as_running_once_it_takes_long() -> None:
+    tree = feed(RunTree(), ("run.started", "", {}), finished("first"))
+    tree.begin(Path("slow"), 1_000)
+    tree.begin(Path("quick"), 1_000)
+    tree.show_begun(1_100)
+    assert shown(tree) == ["success first"]
+    feed(tree, finished("quick"))
+    tree.show_begun(1_200)
+    assert shown(tree) == ["success first", "success quick", "running slow"]
+    feed(tree, finished("slow"))
+    assert shown(tree) == ["success first", "success quick", "success slow"]
+
+
+def test_what_began_is_forgotten_at_the_end_of_the_run() -> None:
+    tree = feed(RunTree(), ("run.started", "", {}))
+    tree.begin(Path("cut"), 1_000)
+    feed(tree, ("run.cancelled", "", {}))
+    tree.show_begun(9_000)
+    assert shown(tree) == []

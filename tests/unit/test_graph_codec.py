@@ -189,7 +189,7 @@ def test_every_field_of_every_kind_is_part_of_the_digest() -> None:
         "children": (AgentNode(id=NodeId("z"), type="z"),),
         "body": small().scope, "max_loops": 9, "score_threshold": 0.1, "strategies": (ScoreStrategy(type="pattern"),),
         "priority_agents": ("z",), "past_loops_metadata": (("z", "z"),), "cognition": Cognition(patterns={}),
-        "fallback_score": 0.1, "timeout_score": 0.1, "items": "z", "name": "z", "sequence": ("z",),
+        "fallback_score": 0.1, "timeout_score": 0.1, "items": "z", "name": "z", "sequence": ("z",), "runs_on": "z",
     }  # fmt: skip
     empty = Scope(sequence=(), nodes={})
     kinds: list[Node] = [

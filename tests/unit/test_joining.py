@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from orka.engine.joining import Branch, Verdict, decide, failed_output, merge, merge_items
+from orka.engine.joining import Branch, Verdict, decide, failed_output, merge
 from orka.results import Failure
 
 BOOM = Failure(kind="AgentError", message="boom")
@@ -78,15 +78,3 @@ def test_members_called_like_the_joins_own_keys_stay_reachable_under_merged() ->
     output = merge([branch("status", "failed", status="s", failed=("failed",))], (0,))
     assert output["status"] == "done"
     assert output["merged"] == {"status": "s"}
-
-
-def test_a_map_gives_the_last_members_output_per_item_in_order() -> None:
-    wrong = failed_output(BOOM)
-    items = [
-        branch("x", "y", x=1, y=2),
-        branch("x", "y", x=1, y=wrong, failed=("y",)),
-        branch("x", "y", x=wrong, failed=("x",), error=BOOM),
-        branch("x", "y", error=BOOM),
-    ]
-    assert merge_items(items) == {"results": [2, wrong, wrong, wrong], "failed": [1, 2, 3]}
-    assert merge_items([]) == {"results": [], "failed": []}

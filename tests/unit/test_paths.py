@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orka.journal.paths import ROOT, escape, frame_of, member, parents, round_of, visit
+from orka.journal.paths import ROOT, escape, frame_of, member, parents, readable, round_of, visit
 from orka.types import NodeId, Path
 
 
@@ -52,3 +52,8 @@ def test_any_ids_give_paths_that_are_taken_apart_where_they_were_put_together(
             made.append(frame)
         else:
             frame = member(path, number)
+
+
+def test_people_read_ids_as_they_are() -> None:
+    assert readable("outer.1/outer%2E1%2E1.1/q2") == "outer.1/outer.1.1.1/q2"
+    assert readable("plain") == "plain"
