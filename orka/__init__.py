@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         StoreError,
         TemplateError,
     )
-    from orka.orchestrator import Orchestrator, RunResult
+    from orka.orchestrator import Orchestrator, RunHandle, RunResult
     from orka.results import NodeResult, Usage
     from orka.runs import RunEvent, RunInfo, open_runs
     from orka.settings import Settings
@@ -67,6 +67,7 @@ __all__ = [
     "RunError",
     "RunEvent",
     "RunExists",
+    "RunHandle",
     "RunInfo",
     "RunNotFound",
     "RunResult",
@@ -88,7 +89,7 @@ __all__ = [
 _HOMES = {
     "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
     "orka.agents.registry": ("agent", "register_agent_type"),
-    "orka.orchestrator": ("Orchestrator", "RunResult"),
+    "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),
     "orka.results": ("NodeResult", "Usage"),
     "orka.runs": ("RunEvent", "RunInfo", "open_runs"),
     "orka.settings": ("Settings",),

@@ -20,7 +20,9 @@ OrkaError
 |   `-- JournalMismatch          the journal holds what this graph or this version cannot have produced
 |-- DispatchError                the road to the workers
 |   |-- TaskUndecodable          a task is of a newer version, or is none
-|   `-- TaskRefused              this worker lacks what the task needs
+|   |-- TaskRefused              this worker lacks what the task needs
+|   |-- LetterNotFound           no dead letter of this id
+|   `-- RetryRefused             a dead letter cannot be tried again: its run does not wait for it
 |-- StoreError                   Redis: unreachable, wrong kind, full
 |   |-- BackendMissing           the server lacks what is needed (search module, database 0)
 |   `-- JournalUnavailable       the journal could not be written for longer than the limit
@@ -148,6 +150,14 @@ class TaskUndecodable(DispatchError):
 
 class TaskRefused(DispatchError):
     """This worker lacks an agent type, a module or a permission that a task needs; another one may have it."""
+
+
+class LetterNotFound(DispatchError):
+    """No dead letter of this id: it was retried or dropped, or its time is over."""
+
+
+class RetryRefused(DispatchError):
+    """A dead letter cannot be tried again, because its run is under way, completed, or gone."""
 
 
 class StoreError(OrkaError):

@@ -11,20 +11,12 @@ from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
-from orka.engine.answer import log_entries
+from orka.engine.answer import value_of
 from orka.engine.away import SHARED
 from orka.engine.program import Program
 from orka.errors import (
-    AgentError,
-    BranchError,
     ConfigError,
-    FailoverExhausted,
     GraphError,
-    RouteNotFound,
-    RunCancelled,
-    RunError,
-    RunTimeout,
-    StepsExceeded,
 )
 from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
@@ -32,13 +24,14 @@ from orka.graph.graph import Graph
 from orka.ids import new_run_id, parse_run_id
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
-from orka.results import Failure, RunResult
+from orka.operations import cancel_run
+from orka.results import RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
-from orka.types import Json, Path, RunId, RunStatus
+from orka.types import Json, RunId, RunStatus
 
-__all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish"]
+__all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
 
 
 class Resume(Protocol):
@@ -77,7 +70,7 @@ class _Resume:
                     allow_functions=allow_functions,
                     visits=return_logs,
                 )
-            return _value(result, return_logs)
+            return value_of(result, return_logs)
 
         return resume
 
@@ -91,12 +84,16 @@ class RunHandle:
 
     async def result(self) -> Json:
         """Waits for the end of the run and gives its answer; raises as `run` does. Cancelling only ends the waiting."""
-        return _value(await self.finished(), return_logs=False)
+        return value_of(await self.finished(), return_logs=False)
 
     async def finished(self) -> RunResult:
         """Waits for the end of the run; a failed run is a result, not an exception. Its `results` are not read."""
         async with self._orchestrator._open() as (services, _):  # pyright: ignore[reportPrivateUsage]
             return await await_run(services, self.run_id)
+
+    async def cancel(self) -> RunStatus:
+        """Ends the run wherever it is executed: see `Orchestrator.cancel`."""
+        return await self._orchestrator.cancel(self.run_id)
 
     def events(self, *, after: str = "0") -> AsyncGenerator[RunEvent]:
         """The run's events as they come, until it ends. Needs an open Orchestrator."""
@@ -131,7 +128,7 @@ class Orchestrator:
             loaded = load_file(graph, registry=registry, strict=strict)
             self.graph, self.warnings = loaded.graph, loaded.warnings
         if strict:
-            _refuse_warnings(self.warnings)
+            refuse_warnings(self.warnings)
             self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
@@ -160,7 +157,7 @@ class Orchestrator:
     async def run(self, input: Json, *, return_logs: bool = False) -> Json:
         """The graph's answer to `input`, or the list of log entries. `RunError` when the run fails."""
         result = await self.execute(input)
-        return _value(result, return_logs)
+        return value_of(result, return_logs)
 
     async def execute(
         self,
@@ -216,6 +213,12 @@ class Orchestrator:
             return await finish_run(
                 services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
             )
+
+    async def cancel(self, run_id: str) -> RunStatus:
+        """Ends any run wherever it is executed, and gives its status when it is over: it is cancelled, or had ended before.
+        It can be resumed. `RunAlive` when its process does not end it in time."""
+        async with self._open() as (services, _):
+            return await cancel_run(services, RunId(run_id))
 
     async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
@@ -310,7 +313,7 @@ async def finish(
         )
 
 
-def _refuse_warnings(warnings: tuple[Fault, ...]) -> None:
+def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
     """`GraphError` with what a strict reader does not let pass."""
     if warnings:
         faults = tuple(replace(fault, severity="error") for fault in warnings)
@@ -322,22 +325,3 @@ def _strict(graph: Graph) -> Graph:
     """The same graph with undefined names as errors."""
     limits = replace(graph.limits, strict_templates=True)
     return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)
-
-
-def _value(result: RunResult, return_logs: bool) -> Json:
-    """What `run()` gives: the answer or the log. A failed run raises."""
-    if return_logs and result.status is RunStatus.COMPLETED:
-        return list[Json](log_entries(result.results, result.run_id))
-    if result.status is RunStatus.COMPLETED:
-        return result.output
-    raise _error_of(result.error, result.run_id, result.error_path)
-
-
-def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunError:
-    """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
-    kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
-    message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
-    for own in (RunCancelled, RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
-        if kind == own.__name__:
-            return own(message, run_id=run_id, path=path)
-    return AgentError(message, kind=kind, run_id=run_id, path=path)

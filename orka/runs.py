@@ -6,6 +6,10 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from orka.dispatch.dead import DeadLetters, Letter
+from orka.dispatch.diagnosis import read_diagnosis
+from orka.dispatch.findings import Diagnosis
+from orka.dispatch.roster import Roster, WorkerInfo
 from orka.errors import RunNotFound
 from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
@@ -43,7 +47,7 @@ class RunReport:
     info: RunInfo
     visits: tuple[VisitInfo, ...]
     error: str | None
-    """Why it failed, if it did."""
+    """Why it failed or was cancelled, if it was."""
     error_path: Path | None
 
 
@@ -55,7 +59,7 @@ class Runs:
         self._router = router
 
     async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
-        """Newest first. `stale`: only runs under way that nobody executes."""
+        """Newest first. `stale`: only runs under way that nobody executes, and nobody will unless they are resumed."""
         return await self._registry.list(status=status, limit=limit, stale=stale)
 
     async def find(self, prefix: str) -> RunId:
@@ -86,11 +90,23 @@ class Runs:
             elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
                 visits[Path(path)] = _finished(Path(path), body)
-            elif kind in {Kind.RUN_FAILED, Kind.RUN_RESUMED}:
+            elif kind in {Kind.RUN_FAILED, Kind.RUN_CANCELLED, Kind.RUN_RESUMED}:
                 failure = getattr(body, "error", None)
                 error = failure.message if failure is not None else None
                 error_path = Path(getattr(body, "path", "")) or None
         return RunReport(info=info, visits=tuple(visits.values()), error=error, error_path=error_path)
+
+    async def diagnose(self, run_id: RunId) -> Diagnosis:
+        """Why it does not move: see `orka.dispatch.findings.find_reasons`. Reads the whole journal."""
+        return await read_diagnosis(self._registry, run_id)
+
+    async def workers(self) -> list[WorkerInfo]:
+        """The workers of this Redis, the latest sign of life first; those that vanished stay for a while."""
+        return await Roster(self._registry).workers()
+
+    async def dead(self) -> list[Letter]:
+        """Tasks that were given up because they took their workers down, the latest first."""
+        return await DeadLetters(self._registry).list()
 
     def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncGenerator[RunEvent]:
         """The run's events strictly after an id; with `follow` also those to come, until the run ends."""

@@ -15,6 +15,7 @@ from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
+from orka.dispatch.roster import Roster
 from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.local import LocalEmbedder
 from orka.engine.calls import Calls, CallStatistics
@@ -115,7 +116,7 @@ async def open_services(
                             process=process,
                             inbox=inbox,
                             limits=limits,
-                            sender=Sender(inbox, lease=settings.lease),
+                            sender=Sender(inbox, Roster(runs), lease=settings.lease),
                             settings=settings,
                             redis=redis,
                             router=router,

@@ -15,6 +15,7 @@ from orka.agents.function import is_permitted
 from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer, Delivery
 from orka.dispatch.gate import Gate
+from orka.dispatch.inbox import Message
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
 from orka.dispatch.sweeper import GivenUp, Sweeper
@@ -23,11 +24,10 @@ from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
 from orka.engine.shelf import Shelf
 from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
-from orka.journal.entries import RULES, BranchFinished, Kind, RunEnded, encode_json, make_entry
+from orka.journal.entries import RULES, BranchFinished, encode_json
 from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
-from orka.journal.terms import Ending
 from orka.lifecycle import carry_out, prepare
 from orka.logs import get_logger
 from orka.redis.keys import RUNS
@@ -35,7 +35,7 @@ from orka.redis.recovery_scripts import bury
 from orka.redis.task_scripts import claim_task
 from orka.results import Failure
 from orka.services import Services
-from orka.types import Path, RunId
+from orka.types import Path, RunStatus
 from orka.version import VERSION
 
 _REFUSED_FOR = 1.0
@@ -86,6 +86,7 @@ class Worker:
             process=services.process,
             queues=options.queues,
             partitions=services.settings.partitions,
+            lease=services.settings.lease,
             slots=self.slots,
             handler=self._handle,
         )
@@ -118,8 +119,8 @@ class Worker:
     async def stop(self) -> None:
         """Takes nothing more, waits for what is under way, and hands back what has not ended within the grace period."""
         self._stopping = True
-        with suppress(StoreError):
-            await self._sign()
+        with anyio.move_on_after(_FAREWELL), suppress(StoreError):
+            await self._sign()  # before `run` can end, and strike it off the roster
         await self.consumer.stop()
         with anyio.move_on_after(self._options.grace):
             while self.consumer.statistics().under_way:
@@ -146,8 +147,9 @@ class Worker:
                 await self._give_back(delivery, 0, "its worker was stopped")
         except RunNotFound:
             await self._give_back(delivery, 0, "")
-        except StoreError as exc:  # its lease runs out, and another one gets the task
+        except StoreError as exc:  # no death: if it cannot be handed back, its lease runs out
             _log.warning("task.interrupted", run_id=delivery.run, path=delivery.path, error=str(exc))
+            await self._give_back(delivery, _REFUSED_FOR, str(exc))
         # Bulkhead: a defect in one task must not take the worker's other tasks down; it is shown by `orka doctor`.
         except Exception as exc:
             _log.error("task.broken", run_id=delivery.run, path=delivery.path, error=f"{type(exc).__name__}: {exc}")
@@ -172,7 +174,13 @@ class Worker:
         services = self._services
         log = services.leases.claim(task.run, task.digest, task.path, task.parent, delivery.id)
         scope = anyio.CancelScope()
-        services.inbox.expect("stop", task.run, task.path, lambda _: scope.cancel())
+        token = log.claim.token.encode() if log.claim is not None else b""
+
+        def stop(message: Message) -> None:
+            if message["claim"] == token:
+                scope.cancel()
+
+        services.inbox.expect("stop", task.run, task.path, stop)
         self._logs[log] = None
         try:
             replay = await self._claim(task, log) if delivery.again else None
@@ -199,7 +207,7 @@ class Worker:
             await hand_over(log, task.path, finished)
         finally:
             del self._logs[log]
-            services.inbox.forget("stop", task.run, task.path)
+            services.inbox.forget("stop", task.run, task.path, stop)
             services.journal.remove(log)
 
     async def _claim(self, task: BranchTask, log: RunLog) -> Replay | None:
@@ -258,7 +266,6 @@ class Worker:
             " (`orka dead list` shows it; `orka dead retry` tries again)"
         )
         error = Failure(kind="WorkerDied", message=message)
-        body = BranchFinished(worker=services.process, error=error, rules=RULES)
         parent = Path("")
         with suppress(TaskUndecodable):
             parent = decode_task(given_up.task).parent
@@ -272,25 +279,14 @@ class Worker:
                 task_id=given_up.id,
                 run_id=given_up.run,
                 parent=parent,
-                data=encode_json(body),
+                data=encode_json(BranchFinished(worker=services.process, error=error, rules=RULES)),
                 reason=message,
                 retention_ms=services.journal.retention_ms,
             ),
         )
         if not given_up.path:
-            await self._fail_run(given_up.run, error)
-
-    async def _fail_run(self, run_id: RunId, error: Failure) -> None:
-        services = self._services
-        with suppress(RunAlive, RunNotFound):
-            taken = await services.leases.take(run_id)
-            if taken is not None:
-                services.leases.begin(taken)
-                try:
-                    entry = make_entry(Kind.RUN_FAILED, "", RunEnded(error=error))
-                    await taken.log.end(entry, Ending(status="failed", retention_ms=services.journal.retention_ms))
-                finally:
-                    services.journal.remove(taken.log)
+            with suppress(RunAlive, RunNotFound):
+                await services.leases.end_idle(given_up.run, RunStatus.FAILED, error)
 
     async def _beat(self) -> None:
         """Signs of life, three per lease; with too many agents that ignore their cancellation the worker stops."""

@@ -33,6 +33,7 @@ PUBLIC = [
     "RunError",
     "RunEvent",
     "RunExists",
+    "RunHandle",
     "RunInfo",
     "RunNotFound",
     "RunResult",

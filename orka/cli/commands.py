@@ -21,15 +21,24 @@ COMMANDS: tuple[Command, ...] = (
     Command("validate", "orka.cli.check:check", "The same as check."),
     Command("schema", "orka.cli.check:schema", "Print the JSON Schema of the graph format, for editors."),
     Command("worker", "orka.cli.worker:worker", "Execute branches and submitted runs of shared queues."),
+    Command("submit", "orka.cli.submit:submit", "Put a run on a queue for a worker, and print its id."),
+    Command("cancel", "orka.cli.submit:cancel", "End a run wherever it is executed."),
+    Command("doctor", "orka.cli.doctor:doctor", "Tell why a run does not move, and what to do."),
+    Command("workers", "orka.cli.workers:workers", "List the workers, their load and their last signs of life."),
     Command("runs list", "orka.cli.runs:list_runs", "List runs, newest first."),
     Command("runs show", "orka.cli.runs:show", "Show one run and its visits."),
     Command("runs events", "orka.cli.runs:events", "Print a run's events, and follow them with --follow."),
+    Command("dead list", "orka.cli.dead:list_letters", "List tasks that took their workers down too often."),
+    Command("dead show", "orka.cli.dead:show", "Show one of them whole."),
+    Command("dead retry", "orka.cli.dead:retry", "Have a worker resume its run, and try it again."),
+    Command("dead drop", "orka.cli.dead:drop", "Delete it; its run stays as it is."),
     Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
     Command("system stop", "orka.cli.system:stop", "Stop the private server."),
 )
 
 GROUPS: dict[str, str] = {
     "runs": "Look at runs: what they were given, where they stand, what happened.",
+    "dead": "Tasks that were given up because they took their workers down.",
     "system": "Look at and stop the private server.",
 }
 
@@ -49,8 +58,8 @@ def root_help() -> str:
             "",
             "Options:",
             "  -v, --verbose   Print what happens on standard error, and tracebacks of errors.",
-            "  --json          Print JSON instead of text (run, resume, check, runs, system status).",
-            "  --json-input    The input of run is JSON, inline or in a file.",
+            "  --json          Print JSON instead of text (where a command has it).",
+            "  --json-input    The input of run or submit is JSON, inline or in a file.",
             "  -V, --version   Print the version.",
             "  -h, --help      Print this help; after a command, the help of that command.",
             "",

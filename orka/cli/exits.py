@@ -9,6 +9,7 @@ from types import MappingProxyType
 from orka.errors import (
     ConfigError,
     LeaseLost,
+    LetterNotFound,
     OrkaError,
     RunAlive,
     RunCancelled,
@@ -38,11 +39,11 @@ class Exit(IntEnum):
 MEANINGS: Mapping[Exit, str] = MappingProxyType(
     {
         Exit.OK: "done",
-        Exit.FAILED: "the run failed or cannot be resumed as asked; `check --strict` found warnings",
+        Exit.FAILED: "the run failed, or cannot be resumed, cancelled or retried as asked; `check --strict` found warnings",
         Exit.USAGE: "a bad argument, graph file, template or setting",
         Exit.UNREACHABLE: "Redis or the private server cannot be reached, did not start, or lacks something",
-        Exit.HELD: "another process executes the run, or took it over",
-        Exit.NOT_FOUND: "no run of this id",
+        Exit.HELD: "another process executes the run (`cancel`: and has not ended it in time), or took it over",
+        Exit.NOT_FOUND: "no run, or no dead letter, of this id",
         Exit.CANCELLED: "the run was cancelled by somebody else",
         Exit.INTERNAL: "a defect of Orka; `-v` prints the traceback to report",
         Exit.OUTPUT_LOST: "standard output cannot be written: its disk is full, or the device fails",
@@ -59,6 +60,7 @@ _BY_ERROR: tuple[tuple[type[OrkaError], Exit], ...] = (
     (RunAlive, Exit.HELD),
     (LeaseLost, Exit.HELD),
     (RunNotFound, Exit.NOT_FOUND),
+    (LetterNotFound, Exit.NOT_FOUND),
     (RunCancelled, Exit.CANCELLED),
     (OrkaError, Exit.FAILED),
 )

@@ -60,6 +60,14 @@ def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         print("  ".join([*padded, row[-1]]).rstrip())
 
 
+def span(ms: int) -> str:
+    """A duration for people: `3.2 s`, `5 min`, `2 h`."""
+    seconds = max(0, ms) / 1000
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
+
+
 def warn(text: str) -> None:
     """One message on standard error."""
     print(safe_text(text), file=sys.stderr, flush=True)

@@ -25,7 +25,7 @@ from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
 from orka.journal.paths import readable
-from orka.orchestrator import Orchestrator, RunResult, finish
+from orka.orchestrator import Orchestrator, RunResult, finish, refuse_warnings
 from orka.runs import RunEvent, open_runs
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
@@ -65,9 +65,11 @@ def run(
     stored: list[RunId] = []
     with set_output_aside() as out:
         loaded = load_source(file, strict=strict)
+        if strict:
+            refuse_warnings(loaded.warnings)
         for fault in () if quiet else loaded.warnings:
             warn(fault.render())
-        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed)
+        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed, strict=strict)
         value = read_input(input, as_json=json_input)
 
         async def work() -> int:
@@ -78,7 +80,7 @@ def run(
 
                 return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
 
-            return _finish(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
+            return report(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
 
         return _until_stopped(work, stored)
 
@@ -120,7 +122,7 @@ def resume(
                 ),
                 None,
             )
-            return _finish(result, out, as_log=json, quiet=quiet)
+            return report(result, out, as_log=json, quiet=quiet)
 
         return _until_stopped(work, found)
 
@@ -136,8 +138,8 @@ def permission(argument: str | None) -> bool | frozenset[str]:
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 
-def _finish(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
-    """Prints what a run gave. A failed one gives its log too, if that was asked for."""
+def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
+    """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
         for line in remarks(result.results, result.run_id):
@@ -154,8 +156,11 @@ def _finish(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int
     if not failed:
         return Exit.OK
     where = f" at {readable(result.error_path)}" if result.error_path else ""
-    why = f": {result.error.kind}: {result.error.message}" if result.error else ""
-    warn(f"error: the run failed{where}{why}")
+    if result.status is RunStatus.CANCELLED:
+        warn(f"error: the run was cancelled{f': {result.error.message}' if result.error else ''}")
+    else:
+        why = f": {result.error.kind}: {result.error.message}" if result.error else ""
+        warn(f"error: the run failed{where}{why}")
     _say_how_to_resume(result.run_id, _exceeded(result))
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 

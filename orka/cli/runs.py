@@ -30,7 +30,7 @@ def list_runs(
     *,
     status: Annotated[RunStatus | None, Parameter(help="Only runs of this status.")] = None,
     limit: Annotated[int, Parameter(help="At most so many.")] = 50,
-    stale: Annotated[bool, Parameter(help="Only runs under way that no process executes.")] = False,
+    stale: Annotated[bool, Parameter(help="Only runs under way that no process executes, and no worker will.")] = False,
     json: AsJson = False,
 ) -> int:
     """List runs, newest first."""
@@ -105,7 +105,9 @@ def _info(info: RunInfo) -> dict[str, Any]:
 
 
 def _status(info: RunInfo) -> str:
-    return "stale" if info.stale else info.status.value
+    if info.stale:
+        return "stale"
+    return "queued" if info.waiting and not info.status.ended else info.status.value
 
 
 def _line(event: RunEvent) -> str:
@@ -124,6 +126,7 @@ def _print_report(report: RunReport) -> None:
     facts = {
         "run": info.run_id,
         "status": _status(info) + (f" (executed by {info.holder})" if info.lease_left_ms else ""),
+        **({"queue": info.queue} if info.queue else {}),
         "graph": f"{info.graph} ({info.digest})",
         "input": safe_line(info.input),
         "started": iso(info.created_ms),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from orka.journal.holder import is_dead
@@ -49,6 +49,25 @@ class WorkerInfo:
     def dead(self) -> bool:
         """Its process is known to be gone."""
         return is_dead(self.holder)
+
+    def alive(self, now: int, *, stopping: bool = False) -> bool:
+        """It takes tasks; with `stopping` also when it only finishes those that it has."""
+        return not self.dead and not self.late_ms(now) and (stopping or self.state == "running")
+
+    def condition(self, now: int) -> str:
+        """For people: `dead`, `late`, or what it says itself."""
+        return "dead" if self.dead else "late" if self.late_ms(now) else self.state
+
+
+def serving(workers: Iterable[WorkerInfo], now: int) -> frozenset[str]:
+    """Queues that some worker takes tasks from. `now` by the clock of this machine, which has to agree with theirs to
+    within a lease."""
+    return frozenset(queue for worker in workers if worker.alive(now) for queue in worker.queues)
+
+
+def remedy_for(queue: str) -> str:
+    """The command that serves a queue."""
+    return "`orka worker`" if queue == "default" else f"`orka worker --queue {queue}`"
 
 
 class Roster:

@@ -6,19 +6,28 @@ again: a task that is there is left alone, one that is done is answered again, o
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import anyio
 
-from orka.clock import monotonic
+from orka.clock import monotonic, now_ms
 from orka.dispatch.inbox import Inbox, Message
+from orka.dispatch.roster import Roster, remedy_for, serving
+from orka.errors import StoreError
 from orka.journal.log import RunLog
+from orka.logs import get_logger
 from orka.redis.keys import task_stream
 from orka.redis.task_scripts import close_tasks, send_tasks
 from orka.types import Path
+
+_REMINDED = 30.0
+"""Seconds after which it is said again that nobody serves a queue."""
+
+_log = get_logger()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,13 +72,47 @@ class _Sent(NamedTuple):
 class Sender:
     """Owned by the services of one process."""
 
-    def __init__(self, inbox: Inbox, *, lease: float) -> None:
+    def __init__(self, inbox: Inbox, roster: Roster, *, lease: float) -> None:
         self.inbox = inbox
         self.lease = lease
+        self._roster = roster
+        self._looked = -math.inf
+        self._reminded: dict[str, float] = {}
+        """When it was last said of a queue that nobody serves it."""
         self.sent = self.answered = self.resent = self.under_way = 0
 
     def statistics(self) -> SenderStatistics:
         return SenderStatistics(sent=self.sent, answered=self.answered, resent=self.resent, under_way=self.under_way)
+
+    async def remind(self, run_id: str, waiting: Mapping[str, int]) -> None:
+        """Says which of the queues, on which so many branches wait, nobody serves."""
+        now = monotonic()
+        due = [queue for queue in waiting if now - self._reminded.get(queue, -math.inf) >= _REMINDED]
+        if not due or now - self._looked < self.lease / 2:  # however many forks wait here
+            return
+        self._looked = now
+        try:
+            served = serving(await self._roster.workers(), now_ms())
+        except StoreError:  # others say that Redis is away
+            return
+        for queue in due:
+            if queue not in served:
+                self._reminded[queue] = now
+                _log.warning(
+                    "branch.waiting",
+                    run_id=run_id,
+                    queue=queue,
+                    branches=waiting[queue],
+                    why="no worker serves this queue",
+                    remedy=f"start {remedy_for(queue)}",
+                )
+
+    def close(self, log: RunLog, fork: str, paths: Sequence[str]) -> None:
+        """A fork takes nothing more: tasks of these branches that are under way are told so."""
+        scope, credential = _credential(log)
+        log.request(
+            close_tasks(log.keys, scope=scope, credential=credential, run_id=log.run_id, fork=fork, paths=paths)
+        )
 
     def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> Sending:
         """For the branches of one fork, which all see `seen` (empty: it is in the tasks). The caller closes it."""
@@ -132,16 +175,17 @@ class Sending:
             self._arrived = anyio.Event()
             with anyio.move_on_after(self._sender.lease):
                 await self._arrived.wait()
-            if self._log.failure is None:
-                self._send_again()
+            if self._log.failure is None and (waiting := self._send_again()):
+                await self._sender.remind(self._log.run_id, waiting)
         return self._answers.popleft()
 
     def ready(self) -> bool:
         """`next` returns at once."""
         return bool(self._answers)
 
-    def _send_again(self) -> None:
-        """What got no answer for a lease: it, or its answer, may have been lost with the server's last second."""
+    def _send_again(self) -> dict[str, int]:
+        """What got no answer for a lease: it, or its answer, may have been lost with the server's last second. Gives
+        their number by queue."""
         now = monotonic()
         old: dict[str, list[Parcel]] = {}
         for queue, parcel, sent in self._under_way.values():
@@ -151,12 +195,13 @@ class Sending:
             self._sender.resent += len(parcels)
             self._under_way.update({parcel.path: _Sent(queue, parcel, now) for parcel in parcels})
             self._request(queue, parcels, again=True)
+        return {queue: len(parcels) for queue, parcels in old.items()}
 
     def _take(self, message: Message) -> None:
         path = message["path"].decode()
         if self._under_way.pop(path, None) is None:
             return
-        self._sender.inbox.forget("done", self._log.run_id, path)
+        self._sender.inbox.forget("done", self._log.run_id, path, self._take)
         self._settled.append(path)
         self._sender.answered += 1
         self._sender.under_way -= 1
@@ -176,22 +221,12 @@ class Sending:
             return
         self._closed = True
         for path in self._under_way:
-            self._sender.inbox.forget("done", self._log.run_id, path)
+            self._sender.inbox.forget("done", self._log.run_id, path, self._take)
         paths = [*self._under_way, *self._settled]
         self._sender.under_way -= len(self._under_way)
         self._under_way.clear()
         if self._log.failure is None and self._log.ending is None and (paths or self._seen):
-            scope, credential = _credential(self._log)
-            self._log.request(
-                close_tasks(
-                    self._log.keys,
-                    scope=scope,
-                    credential=credential,
-                    run_id=self._log.run_id,
-                    fork=self._fork,
-                    paths=paths,
-                )
-            )
+            self._sender.close(self._log, self._fork, paths)
 
 
 def _credential(log: RunLog) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""What a run answers, and its log: both made from the results, in declared order. Pure. Workflow-format 6.2 and 6.4."""
+"""What a run answers or raises, and its log: made from the results, in declared order. Pure. Workflow-format 6.2 and 6.4."""
 
 from __future__ import annotations
 
@@ -8,9 +8,19 @@ from dataclasses import asdict, dataclass
 from orka.clock import iso
 from orka.engine.joining import failed_output
 from orka.engine.looping import shown_loop
+from orka.errors import (
+    AgentError,
+    BranchError,
+    FailoverExhausted,
+    RouteNotFound,
+    RunCancelled,
+    RunError,
+    RunTimeout,
+    StepsExceeded,
+)
 from orka.journal.paths import parents
-from orka.results import Failure, NodeResult
-from orka.types import Json, Path, Status
+from orka.results import Failure, NodeResult, RunResult
+from orka.types import Json, Path, RunStatus, Status
 
 _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
@@ -204,3 +214,25 @@ def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
 
 def _usage(usage: Mapping[str, Json]) -> dict[str, Json]:
     return dict(usage)
+
+
+def value_of(result: RunResult, return_logs: bool) -> Json:
+    """What `run()` gives: the answer or the log. A failed or cancelled run raises."""
+    if return_logs and result.status is RunStatus.COMPLETED:
+        return list[Json](log_entries(result.results, result.run_id))
+    if result.status is RunStatus.COMPLETED:
+        return result.output
+    if result.status is RunStatus.CANCELLED:
+        why = result.error.message if result.error is not None else "its process was stopped"
+        raise RunCancelled(f"run {result.run_id} was cancelled: {why}", run_id=result.run_id)
+    raise _error_of(result.error, result.run_id, result.error_path)
+
+
+def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunError:
+    """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
+    kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
+    message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
+    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+        if kind == own.__name__:
+            return own(message, run_id=run_id, path=path)
+    return AgentError(message, kind=kind, run_id=run_id, path=path)

@@ -20,7 +20,8 @@ from orka.journal.writer import Journal
 from orka.redis.keys import RunKeys
 from orka.redis.lease_scripts import release, take
 from orka.redis.scripts import Entry, create
-from orka.types import Digest, Path, RunId
+from orka.results import Failure
+from orka.types import Digest, Path, RunId, RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,6 +168,23 @@ class Leases:
     def begin(self, taken: Taken) -> None:
         """The taken run, which nobody has executed before, is executed here: its `run.started` stands already."""
         self._journal.add(taken.log)
+
+    async def end_idle(self, run_id: RunId, status: RunStatus, error: Failure) -> None:
+        """Ends a run that nobody executes, as failed or cancelled; one that has ended already stays as it is, unless it
+        waits on a queue to be resumed. `RunAlive` when somebody executes it; `RunNotFound`."""
+        taken = await self.take(run_id)
+        if taken is None:
+            return
+        if taken.info.status.ended and not taken.info.on_queue:
+            await self.release(taken.log)
+            return
+        self.begin(taken)
+        try:
+            kind = Kind.RUN_FAILED if status is RunStatus.FAILED else Kind.RUN_CANCELLED
+            ending = Ending(status=str(status), retention_ms=self._journal.retention_ms)
+            await taken.log.end(make_entry(kind, "", RunEnded(error=error)), ending)
+        finally:
+            self._journal.remove(taken.log)
 
     async def submit(
         self,

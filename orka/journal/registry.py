@@ -25,7 +25,7 @@ _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
     *("lease_until", "holder", "generation", "deadline_ms", "version"),
-    "distributed",
+    *("distributed", "queue"),
 )
 
 
@@ -54,11 +54,20 @@ class RunInfo:
     """Of the Orka that created it."""
     distributed: bool = False
     """Its branches go to the shared queues."""
+    queue: str = ""
+    """That it was submitted to; empty: it was not."""
+    on_queue: bool = False
+    """A task on a shared queue has a worker execute it, or go on with it."""
+
+    @property
+    def waiting(self) -> bool:
+        """Nobody executes it, and a worker will: it is queued, or its worker is gone."""
+        return self.on_queue and self.lease_left_ms == 0
 
     @property
     def stale(self) -> bool:
-        """Under way, and nobody executes it."""
-        return self.status is RunStatus.RUNNING and self.lease_left_ms == 0
+        """Under way, nobody executes it, and nobody will unless it is resumed."""
+        return self.status is RunStatus.RUNNING and self.lease_left_ms == 0 and not self.on_queue
 
 
 class Registry:
@@ -84,18 +93,21 @@ class Registry:
         for run_id in run_ids:
             keys = self.keys(run_id)
             key = keys.run
-            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("TIME",)), (key, ("XLEN", keys.journal))]
+            keyed += [(key, ("HMGET", key, *_FIELDS)), (key, ("HEXISTS", keys.branches, ""))]
+            keyed += [(key, ("XLEN", keys.journal)), (key, ("TIME",))]
         replies = await self.ask(keyed) if keyed else []
         found: list[RunInfo] = []
         for index, run_id in enumerate(run_ids):
-            fields, time, entries = replies[3 * index : 3 * index + 3]
+            fields, on_queue, entries, time = replies[4 * index : 4 * index + 4]
             if fields[0] is not None:
-                found.append(_info(run_id, fields, entries, int(time[0]) * 1000 + int(time[1]) // 1000))
+                now = int(time[0]) * 1000 + int(time[1]) // 1000
+                found.append(_info(run_id, fields, entries, now, on_queue=bool(on_queue)))
         return found
 
     async def list(self, *, status: RunStatus | None = None, limit: int = 50, stale: bool = False) -> list[RunInfo]:
         """Newest first. `stale`: only runs under way that nobody executes."""
-        kinds = [open_runs_key] if stale or status is RunStatus.RUNNING else [open_runs_key, ended_runs_key]
+        under_way = status is not None and not status.ended
+        kinds = [open_runs_key] if stale or under_way else [open_runs_key, ended_runs_key]
         found: list[RunInfo] = []
         for kind in kinds:
             offset = 0
@@ -119,6 +131,11 @@ class Registry:
                 if run_id.startswith(prefix):
                     found.append(run_id)
         return found[:MOST_FOUND]
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """The hash tag of every partition."""
+        return tuple(tag_of(partition) for partition in range(self._partitions))
 
     async def graph(self, run_id: RunId, digest: Digest) -> bytes:
         """The JSON of the graph a run was started with."""
@@ -183,20 +200,20 @@ class Registry:
         """The reply to one command of which `key` is a key. An error reply raises `StoreError`."""
         return (await self.ask([(key, command)]))[0]
 
-    async def ask(self, commands: Sequence[tuple[str, Command]]) -> list[Any]:
-        """One round trip, again when the connection is lost: it may have been cut while nobody used it."""
+    async def ask(self, commands: Sequence[tuple[str, Command]], *, tolerant: bool = False) -> list[Any]:
+        """One round trip, again when the connection is lost: it may have been cut while nobody used it. An error reply
+        raises `StoreError`, or is None when `tolerant`."""
         for pause in _RECONNECT:
             try:
-                return _checked(await self._pipe.roundtrip(commands))
+                return _checked(await self._pipe.roundtrip(commands), tolerant)
             except ConnectionLost:
                 await anyio.sleep(pause)
-        return _checked(await self._pipe.roundtrip(commands))
+        return _checked(await self._pipe.roundtrip(commands), tolerant)
 
     async def _newest(self, kind: Any, offset: int, count: int) -> list[RunId]:
         """Ids of one kind from every partition, newest first, `offset` and `count` taken per partition."""
-        tags = [tag_of(partition) for partition in range(self._partitions)]
         replies = await self.ask(
-            [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in tags]
+            [(kind(tag), ("ZREVRANGE", kind(tag), offset, offset + count - 1, "WITHSCORES")) for tag in self.tags]
         )
         scored: list[tuple[float, str]] = []
         for reply in replies:
@@ -211,7 +228,7 @@ def decode_entry(entry_id: bytes, fields: Sequence[bytes]) -> tuple[str, str, st
     return entry_id.decode(), named[b"kind"].decode(), named[b"path"].decode(), named[b"data"]
 
 
-def _info(run_id: RunId, fields: Sequence[bytes | None], entries: int, now: int) -> RunInfo:
+def _info(run_id: RunId, fields: Sequence[bytes | None], entries: int, now: int, *, on_queue: bool) -> RunInfo:
     text = {name: (value or b"").decode() for name, value in zip(_FIELDS, fields, strict=True)}
     status = RunStatus(text["status"])
     left = max(0, int(text["lease_until"] or 0) - now)
@@ -230,6 +247,8 @@ def _info(run_id: RunId, fields: Sequence[bytes | None], entries: int, now: int)
         deadline_ms=int(text["deadline_ms"]) if text["deadline_ms"] not in {"", "0"} else None,
         version=text["version"],
         distributed=text["distributed"] == "1",
+        queue=text["queue"],
+        on_queue=on_queue,
     )
 
 
@@ -247,7 +266,9 @@ def _pairs(reply: Sequence[Any]) -> list[tuple[bytes, Any]]:
     return list(zip(reply[::2], reply[1::2], strict=True))
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def _checked(replies: list[Any], tolerant: bool) -> list[Any]:
+    if tolerant:
+        return [None if isinstance(reply, Exception) else reply for reply in replies]
     for reply in replies:
         if isinstance(reply, Exception):
             raise StoreError(f"Redis refused a command: {reply}") from reply

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from orka.redis.keys import RunKeys, graph_key
-from orka.redis.lua import NOW, Command, Script
+from orka.redis.lua import NOW, RECORDS, Command, Script
 from orka.redis.scripts import shared_keys
 from orka.types import Digest
 
-# KEYS: run, branches.  ARGV: lease, lease_ms, process. The task of a submitted run lives as long as the lease.
+# KEYS: run, branches.  ARGV: lease, lease_ms, process ('' : as it is), holder. Tells a server that has forgotten the take-over
+# again whom branches wake. The task of a submitted run lives as long as the lease, and its deaths are forgotten when a visit
+# has finished since (up to where, is in place of its sequence number).
 RENEW = Script.of(
     NOW
+    + "local run_key, branches = KEYS[1], KEYS[2]\n"
+    + RECORDS
     + """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel', 'progress')
 if not held[2] then return {'missing'} end
-if held[1] ~= ARGV[1] then
-  if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
-elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+local theirs, ours = tonumber(string.match(held[1] or '0', '^%d+')), tonumber(string.match(ARGV[1], '^%d+'))
+if held[1] ~= ARGV[1] and theirs >= ours then return {'stale'} end
+if held[1] == ARGV[1] and (held[3] == 'running' or held[3] == 'queued') then
+  redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+  if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'process', ARGV[3], 'holder', ARGV[4]) end
 end
-local task = redis.call('HGET', KEYS[2], '')
-if task then
-  local id, stream = string.match(task, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)')
-  local pending = id ~= '' and redis.call('XPENDING', stream, 'workers', id, id, 1)[1]
-  if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', stream, 'workers', ARGV[3], 0, id, 'JUSTID') end
-end
+local r = record('')
+-- A queue that nobody has served yet has no group.
+local pending = r and r[6] ~= '' and redis.pcall('XPENDING', r[7], 'workers', r[6], r[6], 1)[1]
+if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', r[7], 'workers', ARGV[3], 0, r[6], 'JUSTID') end
+if r and tonumber(held[5] or 0) > tonumber(r[3]) then keep('', {r[1], r[2], held[5], '0', '0', unpack(r, 6)}) end
 return {'ok', tonumber(held[2]), held[4] or ''}
 """
 )
@@ -52,7 +57,8 @@ return {'ok', lease, tonumber(held[5]), tonumber(held[6]), held[1]}
 """
 )
 
-# KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it).
+# KEYS: run, journal, values, graph, open runs, ended runs, the graph it ran with before (the same unless the caller changes it),
+# branches (of a run that failed and was queued again they have a lifetime).
 # ARGV: lease, lease_ms, sequence number, data of `run.resumed`, run id, graph digest, graph JSON, retention_ms, holder, process,
 # deadline (ms from now, 0: none; '' leaves the run's as it is).
 # Sent again when the server lost it: lease and holder are then those of before, too.
@@ -85,7 +91,7 @@ redis.call('HSET', KEYS[1], 'status', 'running', 'seq', seq, 'digest', ARGV[6], 
 if ARGV[11] ~= '' then
   redis.call('HSET', KEYS[1], 'deadline_ms', ARGV[11] == '0' and 0 or now + ARGV[11])
 end
-for i = 1, 3 do redis.call('PERSIST', KEYS[i]) end
+for _, i in ipairs({1, 2, 3, 8}) do redis.call('PERSIST', KEYS[i]) end
 return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'path', '', 'data', ARGV[4])}}
 """
 )
@@ -107,10 +113,10 @@ LEASE_SCRIPTS = (RENEW, TAKE, REOPEN, RELEASE)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
-def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "") -> Command:
+def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "", holder: str = "") -> Command:
     """Reply: `ok`, the last sequence number, and when somebody wanted the run cancelled (ms, '' : nobody); or `stale`,
     `missing`."""
-    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process)
+    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process, holder)
 
 
 def take(
@@ -145,9 +151,9 @@ def reopen(
     `digest` and `graph` are what it runs from now on, `before` is the digest that it ran with until now. `deadline_ms`: from now,
     0 for none; None leaves the run's deadline as it is.
     """
-    shared = (*shared_keys(keys, digest), graph_key(keys.tag, before))
+    shared = (*shared_keys(keys, digest), graph_key(keys.tag, before), keys.branches)
     return (
-        *("EVALSHA", REOPEN.sha, 7, keys.run, keys.journal, keys.values, *shared),
+        *("EVALSHA", REOPEN.sha, 8, keys.run, keys.journal, keys.values, *shared),
         *(lease, lease_ms, seq, data, run_id, digest, graph, retention_ms, holder, process),
         "" if deadline_ms is None else deadline_ms,
     )

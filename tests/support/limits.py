@@ -49,13 +49,15 @@ async def process(redis: RedisHandle, name: str, *, lease: float = 10.0) -> Asyn
             task_status.started(Process(limits, inbox, tasks))
             await anyio.sleep_forever()
 
-    async with anyio.create_task_group() as host:  # `kill` must not end the test with it
-        process: Process = await host.start(live)
-        yield process
-        if not process.killed:
-            await process.limits.aclose()
-            process.kill()
-    await pipe.aclose()
+    try:
+        async with anyio.create_task_group() as host:  # `kill` must not end the test with it
+            process: Process = await host.start(live)
+            yield process
+            if not process.killed:
+                await process.limits.aclose()
+                process.kill()
+    finally:
+        await pipe.aclose()
 
 
 class Gauge:

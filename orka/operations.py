@@ -1,0 +1,105 @@
+"""What is asked of a run from outside the process that executes it: that it ends, that it is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from dataclasses import replace
+
+import anyio
+
+from orka.dispatch.dead import DeadLetters, Letter
+from orka.dispatch.task import BranchTask, encode_task
+from orka.engine.away import SHARED
+from orka.engine.needs import facts_of
+from orka.engine.program import build_program
+from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
+from orka.graph.codec import decode_graph
+from orka.journal.feed import RunEvent, read_feed
+from orka.journal.paths import ROOT
+from orka.journal.registry import not_found
+from orka.redis.keys import RUNS, task_stream
+from orka.redis.recovery_scripts import cancel_run as mark_cancelled
+from orka.results import Failure
+from orka.services import Services
+from orka.types import RunId, RunStatus
+
+CANCELLING = 7.0
+"""Seconds beyond a lease that whoever executes a run has to end it: an agent alone may take five."""
+_LOOK = 0.25
+"""Seconds between two looks whether somebody still executes a run that is to be cancelled."""
+_CANCELLED = Failure(
+    kind=RunCancelled.__name__, message="it was cancelled while no process executed it (`orka cancel`)"
+)
+
+
+async def cancel_run(services: Services, run_id: RunId, *, patience: float | None = None) -> RunStatus:
+    """Ends a run wherever it is executed, and returns when it is over: `cancelled`, or as it had ended before.
+
+    What nobody executes is ended from here. `RunAlive` when its process has not ended it within `patience` seconds; it
+    stays marked, and whoever goes on with it cancels it. `RunNotFound`.
+    """
+    keys = services.registry.keys(run_id)
+    reply = await services.registry.one(keys.run, mark_cancelled(keys, run_id))
+    if reply[0] != b"ok":
+        raise not_found(run_id)
+    info = await services.registry.info(run_id)
+    if info.status.ended:
+        if info.on_queue:  # to be resumed: that is called off
+            await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
+        return (await services.registry.info(run_id)).status
+    lasts = services.settings.lease + CANCELLING if patience is None else patience
+    with anyio.move_on_after(lasts):
+        async with anyio.create_task_group() as group:
+            group.start_soon(_end_when_idle, services, run_id)
+            async with aclosing(_feed(services, run_id)) as events:
+                async for _ in events:
+                    pass
+            group.cancel_scope.cancel()
+    info = await services.registry.info(run_id)
+    if not info.status.ended:
+        raise RunAlive(
+            f"run {run_id} is still executed by {info.holder}, which was told to cancel it and did not within"
+            f" {lasts:g} s; `orka doctor {run_id}` shows what it does",
+            run_id=run_id,
+            holder=info.holder,
+            left_ms=info.lease_left_ms,
+        )
+    return info.status
+
+
+def _feed(services: Services, run_id: RunId) -> AsyncGenerator[RunEvent]:
+    return read_feed(services.registry, services.router, run_id, follow=True)
+
+
+async def _end_when_idle(services: Services, run_id: RunId) -> None:
+    """Nobody may execute it now, or its process may die before it hears of its cancelling."""
+    while True:
+        with suppress(RunAlive):
+            await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
+            return
+        await anyio.sleep(_LOOK)
+
+
+async def retry_letter(services: Services, letter: Letter, queue: str | None = None) -> str:
+    """Has a worker resume the run of a dead letter, which is deleted; gives the queue. `RetryRefused` when the run does
+    not wait for that; `LetterNotFound` when the letter is gone."""
+    registry = services.registry
+    try:
+        info = await registry.info(letter.run)
+        graph = decode_graph(await registry.graph(letter.run, info.digest), source=f"run {letter.run}")
+    except RunNotFound as exc:
+        raise RetryRefused(f"run {letter.run} is gone; `orka dead drop {letter.id}` drops its letter") from exc
+    program = build_program(graph, replace(services.workshop, lenient=True))
+    chosen = queue or info.queue or SHARED
+    task = BranchTask(
+        run=letter.run,
+        path=ROOT,
+        digest=info.digest,
+        everything=info.distributed,
+        needs=facts_of(program.body, program.body.sequence).needs,
+        queue=chosen,
+    )
+    stream = task_stream(registry.keys(letter.run).tag, chosen, RUNS)
+    await DeadLetters(registry).retry(letter, stream, encode_task(task))
+    return chosen
