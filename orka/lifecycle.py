@@ -11,6 +11,7 @@ import anyio
 
 from orka.agents.values import ensure_json
 from orka.clock import now_ms
+from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.answer import response_of
 from orka.engine.away import Away
@@ -123,8 +124,12 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
 async def carry_out(services: Services, task: Assignment) -> RunResult:
     """Runs an owned run to its end. What keeps it from one is raised, and its lease given back."""
     away = task.away
+
+    def cancel(_: Message) -> None:
+        task.log.cancel()
+
     if away is not None and away.everything:  # else the next renewal of its lease tells
-        services.inbox.expect("cancel", task.log.run_id, "", lambda _: task.log.cancel())
+        services.inbox.expect("cancel", task.log.run_id, "", cancel)
     try:
         return await execute(
             task,
@@ -140,7 +145,7 @@ async def carry_out(services: Services, task: Assignment) -> RunResult:
                 await services.leases.release(log)
         raise
     finally:
-        services.inbox.forget("cancel", task.log.run_id, "")
+        services.inbox.forget("cancel", task.log.run_id, "", cancel)
         services.journal.remove(task.log)
 
 

@@ -14,6 +14,7 @@ import anyio.abc
 from orka.agents.function import is_permitted
 from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer, Delivery
+from orka.dispatch.inbox import Message
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
 from orka.dispatch.sweeper import GivenUp, Sweeper
@@ -84,6 +85,7 @@ class Worker:
             process=services.process,
             queues=options.queues,
             partitions=services.settings.partitions,
+            lease=services.settings.lease,
             slots=self.slots,
             handler=self._handle,
         )
@@ -144,8 +146,9 @@ class Worker:
                 await self._give_back(delivery, 0, "its worker was stopped")
         except RunNotFound:
             await self._give_back(delivery, 0, "")
-        except StoreError as exc:  # its lease runs out, and another one gets the task
+        except StoreError as exc:  # no death: if it cannot be handed back, its lease runs out
             _log.warning("task.interrupted", run_id=delivery.run, path=delivery.path, error=str(exc))
+            await self._give_back(delivery, _REFUSED_FOR, str(exc))
         # Bulkhead: a defect in one task must not take the worker's other tasks down; it is shown by `orka doctor`.
         except Exception as exc:
             _log.error("task.broken", run_id=delivery.run, path=delivery.path, error=f"{type(exc).__name__}: {exc}")
@@ -170,7 +173,13 @@ class Worker:
         services = self._services
         log = services.leases.claim(task.run, task.digest, task.path, task.parent, delivery.id)
         scope = anyio.CancelScope()
-        services.inbox.expect("stop", task.run, task.path, lambda _: scope.cancel())
+        token = log.claim.token.encode() if log.claim is not None else b""
+
+        def stop(message: Message) -> None:
+            if message["claim"] == token:
+                scope.cancel()
+
+        services.inbox.expect("stop", task.run, task.path, stop)
         self._logs[log] = None
         try:
             replay = await self._claim(task, log) if delivery.again else None
@@ -197,7 +206,7 @@ class Worker:
             await hand_over(log, task.path, finished)
         finally:
             del self._logs[log]
-            services.inbox.forget("stop", task.run, task.path)
+            services.inbox.forget("stop", task.run, task.path, stop)
             services.journal.remove(log)
 
     async def _claim(self, task: BranchTask, log: RunLog) -> Replay | None:

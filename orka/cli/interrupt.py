@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable, Coroutine
 from types import FrameType
 from typing import Any
@@ -12,6 +13,8 @@ from typing import Any
 from orka.cli.exits import Exit
 
 _CODES = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+_FAREWELL = 1.0
+"""Seconds that cancelled tasks have to end with their process."""
 _SHOW_CURSOR = b"\x1b[?25h"
 
 
@@ -51,7 +54,24 @@ def run_until_stopped(
 
     before = {number: signal.signal(number, on_signal) for number in _CODES}
     try:
-        return asyncio.run(main())
+        return run_to_the_end(main())
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def run_to_the_end(work: Coroutine[Any, Any, int]) -> int:
+    """`asyncio.run`, except that this would wait for an agent which ignores its cancellation: the process just leaves."""
+
+    async def main() -> int:
+        code = await work
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        if left and (await asyncio.wait(left, timeout=_FAREWELL))[1]:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+        return code
+
+    return asyncio.run(main())

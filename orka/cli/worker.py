@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import importlib
 import os
 import signal
@@ -16,6 +15,7 @@ import anyio.abc
 from cyclopts import Parameter
 
 from orka.cli.exits import Exit
+from orka.cli.interrupt import run_to_the_end
 from orka.cli.output import warn
 from orka.cli.run import AllowFunctions, permission
 from orka.errors import ConfigError
@@ -65,7 +65,7 @@ def worker(
         most_deaths=max_deaths,
         health=health,
     )
-    return asyncio.run(_work(settings, options, allowed))
+    return run_to_the_end(_work(settings, options, allowed))
 
 
 def _import(modules: list[str]) -> None:

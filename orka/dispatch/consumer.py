@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import anyio
@@ -74,9 +75,11 @@ class Consumer:
         process: str,
         queues: Sequence[str],
         partitions: int,
+        lease: float,
         slots: Slots,
         handler: Handler,
     ) -> None:
+        self._lease = lease
         self._router = router
         self._registry = registry
         self._process = process
@@ -85,10 +88,8 @@ class Consumer:
         self.slots = slots
         self._handler = handler
         self._stopping = False
-        self._blocked: dict[int, str] = {}
-        """Connections that wait for tasks: (client id, a key on its node)."""
-        self._alone = 0
-        """Tasks that run, or wait to run, with nothing beside them."""
+        self._blocked: set[tuple[int, str]] = set()
+        """Connections that wait for tasks: (client id, a key on its node). The nodes of a cluster may use the same ids."""
         self._taken = self._done = self._handed_back = self._under_way = self._reconnects = 0
 
     def statistics(self) -> ConsumerStatistics:
@@ -125,8 +126,9 @@ class Consumer:
             await anyio.sleep(0.01)
 
     async def _unblock(self) -> None:
-        for client_id, key in list(self._blocked.items()):
-            await self._registry.one(key, ("CLIENT", "UNBLOCK", client_id))
+        """Ends the reads that wait, on the server, so that none can take a task with it."""
+        waiting = [(key, ("CLIENT", "UNBLOCK", client_id)) for (client_id, key) in self._blocked]
+        await self._registry.ask(waiting)
 
     def _streams(self, tags: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
         return tuple(task_stream(tag, queue, level) for level in levels for queue in self._queues for tag in tags)
@@ -159,7 +161,7 @@ class Consumer:
         turn = 0
         crowded = True  # there may be more than a waiting read would give at once
         while not self._stopping:
-            if self._alone or not self.slots.free:
+            if not self.slots.free:
                 await self.slots.wait()
                 continue
             turn = (turn + 1) % len(tags)  # no partition is always the first
@@ -186,11 +188,13 @@ class Consumer:
         self, connection: Connection, client_id: int, streams: Sequence[str], each: int
     ) -> Sequence[Any]:
         """The first tasks that come, at most `each` of every stream."""
-        self._blocked[client_id] = streams[0]
+        if self._stopping:  # since the fetch: nobody would end the read
+            return []
+        self._blocked.add((client_id, streams[0]))
         try:
             return await _reply(connection, _blocking_read(self._process, streams, each)) or []
         finally:
-            self._blocked.pop(client_id, None)
+            self._blocked.discard((client_id, streams[0]))
 
     async def _accept(self, found: Sequence[Any], tasks: asyncio.TaskGroup) -> None:
         for raw_stream, entries in found:
@@ -200,25 +204,38 @@ class Consumer:
                 self._taken += 1
                 if self.slots.free and not self._stopping:
                     self._under_way += 1
-                    self._alone += delivery.alone
-                    tasks.create_task(self._execute(delivery, self.slots.take()))
-                else:  # a waiting read was given one task of several streams at once
+                    tasks.create_task(self._execute(delivery, self.slots.take(alone=delivery.alone)))
+                else:  # a waiting read was given one task of several streams at once, or one before is to run alone
                     await self.hand_back(delivery)
         if not self.slots.free and len(self._blocked) > 0:
             await self._unblock()
 
     async def _execute(self, delivery: Delivery, slot: Slot) -> None:
         try:
-            if delivery.alone:
-                while self.slots.used > 1:
-                    await self.slots.wait()
+            if delivery.alone and not await self._until_alone(delivery):
+                with suppress(StoreError):  # else its lease runs out
+                    await self.hand_back(delivery, why="its worker was stopped")
+                return
             await self._handler(delivery, slot)
         finally:
             slot.free()
             self._done += 1
             self._under_way -= 1
-            self._alone -= delivery.alone
             self.slots.notify()
+
+    async def _until_alone(self, delivery: Delivery) -> bool:
+        """Returns when nothing runs beside a task any more; False when nothing is to be begun. A task that only waits must
+        not look like one whose worker has died."""
+        while self.slots.used > 1:
+            if self._stopping:
+                return False
+            with anyio.move_on_after(self._lease / 3) as limit:
+                await self.slots.wait()
+            if limit.cancelled_caught:
+                sign = ("XCLAIM", delivery.stream, GROUP, self._process, 0, delivery.id, "JUSTID")
+                with suppress(StoreError):
+                    await self._registry.one(delivery.stream, sign)
+        return not self._stopping
 
     async def hand_back(self, delivery: Delivery, *, delay: float = 0.0, why: str = "") -> None:
         """Puts a task back for others, after `delay` seconds. No death is counted. Harmless when it is not ours any more."""

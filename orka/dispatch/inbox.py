@@ -51,7 +51,7 @@ class Inbox:
         self._router = router
         self._tags = tuple(tag_of(number) for number in range(partitions))
         self._tasks = tasks
-        self._waiting: dict[Key, Callback] = {}
+        self._waiting: dict[Key, list[Callback]] = {}
         self._reading = False
         self._read = self._unwanted = self._reconnects = 0
 
@@ -61,15 +61,20 @@ class Inbox:
         )
 
     def expect(self, kind: str, run: str, path: str, callback: Callback) -> None:
-        """`callback` is called with every such message until `forget`; it must not block."""
-        self._waiting[kind, run, path] = callback
+        """`callback` is called with every such message until `forget`; it must not block. Two may expect the same: a
+        process that slept past its lease is given its own task again, before it knows that it has lost it."""
+        self._waiting.setdefault((kind, run, path), []).append(callback)
         if not self._reading:
             self._reading = True
             for lane in self._router.lanes(self._tags):
                 self._tasks.start_soon(self._read_lane, lane)
 
-    def forget(self, kind: str, run: str, path: str) -> None:
-        self._waiting.pop((kind, run, path), None)
+    def forget(self, kind: str, run: str, path: str, callback: Callback) -> None:
+        callbacks = self._waiting.get((kind, run, path), [])
+        if callback in callbacks:
+            callbacks.remove(callback)
+            if not callbacks:
+                del self._waiting[kind, run, path]
 
     async def remove(self, registry: Registry) -> None:
         """Takes the inbox off the server; nothing more is expected. One that is left by a dead process expires."""
@@ -110,11 +115,11 @@ class Inbox:
             for _, fields in messages:
                 self._read += 1
                 message = {fields[i].decode(): fields[i + 1] for i in range(0, len(fields), 2)}
-                callback = self._waiting.get(
-                    (message["kind"].decode(), message["run"].decode(), message["path"].decode())
-                )
-                if callback is None:
+                key = message["kind"].decode(), message["run"].decode(), message["path"].decode()
+                callbacks = self._waiting.get(key)
+                if callbacks is None:
                     self._unwanted += 1
                 else:
-                    callback(message)
+                    for callback in tuple(callbacks):
+                        callback(message)
         return seen

@@ -107,6 +107,13 @@ class Sender:
                     remedy=f"start {remedy_for(queue)}",
                 )
 
+    def close(self, log: RunLog, fork: str, paths: Sequence[str]) -> None:
+        """A fork takes nothing more: tasks of these branches that are under way are told so."""
+        scope, credential = _credential(log)
+        log.request(
+            close_tasks(log.keys, scope=scope, credential=credential, run_id=log.run_id, fork=fork, paths=paths)
+        )
+
     def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> Sending:
         """For the branches of one fork, which all see `seen` (empty: it is in the tasks). The caller closes it."""
         return Sending(self, log, fork=fork, level=level, seen=seen)
@@ -194,7 +201,7 @@ class Sending:
         path = message["path"].decode()
         if self._under_way.pop(path, None) is None:
             return
-        self._sender.inbox.forget("done", self._log.run_id, path)
+        self._sender.inbox.forget("done", self._log.run_id, path, self._take)
         self._settled.append(path)
         self._sender.answered += 1
         self._sender.under_way -= 1
@@ -214,22 +221,12 @@ class Sending:
             return
         self._closed = True
         for path in self._under_way:
-            self._sender.inbox.forget("done", self._log.run_id, path)
+            self._sender.inbox.forget("done", self._log.run_id, path, self._take)
         paths = [*self._under_way, *self._settled]
         self._sender.under_way -= len(self._under_way)
         self._under_way.clear()
         if self._log.failure is None and self._log.ending is None and (paths or self._seen):
-            scope, credential = _credential(self._log)
-            self._log.request(
-                close_tasks(
-                    self._log.keys,
-                    scope=scope,
-                    credential=credential,
-                    run_id=self._log.run_id,
-                    fork=self._fork,
-                    paths=paths,
-                )
-            )
+            self._sender.close(self._log, self._fork, paths)
 
 
 def _credential(log: RunLog) -> tuple[str, str]:

@@ -17,6 +17,8 @@ class Slots:
         self.used = 0
         self.parked = 0
         """Tasks that wait for their branches."""
+        self.exclusive = False
+        """One task is to run, or runs, with nothing beside it: no slot is free for others."""
         self._returning: deque[anyio.Event] = deque()
         self._changed: anyio.Event | None = None
         """There while somebody waits."""
@@ -24,6 +26,8 @@ class Slots:
     @property
     def free(self) -> int:
         """For new tasks: those that return from waiting go first."""
+        if self.exclusive:
+            return 0
         return max(0, self.total - self.used - len(self._returning))
 
     async def wait(self) -> None:
@@ -38,10 +42,11 @@ class Slots:
             self._changed.set()
             self._changed = None
 
-    def take(self) -> Slot:
-        """One slot, whether or not it is free: look at `free` before."""
+    def take(self, *, alone: bool = False) -> Slot:
+        """One slot, whether or not it is free: look at `free` before. `alone`: nothing new is taken beside it."""
         self.used += 1
-        return Slot(self)
+        self.exclusive = self.exclusive or alone
+        return Slot(self, alone=alone)
 
     def reserve(self, count: int) -> None:
         """Holds `count` free ones back while tasks for them are fetched."""
@@ -74,18 +79,22 @@ class Slots:
 class Slot:
     """One task's place. `free` may be called more than once."""
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, *, alone: bool = False) -> None:
         self._slots = slots
         self._held = True
+        self._alone = alone
 
     def free(self) -> None:
         if self._held:
             self._held = False
+            if self._alone:
+                self._slots.exclusive = False
             self._slots.give_back()
 
     @asynccontextmanager
     async def parked(self) -> AsyncGenerator[None]:
-        """Without the slot inside, with it again behind. When cancelled it stays without."""
+        """Without the slot inside, with it again behind. When cancelled it stays without. A task that runs alone lets
+        others in while it waits (its own branches may be among them), and is alone again behind."""
         if not self._held:
             yield
             return
@@ -95,5 +104,17 @@ class Slot:
             yield
         finally:
             self._slots.parked -= 1
-        await self._slots.take_back()
+        if self._alone:
+            while self._slots.exclusive:
+                await self._slots.wait()
+            self._slots.exclusive = True
+        try:
+            await self._slots.take_back()
+        except BaseException:
+            if self._alone:
+                self._slots.exclusive = False
+                self._slots.notify()
+            raise
         self._held = True
+        while self._alone and self._slots.used > 1:
+            await self._slots.wait()

@@ -8,7 +8,7 @@ import anyio
 
 from orka.engine.branches import OpenFork, RunFrame, branch_frame, late_branch, run_branch
 from orka.engine.context import BranchClosed, RecallEnded
-from orka.engine.remote import Departure, queues_of
+from orka.engine.remote import Departure, close_rest, queues_of
 from orka.journal.entries import NodeFinished
 from orka.types import Json
 
@@ -45,6 +45,8 @@ async def _run_branches(
     try:
         if fork.unread:
             return
+        if committed is not None and not sequential:
+            close_rest(fork)
         with fork.scope:
             timeout = fork.step.node.policy.timeout
             if timeout is not None and committed is None:  # a decision that was made is not made again

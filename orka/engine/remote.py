@@ -7,7 +7,7 @@ that its context here is the same as if it had run here.
 from __future__ import annotations
 
 import dataclasses
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
@@ -68,6 +68,10 @@ def _named_by(fork: OpenFork, branch: Sequence[NodeId]) -> str | None:
     return None
 
 
+_MOST_INCOMPLETE: Final = 5
+"""Times that a branch is sent again because the server has lost entries below it."""
+
+
 class Departure:
     """The branches of one fork that leave this process: sent a window at a time, settled as their answers come."""
 
@@ -78,6 +82,7 @@ class Departure:
         self._fork = fork
         self._queues = queues
         self._waiting = deque(queues)
+        self._incomplete: Counter[int] = Counter()
         self._window = min(limit or WINDOW, WINDOW)
         self._level = min(away.level + 1, INNER)
         seen = encode_seen(_seen_by(fork, queues))
@@ -115,9 +120,22 @@ class Departure:
                 answer = await sending.next()
                 index = int(answer.path.rpartition(".")[2])
                 entries = await _entries_of(fork.frame.run, answer)
-                fork.settle(index, await _recall(run_frame, fork, index, entries, self._recalling))
+                settled = await _recall(run_frame, fork, index, entries, self._recalling)
+                if settled is not None:
+                    fork.settle(index, settled)
+                else:
+                    self._send_again(index, answer)
         finally:
             self.close()
+
+    def _send_again(self, index: int, answer: Answer) -> None:
+        """The server has lost entries below a branch: what is missing is executed again."""
+        self._incomplete[index] += 1
+        if self._incomplete[index] > _MOST_INCOMPLETE:
+            raise _incomplete(self._fork.frame.run, answer.path)
+        task = _task_of(self._fork, index, self._name, self._seen, self._level, self._queues[index])
+        again = Parcel(task.path, encode_task(task), answer.first, answer.last)
+        self._sending.send(self._queues[index], [again], again=True)
 
     async def _settle_known(self, run_frame: RunFrame) -> None:
         """The journal has these as a whole, from before this process took the run over."""
@@ -137,6 +155,18 @@ class Departure:
 
     def close(self) -> None:
         self._sending.close()
+
+
+def close_rest(fork: OpenFork) -> None:
+    """The join has decided. Branches that the journal does not have to their end are cut off wherever they run: losers whose
+    join died before it told them, and those that the server has lost entries of, which are made up for here."""
+    run = fork.frame.run
+    if run.away is None or run.replay is None or run.log.failure is not None:
+        return
+    paths = [member(fork.path, index) for index in queues_of(fork)]
+    left = [path for path in paths if path not in run.replay.branches]
+    if left:
+        run.away.sender.close(run.log, fork.path, left)
 
 
 def _pack(run: Run, task: BranchTask) -> Parcel:
@@ -264,18 +294,19 @@ async def _entries_of(run: Run, answer: Answer) -> list[Row]:
     return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
 
 
-async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled:
-    """The branch that these entries are the whole of. `run` interprets them and nothing else."""
+async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled | None:
+    """The branch that these entries are the whole of. `run` interprets them and nothing else. None when they are not,
+    although it came to its end: the server was killed and has lost what a branch of its own had handed over."""
     path = member(fork.path, index)
     replay = build_replay(run.run_id, entries, whole=True)
     finished = replay.branches.get(path)
     if finished is None:
-        raise JournalMismatch(
-            f"run {run.run_id}: the answer of branch {path!r} does not say how it ended", run_id=run.run_id, path=path
-        )
+        return None
     _raise_if_fatal(run, path, finished)
     run.replay, run.steps, run.tasks = replay, 0, None
-    settled = await _recall_frame(run_frame, fork, index, run)
+    settled, whole = await _recall_frame(run_frame, fork, index, run)
+    if not whole and finished.error is None:
+        return None
     if settled.error is None:
         settled.error = finished.error
     if fork.items is None:
@@ -283,8 +314,8 @@ async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iter
     return settled
 
 
-async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> Settled:
-    """A branch interpreted over its entries; where they end, it ends."""
+async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> tuple[Settled, bool]:
+    """A branch interpreted over its entries; where they end, it ends. Also whether they reach to its end."""
     frame = branch_frame(fork, index, fork.base, run)
     settled = Settled(context=frame.context)
     try:
@@ -294,12 +325,18 @@ async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Ru
         else:
             settled = await run_branch(run_frame, fork, index, frame)
     except RecallEnded:
-        pass
+        return settled, False
     except BaseExceptionGroup as group:
         error = sole_error(group)
         if not isinstance(error, RecallEnded):
             raise error from group
-    return settled
+        return settled, False
+    return settled, True
+
+
+def _incomplete(run: Run, path: Path) -> JournalMismatch:
+    message = f"run {run.run_id}: the journal does not tell the whole of branch {path!r}, however often it is executed"
+    return JournalMismatch(message, run_id=run.run_id, path=path)
 
 
 def _raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from orka.clock import monotonic
 from orka.errors import StoreError
 from orka.journal.entries import ENDED
 from orka.journal.registry import Registry, decode_entry
@@ -22,6 +24,8 @@ from orka.types import Json, Path, RunId
 
 _RECONNECT = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each attempt to reach Redis again; after the last one the feed fails."""
+_SOUND = 1.0
+"""Seconds after which a connection that had nothing to tell counts as one that worked."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +80,7 @@ async def read_feed(
     failures = 0
     while not await _is_over(registry, run_id, kind):
         reader = cast("Reader", router.connection(node))
+        connected = monotonic()
         try:
             await reader.connect()
             while True:
@@ -89,10 +94,14 @@ async def read_feed(
                 if kind in ENDED:
                     break
         except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as exc:
+            if monotonic() - connected > _SOUND:
+                failures = 0  # it has worked for a while, with nothing to tell
             if failures >= len(_RECONNECT):
                 raise StoreError(f"lost the feed of run {run_id} after {after}: {exc}") from exc
             await anyio.sleep(_RECONNECT[failures])
             failures += 1
+            with contextlib.suppress(StoreError):
+                await registry.info(run_id)  # a server that came back without its last second may not have it any more
         finally:
             with anyio.CancelScope(shield=True):
                 await reader.disconnect(nowait=True)

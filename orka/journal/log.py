@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
+from orka.journal.holder import current_holder
 from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.keys import RunKeys
 from orka.redis.lease_scripts import renew, reopen
@@ -199,7 +200,8 @@ class RunLog:
         """A sign of life."""
         if self.claim is not None:
             return renew_claim(self.keys, claim=self.claim.token, path=self.claim.path)
-        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process)
+        holder = current_holder()
+        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process, holder=holder)
 
     def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
         match opening:

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from orka.redis.keys import RunKeys, graph_key
-from orka.redis.lua import NOW, Command, Script
+from orka.redis.lua import NOW, RECORDS, Command, Script
 from orka.redis.scripts import shared_keys
 from orka.types import Digest
 
-# KEYS: run, branches.  ARGV: lease, lease_ms, process. The task of a submitted run lives as long as the lease.
+# KEYS: run, branches.  ARGV: lease, lease_ms, process ('' : as it is), holder. Tells a server that has forgotten the take-over
+# again whom branches wake. The task of a submitted run lives as long as the lease, and its deaths are forgotten when a visit
+# has finished since (up to where, is in place of its sequence number).
 RENEW = Script.of(
     NOW
+    + "local run_key, branches = KEYS[1], KEYS[2]\n"
+    + RECORDS
     + """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel', 'progress')
 if not held[2] then return {'missing'} end
-if held[1] ~= ARGV[1] then
-  if tonumber(string.match(held[1] or '0', '^%d+')) >= tonumber(string.match(ARGV[1], '^%d+')) then return {'stale'} end
-elseif held[3] == 'running' then redis.call('HSET', KEYS[1], 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+local theirs, ours = tonumber(string.match(held[1] or '0', '^%d+')), tonumber(string.match(ARGV[1], '^%d+'))
+if held[1] ~= ARGV[1] and theirs >= ours then return {'stale'} end
+if held[1] == ARGV[1] and (held[3] == 'running' or held[3] == 'queued') then
+  redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2])
+  if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'process', ARGV[3], 'holder', ARGV[4]) end
 end
-local task = redis.call('HGET', KEYS[2], '')
-if task then
-  local id, stream = string.match(task, '^[^|]*|[^|]*|[^|]*|[^|]*|[^|]*|([^|]*)|([^|]*)')
-  -- A queue that nobody has served yet has no group.
-  local pending = id ~= '' and redis.pcall('XPENDING', stream, 'workers', id, id, 1)[1]
-  if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', stream, 'workers', ARGV[3], 0, id, 'JUSTID') end
-end
+local r = record('')
+-- A queue that nobody has served yet has no group.
+local pending = r and r[6] ~= '' and redis.pcall('XPENDING', r[7], 'workers', r[6], r[6], 1)[1]
+if pending and pending[2] == ARGV[3] then redis.call('XCLAIM', r[7], 'workers', ARGV[3], 0, r[6], 'JUSTID') end
+if r and tonumber(held[5] or 0) > tonumber(r[3]) then keep('', {r[1], r[2], held[5], '0', '0', unpack(r, 6)}) end
 return {'ok', tonumber(held[2]), held[4] or ''}
 """
 )
@@ -109,10 +113,10 @@ LEASE_SCRIPTS = (RENEW, TAKE, REOPEN, RELEASE)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
-def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "") -> Command:
+def renew(keys: RunKeys, *, lease: str, lease_ms: int, process: str = "", holder: str = "") -> Command:
     """Reply: `ok`, the last sequence number, and when somebody wanted the run cancelled (ms, '' : nobody); or `stale`,
     `missing`."""
-    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process)
+    return ("EVALSHA", RENEW.sha, 2, keys.run, keys.branches, lease, lease_ms, process, holder)
 
 
 def take(

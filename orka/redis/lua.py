@@ -87,6 +87,9 @@ local function wake(scope, ...)
     if r and r[1] == 'open' and r[2] ~= '' then tell(claimant(r[2]), ...) end
   end
 end
+local function stop(r, run, path)
+  if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', run, 'path', path, 'claim', r[2]) end
+end
 local function take_off(r)
   if r[6] == '' then return end  -- parked: the sweeper finds no record any more
   redis.call('XACK', r[7], 'workers', r[6])

@@ -71,6 +71,19 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   end
   redis.call('ZREM', KEYS[1], member)
 end
+-- Whoever waits for branches ran none of its own agents, and a branch of it may have taken the worker down.
+local function has_branches(path)
+  local below = path == '' and '' or path .. '/'
+  for _, other in ipairs(redis.call('HKEYS', branches)) do
+    if other ~= path and string.sub(other, 1, #below) == below and record(other)[1] == 'open' then return true end
+  end
+  return false
+end
+-- A read that waits takes a task even when its process sleeps: that is no death of the task.
+local function was_begun(named, r, consumer)
+  if named.path ~= '' then return r[2] ~= '' end
+  return redis.call('HGET', run_key, 'process') == consumer
+end
 local function left_behind(stream, id, consumer)
   found = found + 1
   local entry = redis.call('XRANGE', stream, id, id)
@@ -84,13 +97,15 @@ local function left_behind(stream, id, consumer)
     redis.call('XDEL', stream, id)
     return
   end
-  r[4] = r[4] + 1
-  if named.alone then r[5] = r[5] + 1 end
+  if was_begun(named, r, consumer) then
+    r[4] = r[4] + 1
+    if named.alone and not has_branches(named.path) then r[5] = r[5] + 1 end
+  end
   if tonumber(r[5]) >= tonumber(ARGV[3]) then
     redis.call('XCLAIM', stream, 'workers', ARGV[4], 0, id, 'JUSTID')
     given_up[#given_up + 1] = {stream, id, named.run, named.path, named.task, tostring(r[4])}
   else
-    if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', named.run, 'path', named.path) end
+    stop(r, named.run, named.path)
     redis.call('XACK', stream, 'workers', id)
     redis.call('XDEL', stream, id)
     local again = {'run', named.run, 'path', named.path, 'task', named.task, 'again', '1'}
@@ -133,7 +148,8 @@ return {moved, after, given_up}
 )
 
 # KEYS: run, journal, values, branches, dead letters.  ARGV: process, path, task id, run id, parent, data of `branch.finished`,
-# reason, retention_ms.  Ends a branch whose task is given up; of a submitted run ('' as path) the task alone goes.
+# reason, retention_ms.  Ends a branch whose task is given up. The task of a submitted run ('' as path) stays for whoever then
+# ends the run: if that fails, it is found again.
 BURY = Script.of(
     NOW
     + BRANCHES
@@ -142,16 +158,18 @@ local r = record(ARGV[2])
 if not r or r[1] ~= 'open' or r[6] ~= ARGV[3] then return {'closed'} end
 local held = redis.call('XPENDING', r[7], 'workers', r[6], r[6], 1)
 if not held[1] or held[1][2] ~= ARGV[1] then return {'stale'} end
+if r[10] == 'given up' then return {'ok'} end
 local entry = redis.call('XRANGE', r[7], r[6], r[6])
 redis.call('XADD', KEYS[5], 'MAXLEN', '~', 10000, '*', 'run', ARGV[4], 'path', ARGV[2], 'stream', r[7], 'reason', ARGV[7],
   'deaths', r[4], unpack(entry[1] and entry[1][2] or {}))
 redis.call('PEXPIRE', KEYS[5], ARGV[8])
-take_off(r)
-if r[2] ~= '' then tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[4], 'path', ARGV[2]) end
 if ARGV[2] == '' then
-  redis.call('HDEL', branches, '')
+  r[10] = 'given up'
+  keep('', r)
   return {'ok'}
 end
+take_off(r)
+stop(r, ARGV[4], ARGV[2])
 local id = redis.call('XADD', KEYS[2], '*', 'kind', 'branch.finished', 'path', ARGV[2], 'data', ARGV[6])
 if r[8] == '' then r[8] = id end
 r[9], r[1] = id, 'done'

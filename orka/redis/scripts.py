@@ -54,7 +54,10 @@ local count = tonumber(ARGV[4])
     + ENTRIES
 )
 
-_KEEP = "redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2])\n"
+# `progress`: the sequence number of the last entries among which a visit was finished.
+_KEEP = """redis.call('HSET', KEYS[1], 'seq', last, 'lease', ARGV[1], 'lease_until', now + ARGV[2],
+  finished > 0 and 'progress' or 'seq', last)
+"""
 
 APPEND = Script.of(_APPEND + _KEEP + "return {'ok', last, ids}")
 
@@ -69,9 +72,7 @@ for _, path in ipairs(redis.call('HKEYS', branches)) do
   local r = record(path)
   if r[1] == 'open' then
     take_off(r)
-    if path ~= '' and r[2] ~= '' then
-      tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[at], 'path', path)
-    end
+    stop(r, ARGV[at], path)
   end
 end
 redis.call('DEL', branches, KEYS[8])

@@ -107,7 +107,8 @@ end
 
 # KEYS: run, journal, values, branches, scopes, stream.  ARGV: path of the sender's own task, lease or claim, run id, fork,
 # scope ('' : none, or in the tasks), number of tasks, path, task, first and last entry from before of each, `1` if they may
-# have run before, then paths whose results the sender has.
+# have run before, then paths whose results the sender has. Their records go; the entries that they tell of are from then on
+# within the sender's own, so that another execution of it finds them.
 SEND = Script.of(
     BRANCHES
     + _SENDER
@@ -115,6 +116,25 @@ SEND = Script.of(
 if ARGV[5] ~= '' then redis.call('HSETNX', KEYS[5], ARGV[4], ARGV[5]) end
 local count = tonumber(ARGV[6])
 local again = ARGV[7 + 4 * count]
+local settled = 8 + 4 * count
+if settled <= #ARGV then
+  for i = settled, #ARGV do
+    local r = again == '1' and record(ARGV[i])
+    if r and r[1] == 'open' then  -- the server had forgotten that it was done
+      take_off(r)
+      stop(r, ARGV[3], ARGV[i])
+    end
+    redis.call('HDEL', branches, ARGV[i])
+  end
+  if ARGV[1] ~= '' then
+    local own = record(ARGV[1])
+    local newest = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
+    if own[8] ~= '' and newest[1] then
+      own[9] = newest[1][1]
+      keep(ARGV[1], own)
+    end
+  end
+end
 for i = 0, count - 1 do
   local path, task, first, last = ARGV[7 + 4 * i], ARGV[8 + 4 * i], ARGV[9 + 4 * i], ARGV[10 + 4 * i]
   local r = record(path)
@@ -130,7 +150,6 @@ for i = 0, count - 1 do
     wake(ARGV[1], 'kind', 'done', 'run', ARGV[3], 'path', path, 'entries', '', 'first', r[8], 'last', r[9])
   end
 end
-for i = 8 + 4 * count, #ARGV do redis.call('HDEL', branches, ARGV[i]) end
 return {'ok'}
 """
 )
@@ -145,10 +164,8 @@ local cut = {}
 local function cut_off(path, r)
   if r[1] == 'open' then
     take_off(r)
-    if r[2] ~= '' then
-      tell(claimant(r[2]), 'kind', 'stop', 'run', ARGV[3], 'path', path)
-      cut[#cut + 1] = path .. '/'
-    end
+    stop(r, ARGV[3], path)
+    if r[2] ~= '' or r[8] ~= '' then cut[#cut + 1] = path .. '/' end  -- it may have branches of its own
   end
   redis.call('HDEL', branches, path)
 end
@@ -244,8 +261,8 @@ def send_tasks(
     again: bool,
     settled: Sequence[str],
 ) -> Command:
-    """Queues branch tasks: path, task, first and last entry that it has in the journal already ('' : none). One that is
-    there already is left alone, one that is done is answered again.
+    """Queues branch tasks (path, task, first and last entry that it has in the journal already, '' : none). One that is
+    there already is left alone, one that is done is answered again, unless it is among the `settled`.
 
     `scope` and `credential` say who sends; `seen` is what the branches of `fork` see, stored once. Reply: `ok`; or
     `closed`, `stale`, `missing`.

@@ -4,10 +4,14 @@ import logging
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.journals import OwnServer, own_server
+from support.processes import Maker
 
 from orka.cli.main import perform
 from orka.settings import Settings
@@ -99,3 +103,24 @@ def write(tmp_path: Path) -> Callable[[str, str], str]:
         return name
 
     return write_file
+
+
+@pytest.fixture
+def fleet_server() -> Iterator[OwnServer]:
+    """A server that can be restarted, in a folder whose path is short enough for a socket."""
+    with tempfile.TemporaryDirectory(prefix="orka-") as folder, own_server(Path(folder) / "redis") as started:
+        yield started
+
+
+@pytest.fixture
+def fleet_settings(fleet_server: OwnServer) -> Settings:
+    """For workers and orchestrators on that server, with a short lease."""
+    return replace(fleet_server.settings, lease=1.5)
+
+
+@pytest.fixture(scope="session")
+def maker() -> Iterator[Maker]:
+    """Forks workers and orchestrators."""
+    started = Maker()
+    yield started
+    started.close()

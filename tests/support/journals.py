@@ -158,10 +158,17 @@ class OwnServer:
 
     def lose_bytes(self, count: int) -> None:
         """While it is dead: the last bytes of its append-only file never reached the disk."""
-        file = max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
-        size = file.stat().st_size
-        with file.open("r+b") as data:
-            data.truncate(max(0, size - count))
+        with self._file.open("r+b") as data:
+            data.truncate(max(0, self.written - count))
+
+    @property
+    def written(self) -> int:
+        """Bytes of its append-only file."""
+        return self._file.stat().st_size
+
+    @property
+    def _file(self) -> Path:
+        return max((self.folder / "appendonlydir").glob("*.incr.aof"), key=lambda path: path.stat().st_mtime)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:
