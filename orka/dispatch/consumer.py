@@ -33,6 +33,9 @@ from orka.types import Path, RunId
 MOST_PARKED = 10
 """Times its slots that a worker has tasks which wait for branches; then it takes inner ones only."""
 
+_LEAST_FETCH = 16
+"""Tasks fetched at once if there are slots for them, however few slots there are in all."""
+
 _log = get_logger()
 
 
@@ -204,7 +207,8 @@ class Consumer:
             if not self.slots.free or not streams:
                 await self.slots.wait()
                 continue
-            room = self.slots.free
+            # A part at a time: what was fetched before is executed while the next is on its way.
+            room = min(self.slots.free, max(_LEAST_FETCH, self.slots.total // 4))
             if crowded:
                 found = await self._fetch(connection, streams, room)
                 crowded = sum(len(entries) for _, entries in found) == room

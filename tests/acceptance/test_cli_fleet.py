@@ -88,6 +88,10 @@ def test_a_submitted_run_is_executed_by_a_worker_and_its_answer_is_waited_for(
     assert waited.stderr.startswith("submitted ")
     assert len(waited.stderr.splitlines()) == 1
 
+    odd = write("odd.yml", QUICK.replace("prompt:", "promt: x, prompt:"))
+    refused = here("submit", odd, "x", "--queue", "fleet-submit", "--strict")
+    assert (refused.returncode, refused.stdout) == (2, "")
+
     failing = write(
         "bad.yml", "orchestrator: {id: bad, agents: [a]}\nagents: [{id: a, type: failing, message: full}]\n"
     )

@@ -4,18 +4,21 @@ import asyncio
 from collections.abc import Callable
 
 from redis.crc import key_slot
-from servers import Servers, Started, start_cluster
+from servers import Servers, Started, start_cluster, until
+from support.crew import working
 from support.fleet import open_fleet
 from support.graphs import load, random_text
 from support.probe import registry
 
 from orka.ids import new_run_id
 from orka.lifecycle import await_run, submit_run
+from orka.operations import retry_letter
 from orka.orchestrator import Orchestrator
 from orka.redis.client import open_redis
 from orka.redis.keys import run_keys
+from orka.services import open_services
 from orka.settings import Settings
-from orka.types import RunStatus
+from orka.types import RunId, RunStatus
 
 RUNS = 30
 
@@ -73,3 +76,38 @@ async def test_workers_serve_all_primaries_and_leave_nothing(
             assert not key.endswith((b":branches", b":scopes")), key
             if b":tasks:" in key:
                 assert (await client.xlen(key), (await client.xpending(key, "workers"))["pending"]) == (0, 0), key
+
+
+async def test_runs_in_every_slot_are_cancelled_diagnosed_and_retried(
+    servers: Servers, with_url: Callable[[str], Settings]
+) -> None:
+    """No command over two slots here either."""
+    settings = with_url(cluster_url(await start_cluster(servers)))
+    graph = load("orchestrator: {id: fails, agents: [a]}\nagents: [{id: a, type: failing, on_error: stop}]")
+    async with Orchestrator(graph, settings=settings) as orchestrator, open_services(settings) as services:
+        queued = [await orchestrator.submit("x", queue="nowhere") for _ in range(RUNS)]
+        for handle in queued:
+            (task,) = (await orchestrator.runs.diagnose(handle.run_id)).branches
+            assert (task.state, task.queue) == ("queued", "nowhere")
+        assert {await handle.cancel() for handle in queued} == {RunStatus.CANCELLED}
+        failed = [await orchestrator.execute("x") for _ in range(RUNS)]
+        for result in failed:
+            keys = run_keys(RunId(result.run_id), settings.partitions)
+            fields = {
+                "run": result.run_id,
+                "path": "",
+                "stream": f"{keys.tag}:tasks:other:0",
+                "reason": "r",
+                "deaths": 3,
+            }
+            await services.redis.client.xadd(f"{keys.tag}:dead", fields)
+        letters = await orchestrator.runs.dead()
+        assert {letter.run for letter in letters} == {result.run_id for result in failed}
+        for letter in letters:
+            assert await retry_letter(services, letter, "other") == "other"
+        assert await orchestrator.runs.dead() == []
+        async with working(settings, "other") as worker:
+            await until(lambda: worker.consumer.statistics().done == RUNS)
+            assert [info.queues for info in await orchestrator.runs.workers()] == [("other",)]
+        infos = [await orchestrator.runs.info(RunId(result.run_id)) for result in failed]
+        assert {(info.status, info.generation) for info in infos} == {(RunStatus.FAILED, 2)}
