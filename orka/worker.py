@@ -24,7 +24,7 @@ from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
 from orka.engine.shelf import Shelf
 from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
-from orka.journal.entries import RULES, BranchFinished, encode_json
+from orka.journal.entries import RULES, WORKER_DIED, BranchFinished, encode_json
 from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
@@ -265,7 +265,7 @@ class Worker:
             f"given up: it has taken its worker down {given_up.deaths} times, the last ones while it ran alone"
             " (`orka dead list` shows it; `orka dead retry` tries again)"
         )
-        error = Failure(kind="WorkerDied", message=message)
+        error = Failure(kind=WORKER_DIED, message=message)
         parent = Path("")
         with suppress(TaskUndecodable):
             parent = decode_task(given_up.task).parent

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Final
 
-import anyio
 import msgspec
 
 from orka.dispatch.sender import Answer, Parcel
@@ -22,20 +21,19 @@ from orka.dispatch.task import (
     BranchTask,
     LoopSeen,
     Seen,
-    decode_reply,
     encode_item,
     encode_seen,
     encode_task,
 )
 from orka.engine.away import SHARED
-from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
-from orka.engine.context import Frame, RecallEnded, Run
+from orka.engine.branches import OpenFork, RunFrame, branch_frame, run_branch
+from orka.engine.context import Frame, Run
 from orka.engine.limiting import most_under_way
 from orka.engine.needs import facts_of
 from orka.engine.program import Step
-from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
+from orka.engine.recalling import entries_of, incomplete, raise_if_fatal, recall, recall_frame
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
-from orka.journal.entries import BranchFinished, Row, decode_body
+from orka.journal.entries import WORKER_DIED
 from orka.journal.paths import member
 from orka.journal.replay import Visit, build_replay
 from orka.redis.keys import INNER
@@ -120,8 +118,8 @@ class Departure:
                     return
                 answer = await sending.next()
                 index = int(answer.path.rpartition(".")[2])
-                entries = await _entries_of(fork.frame.run, answer)
-                settled = await _recall(run_frame, fork, index, entries, self._recalling)
+                entries = await entries_of(fork.frame.run, answer)
+                settled = await recall(run_frame, fork, index, entries, self._recalling)
                 if settled is not None:
                     fork.settle(index, settled)
                 else:
@@ -133,7 +131,7 @@ class Departure:
         """The server has lost entries below a branch: what is missing is executed again."""
         self._incomplete[index] += 1
         if self._incomplete[index] > _MOST_INCOMPLETE:
-            raise _incomplete(self._fork.frame.run, answer.path)
+            raise incomplete(self._fork.frame.run, answer.path)
         task = _task_of(self._fork, index, self._name, self._seen, self._level, self._queues[index])
         again = Parcel(task.path, encode_task(task), answer.first, answer.last)
         self._sending.send(self._queues[index], [again], again=True)
@@ -148,10 +146,17 @@ class Departure:
         for index in self._waiting:
             path = member(fork.path, index)
             finished = replay.branches.get(path)
-            if finished is None or finished.error is not None or replay.tried_again(path):
+            if finished is None or replay.tried_again(path):
                 left.append(index)
-            else:
+            elif finished.error is None:
                 fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
+            elif finished.error.kind == WORKER_DIED:  # given up: only somebody who asks for it tries that again
+                self._recalling.replay, self._recalling.tasks = replay, None
+                settled, _ = await recall_frame(run_frame, fork, index, self._recalling)
+                settled.error = finished.error
+                fork.settle(index, settled)
+            else:
+                left.append(index)
         self._waiting = left
 
     def close(self) -> None:
@@ -227,19 +232,25 @@ async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | No
     stored = b"" if task.seen != NOTHING else shown
     run.log.written = None
     sending = away.sender.open(run.log, fork=task.fork, level=task.level, seen=stored)
+    parcel, again = _pack(run, task), run.replay is not None
     try:
-        sending.send(queue, [_pack(run, task)], again=run.replay is not None)
-        async with away.parked():
-            answer = await sending.next()
+        for _ in range(_MOST_INCOMPLETE):
+            sending.send(queue, [parcel], again=again)
+            async with away.parked():
+                answer = await sending.next()
+            replay = build_replay(run.run_id, await entries_of(run, answer), whole=True)
+            if (finished := replay.branches.get(path)) is not None:
+                break
+            parcel, again = Parcel(path, parcel.task, answer.first, answer.last), True  # the server has lost its end
+        else:
+            raise incomplete(run, path)
     finally:
         sending.close()
-    replay = build_replay(run.run_id, await _entries_of(run, answer), whole=True)
-    finished = replay.branches[path]
-    _raise_if_fatal(run, path, finished)
+    raise_if_fatal(run, path, finished)
     visit = replay.visits.get(path)
     if visit is not None and visit.finished is not None:
         return visit
-    return finished.error or Failure(kind="WorkerDied", message="its worker gave no result")
+    return finished.error or Failure(kind=WORKER_DIED, message="its worker gave no result")
 
 
 def _outputs_for(fork: OpenFork, leaving: Iterable[int]) -> dict[str, Json]:
@@ -285,64 +296,3 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: msgspec.Raw, level: i
         needs=facts_of(fork.frame.body, sequence).needs,
         retried=run.replay.tried_again(path) if run.replay is not None else (),
     )
-
-
-async def _entries_of(run: Run, answer: Answer) -> list[Row]:
-    if answer.entries:
-        return [
-            Row(kind, Path(path), decode_body(kind, bytes(data), run_id=run.run_id, path=path))
-            for kind, path, data in decode_reply(answer.entries)
-        ]
-    return await run.registry.branch_history(RunId(run.run_id), answer.path, answer.first, answer.last)
-
-
-async def _recall(run_frame: RunFrame, fork: OpenFork, index: int, entries: Iterable[Row], run: Run) -> Settled | None:
-    """The branch that these entries are the whole of. `run` interprets them and nothing else. None when they are not,
-    although it came to its end: the server was killed and has lost what a branch of its own had handed over."""
-    path = member(fork.path, index)
-    replay = build_replay(run.run_id, entries, whole=True)
-    finished = replay.branches.get(path)
-    if finished is None:
-        return None
-    _raise_if_fatal(run, path, finished)
-    run.replay, run.steps, run.tasks = replay, 0, None
-    settled, whole = await _recall_frame(run_frame, fork, index, run)
-    if not whole and finished.error is None:
-        return None
-    if settled.error is None:
-        settled.error = finished.error
-    if fork.items is None:
-        fork.frame.counter.steps += finished.steps
-    return settled
-
-
-async def _recall_frame(run_frame: RunFrame, fork: OpenFork, index: int, run: Run) -> tuple[Settled, bool]:
-    """A branch interpreted over its entries; where they end, it ends. Also whether they reach to its end."""
-    frame = branch_frame(fork, index, fork.base, run)
-    settled = Settled(context=frame.context)
-    try:
-        if facts_of(frame.body, tuple(fork.branches[index])).branches:
-            async with anyio.create_task_group() as run.tasks:
-                settled = await run_branch(run_frame, fork, index, frame)
-        else:
-            settled = await run_branch(run_frame, fork, index, frame)
-    except RecallEnded:
-        return settled, False
-    except BaseExceptionGroup as group:
-        error = sole_error(group)
-        if not isinstance(error, RecallEnded):
-            raise error from group
-        return settled, False
-    return settled, True
-
-
-def _incomplete(run: Run, path: Path) -> JournalMismatch:
-    message = f"run {run.run_id}: the journal does not tell the whole of branch {path!r}, however often it is executed"
-    return JournalMismatch(message, run_id=run.run_id, path=path)
-
-
-def _raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:
-    """What went wrong in the branch is the whole run's failure."""
-    if finished.fatal and finished.error is not None:
-        kind = StepsExceeded if finished.error.kind == StepsExceeded.__name__ else RunError
-        raise kind(finished.error.message, run_id=run.run_id, path=path)

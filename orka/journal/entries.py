@@ -126,6 +126,10 @@ class RoundScored(msgspec.Struct, frozen=True, omit_defaults=True):
     """The round ran out of time: nothing of it is used."""
 
 
+WORKER_DIED: Final = "WorkerDied"
+"""Kind of the error of a branch whose task was given up."""
+
+
 class BranchFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     """A branch that another process has executed is complete; its path is that of its frame."""
 

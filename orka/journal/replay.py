@@ -179,6 +179,8 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
                 if (visit := replay.visits.get(Path(body.path))) is not None:
                     visit.fatal = True
             case RunResumed():
+                if replay.ended is not None:  # whoever resumes a run that has ended wants its failures tried again
+                    replay.branches = {at: ended for at, ended in replay.branches.items() if ended.error is None}
                 replay.ended = None
             case NodeStarted(node=node, at_ms=at_ms) | NodeRetrying(node=node, at_ms=at_ms):
                 visit = replay.visits.setdefault(path, Visit())
@@ -195,6 +197,8 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
             case NodeFinished():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = body.node, body.at_ms, body, False
+    if replay.ended is not None and not whole:
+        replay.branches = {at: ended for at, ended in replay.branches.items() if ended.error is None}
     for path in retried:
         if path in replay.visits:
             replay.visits[path].fatal = True

@@ -136,10 +136,12 @@ for k = 1, streams do
     end
     if after[k] == '-' and #pending == tonumber(ARGV[2]) then after[k] = '(' .. pending[#pending][1] end
     for i = 5 + streams, #ARGV do
-      for _, p in ipairs(redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])) do
+      local theirs = redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])
+      for _, p in ipairs(theirs) do
         left_behind(stream, p[1], p[2])
         if after[k] == '-' then after[k] = p[1] end
       end
+      if #theirs == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[i]) end
     end
   end
 end
