@@ -420,7 +420,7 @@ def ratio(figures: dict[str, Any], name: str) -> float | None:
 
 
 async def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="orka-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="orka-bench-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         settings = Settings(home=folder / "home", server_linger=5, retention=3600)
         figures: dict[str, Any] = {}
