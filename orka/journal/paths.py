@@ -30,12 +30,12 @@ def escape(node_id: NodeId) -> str:
 
 def unescape(name: str) -> str:
     """The id that `escape` made this of."""
-    return unquote(name)
+    return unquote(name) if "%" in name else name
 
 
 def readable(path: str) -> str:
     """A path for people: ids as they are. It names no visit any more, for a point or a slash may be part of an id."""
-    return unquote(path) if "%" in path else path
+    return unescape(path)
 
 
 def visit(frame: Path, escaped: str, number: int) -> Path:

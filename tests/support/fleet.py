@@ -44,9 +44,10 @@ async def open_fleet(
     settings: Settings, *workers: int | WorkerOptions, lease: float = 5.0
 ) -> AsyncIterator[FleetBench]:
     """One worker of each number of slots, or with the options given. Each has services (and so a consumer, an inbox and
-    a journal) of its own."""
+    a journal) of its own. The server is emptied first: what other tests left is none of theirs."""
     settings = replace(settings, lease=lease)
     async with open_services(settings, registry=probe.registry()) as services, anyio.create_task_group() as group:
+        await services.redis.client.flushall()  # pyright: ignore
         options = [WorkerOptions(concurrency=one, grace=5) if isinstance(one, int) else one for one in workers]
         started = [await group.start(_run_worker, settings, one) for one in options]
         yield FleetBench(services, started)
