@@ -79,6 +79,10 @@ class BasicStore:
         self._scope: anyio.CancelScope | None = None
         self._ended = anyio.Event()
 
+    @property
+    def name(self) -> str:
+        return "redis"
+
     def statistics(self) -> FollowerStatistics:
         return self._follower.statistics()
 
