@@ -14,7 +14,7 @@ import anyio.abc
 
 from orka.errors import OrkaError, QueryRefused
 from orka.memory.changes import announce
-from orka.memory.following import Follower, FollowerStatistics, OnLoading
+from orka.memory.following import Follower, FollowerStatistics, OnProgress
 from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.layout import Layout
 from orka.memory.own import OwnWrites, State
@@ -34,13 +34,14 @@ async def open_basic(
     redis: RedisHandle,
     router: NodeRouter,
     layout: Layout,
-    tasks: anyio.abc.TaskGroup,
+    tasks: anyio.abc.TaskGroup | None = None,
     *,
-    on_loading: OnLoading | None = None,
+    on_progress: OnProgress | None = None,
 ) -> AsyncGenerator[BasicStore]:
     """The store, until the block is left. Nothing is read before the first search; then all memories are, once, and
-    `on_loading` is called each second with their number so far. What follows the changes runs in `tasks`."""
-    store = BasicStore(router, layout, tasks, cluster=redis.facts.cluster, on_loading=on_loading)
+    `on_progress` is called each second. What follows the changes runs in `tasks`; without them each search asks what has
+    changed, which costs it a round trip."""
+    store = BasicStore(router, layout, tasks, cluster=redis.facts.cluster, on_progress=on_progress)
     try:
         yield store
     finally:
@@ -55,10 +56,10 @@ class BasicStore:
         self,
         router: NodeRouter,
         layout: Layout,
-        tasks: anyio.abc.TaskGroup,
+        tasks: anyio.abc.TaskGroup | None,
         *,
         cluster: bool = False,
-        on_loading: OnLoading | None = None,
+        on_progress: OnProgress | None = None,
     ) -> None:
         self._layout = layout
         self._tasks = tasks
@@ -70,10 +71,10 @@ class BasicStore:
         self._follower = Follower(
             router,
             layout,
-            pipe=self._writing,
-            hashes=Hashes(self._following, router),
+            writing=self._writing,
+            reading=self._following,
             own=self._own,
-            on_loading=on_loading,
+            on_progress=on_progress,
         )
         self._searches = Searches(self._follower, Hashes(self._reading, router))
         self._scope: anyio.CancelScope | None = None
@@ -89,10 +90,10 @@ class BasicStore:
     async def aclose(self) -> None:
         """Ends what runs; searches that wait raise `StoreError`."""
         with anyio.CancelScope(shield=True):
+            self._searches.close()
             if self._scope is not None:
                 self._scope.cancel()
                 await self._ended.wait()
-            self._searches.close()
             for pipe in (self._writing, self._reading, self._following):
                 await pipe.aclose()
 
@@ -132,10 +133,13 @@ class BasicStore:
                     f"the vector looked for has the shape {look.vector.shape}, and those of memories have "
                     f"({self._layout.dimension},): make it with the model {self._layout.embedder!r}"
                 )
-        if self._scope is None:
-            self._scope = anyio.CancelScope()
-            self._tasks.start_soon(self._run, self._scope, name="memory mirror")
-        await self._follower.caught_up()
+        if self._tasks is None:
+            await self._follower.catch_up()
+        else:
+            if self._scope is None:
+                self._scope = anyio.CancelScope()
+                self._tasks.start_soon(self._run, self._scope, name="memory mirror")
+            await self._follower.caught_up()
         return await self._searches.ask(looks)
 
     async def scan(self) -> AsyncIterator[Sequence[MemoryRecord]]:
@@ -170,9 +174,6 @@ class BasicStore:
     async def _run(self, scope: anyio.CancelScope) -> None:
         try:
             with scope:
-                async with anyio.create_task_group() as group:
-                    group.start_soon(self._follower.run)
-                    group.start_soon(self._searches.run)
-                    group.start_soon(self._searches.run)
+                await self._follower.run()
         finally:
             self._ended.set()

@@ -7,11 +7,14 @@ cut past the place where it is, or the server has lost its end, it reads all of 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple, TypeVar
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
+from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from orka.clock import monotonic, now_ms
@@ -24,8 +27,9 @@ from orka.memory.mirror import Mirror
 from orka.memory.own import OwnWrites, State
 from orka.memory.record import MemoryRecord, decode_record, fields_of
 from orka.redis.client import NodeRouter
-from orka.redis.facts import Connection
+from orka.redis.faults import translate
 from orka.redis.keys import memory_changes_key
+from orka.redis.lua import Command
 from orka.redis.pipeline import Pipe, exchange
 
 RECONNECT: Final = (0.02, 0.1, 0.3, 1.0, 2.0)
@@ -39,8 +43,10 @@ _AWHILE: Final = 1.0
 _FEW: Final = 20
 """Memories that are taken in without another thread: it takes under a millisecond."""
 
-OnLoading = Callable[[int], None]
-"""Called with the number of memories read so far."""
+OnProgress = Callable[[int, int], None]
+"""Called with the number of memories read so far, of how many (0: not known)."""
+Exchange = Callable[[Sequence[Command]], Awaitable[list[Any]]]
+"""Commands to where the stream is, and their replies."""
 T = TypeVar("T")
 
 _log = get_logger()
@@ -63,28 +69,35 @@ class _Missed(Exception):
 
 
 class Follower:
-    """Owned by a `BasicStore`. `pipe` is the one that writes: what is behind the beginning and what is not is known."""
+    """Owned by a `BasicStore`, which lets it `run`, or has it `catch_up` before each search. `writing` is the pipe that writes:
+    so it is known which batches are behind a place in the stream."""
 
     def __init__(
         self,
         router: NodeRouter,
         layout: Layout,
         *,
-        pipe: Pipe,
-        hashes: Hashes,
+        writing: Pipe,
+        reading: Pipe,
         own: OwnWrites,
-        on_loading: OnLoading | None,
+        on_progress: OnProgress | None,
     ) -> None:
         self._router = router
         self._layout = layout
-        self._pipe = pipe
-        self._hashes = hashes
+        self._writing = writing
+        self._reading = reading
+        self._hashes = Hashes(reading, router)
         self._own = own
-        self._on_loading = on_loading
+        self._on_progress = on_progress
         self._mirror = Mirror(layout.dimension)
         self._turn = anyio.Lock()
+        self._guard = threading.Lock()
+        self._asking = anyio.Lock()
+        self._begun = self._ended = 0
+        """Rounds of `catch_up`."""
+        self._loaded = False
         self._place = b""
-        """The last entry that was applied; empty before anything was loaded."""
+        """The last entry that was applied; empty when all is to be read, the first time or again."""
         self._moved = anyio.Event()
         self._trouble: StoreError | None = None
         self._loads = self._changes = self._reconnects = 0
@@ -99,20 +112,27 @@ class Follower:
         )
 
     async def use(self, function: Callable[[Mirror], T], *, little: bool = False) -> T:
-        """Calls `function` when nobody else uses the mirror, in a thread unless it has `little` to do. To be awaited in a
-        task that only a scope cancels: the thread is waited for."""
+        """Calls `function` while nobody else uses the mirror, in a thread unless it has `little` to do."""
         async with self._turn:
-            if little:
-                return function(self._mirror)
-            return await anyio.to_thread.run_sync(function, self._mirror)
+            if little and self._guard.acquire(blocking=False):
+                try:
+                    return function(self._mirror)
+                finally:
+                    self._guard.release()
+            return await anyio.to_thread.run_sync(self._guarded, function)
+
+    def _guarded(self, function: Callable[[Mirror], T]) -> T:
+        # A task that asyncio cancels leaves its thread behind, which may still be at work: only threads wait for it.
+        with self._guard:
+            return function(self._mirror)
 
     async def caught_up(self) -> None:
         """Waits until the memories are loaded and all that this process had stored is among them. `StoreError` when the
         server is out of reach for too long."""
         names = self._own.stored()
         deadline = anyio.current_time() + _PATIENCE
-        while not self._place or self._own.waits(names):
-            if not self._place and self._trouble is None:  # loading takes the time it takes
+        while not self._loaded or self._own.waits(names):
+            if not self._loaded and self._trouble is None:  # loading takes the time it takes
                 deadline = anyio.current_time() + _PATIENCE
             moved = self._moved
             with anyio.move_on_at(deadline):
@@ -123,21 +143,58 @@ class Follower:
                 "stream that this user may read and write, is the server overloaded?"
             )
 
+    async def catch_up(self) -> None:
+        """Reads what has changed until now. Callers share what began after they came."""
+        before = self._begun
+        async with self._asking:
+            if self._ended > before:
+                return
+            self._begun += 1
+            number = self._begun
+            for pause in (*RECONNECT[:4], None):
+                try:
+                    await self._catch_up()
+                    break
+                except (RedisError, StoreError) as exc:
+                    if pause is None:
+                        raise self._named(exc) from exc
+                    self._reconnects += 1
+                await anyio.sleep(pause)
+            self._ended = number
+
+    async def _catch_up(self) -> None:
+        async def ask(commands: Sequence[Command]) -> list[Any]:
+            return await self._reading.roundtrip([(memory_changes_key(), command) for command in commands])
+
+        while True:
+            try:
+                if not self._place:
+                    await self._load()
+                while await self._advance(ask, wait=False):
+                    pass
+                return
+            except _Missed:
+                self._missed()
+
+    def _missed(self) -> None:
+        _log.info("memory.changes.missed", place=self._place.decode())
+        self._place = b""
+
     async def run(self) -> None:
         """Follows for ever."""
         failures = 0
         while True:
             try:
                 async with self._router.dedicated(memory_changes_key()) as connection:
-                    if not self._place or not await _there(connection, self._place):
+                    ask = partial(exchange, connection)
+                    if not self._place:
                         await self._load()
-                    await self._advance(connection, wait=False)
+                    await self._advance(ask, wait=False)
                     failures = 0
                     while True:
-                        await self._advance(connection, wait=True)
+                        await self._advance(ask, wait=True)
             except _Missed:
-                _log.info("memory.changes.missed", place=self._place.decode())
-                self._place = b"0-0" if self._place else b""
+                self._missed()
             except (RedisError, OSError, StoreError) as exc:
                 await self._pause(exc, failures)
                 failures += 1
@@ -148,8 +205,13 @@ class Follower:
         pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
         self._reconnects += 1
         _log.warning("memory.changes.disconnected", error=str(exc), retry_in=pause)
-        self._tell(exc if isinstance(exc, StoreError) else StoreError(f"the memories cannot be read: {exc!r}"))
+        self._tell(self._named(exc))
         await anyio.sleep(pause)
+
+    def _named(self, exc: Exception) -> StoreError:
+        if isinstance(exc, RedisError | OSError | StoreError):
+            return translate(exc, self._router.node_of(key_slot(memory_changes_key().encode())))
+        return StoreError(f"the memories cannot be read: {exc!r}")
 
     def _tell(self, trouble: StoreError | None) -> None:
         """Wakes those who wait."""
@@ -159,7 +221,7 @@ class Follower:
 
     async def _load(self) -> None:
         # By the pipe that writes: batches confirmed by now are before this entry, all others behind it.
-        [place] = await self._pipe.roundtrip([beginning()])
+        [place] = await self._writing.roundtrip([beginning()])
         if isinstance(place, ResponseError):
             raise place
         covered = self._own.stored()
@@ -172,19 +234,19 @@ class Follower:
                 if monotonic() - told > _AWHILE:
                     told = monotonic()
                     _log.info("memory.loading", memories=len(mirror))
-                    if self._on_loading is not None:
-                        self._on_loading(len(mirror))
-        async with self._turn:
-            self._mirror = mirror
+                    if self._on_progress is not None:
+                        self._on_progress(len(mirror), 0)
+        self._mirror = mirror  # whoever uses the old one ends with it
+        self._loaded = True
         for name in covered:
             self._own.end(name)
         self._place = place
         self._loads += 1
         _log.info("memory.loaded", memories=len(mirror), seconds=round(monotonic() - started, 3))
 
-    async def _advance(self, connection: Connection, *, wait: bool) -> None:
-        """Applies what follows our place."""
-        reply, there = await exchange(connection, [read_after(self._place, wait=wait), look_up(self._place)])
+    async def _advance(self, ask: Exchange, *, wait: bool) -> bool:
+        """Applies what follows our place; False if nothing did."""
+        reply, there = await ask([read_after(self._place, wait=wait), look_up(self._place)])
         for one in (reply, there):
             if isinstance(one, ResponseError):
                 raise one
@@ -198,6 +260,7 @@ class Follower:
             for name in ended:
                 self._own.end(name)
         self._tell(None)
+        return bool(reply)
 
     async def _apply(self, changes: Sequence[Change]) -> list[str]:
         """Gives the batches of this process that have come back in full."""
@@ -242,10 +305,3 @@ class Follower:
     def _put(self, mirror: Mirror, states: Sequence[tuple[MemoryRecord, bytes]]) -> None:
         if states:
             mirror.put([record for record, _ in states], self._layout.unpack([packed for _, packed in states]))
-
-
-async def _there(connection: Connection, place: bytes) -> bool:
-    [reply] = await exchange(connection, [look_up(place)])
-    if isinstance(reply, ResponseError):
-        raise reply
-    return bool(reply)

@@ -23,8 +23,8 @@ class Found(NamedTuple):
     """A memory that a look may want."""
 
     key: str
-    number: int
-    """Of its present state: see `Rows`."""
+    state: int
+    """Another one when it has changed: see `Rows.holds`."""
     score: float
 
 
@@ -64,7 +64,7 @@ class Mirror:
 
     def forget(self, found: Iterable[Found]) -> None:
         """Removes what has not changed since it was found."""
-        self.remove([one.key for one in found if self._rows.holds(one.key, one.number)])
+        self.remove([one.key for one in found if self._rows.holds(one.key, one.state)])
 
     def drop_expired(self, at_ms: int) -> None:
         """Removes what has expired, once it is worth the while."""
@@ -98,7 +98,7 @@ class Mirror:
         keys = self._rows.keys
         numbers: list[int] = self._rows.number[rows].tolist()
         return [
-            Found(keys[row], number, score)
+            Found(keys[row], self._rows.base + number, score)
             for row, number, score in zip(rows.tolist(), numbers, scores.tolist(), strict=True)
         ]
 

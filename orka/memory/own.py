@@ -16,6 +16,7 @@ from orka.memory.record import MemoryRecord
 
 MOST_KEPT: Final = 20_000
 """Memories that are kept until their change comes back; more are read from the server then."""
+_MOST_BATCHES: Final = 10_000
 
 State: TypeAlias = tuple[MemoryRecord, bytes] | None
 """A memory and its packed vector, or that it is gone."""
@@ -49,6 +50,8 @@ class OwnWrites:
     def begin(self, keys: Sequence[str], states: dict[str, State]) -> str:
         """Before sending. Gives the batch's name; `states` may be empty."""
         name = f"{self._process}:{next(self._numbers)}"
+        if len(self._batches) >= _MOST_BATCHES:  # what reads the stream is away: searches do not wait for these
+            return name
         batch = self._batches[name] = Batch(left=set(keys))
         if self._kept + len(states) <= MOST_KEPT:
             batch.states = states

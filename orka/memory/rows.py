@@ -6,6 +6,7 @@ rewritten at each move, so it names them by a number that is given once and neve
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 MOST: Final = 1 << 26
 """Numbers that can be given before they are given anew (`Mirror` does, when half of them are spent)."""
 
+_lives = itertools.count(0, 1 << 40)
 T = TypeVar("T", bound=np.generic)
 
 
@@ -40,6 +42,8 @@ class Rows:
         """By number; -1 for what is gone."""
         self.given = 0
         """Numbers given so far: 0 to `given` - 1."""
+        self.base = next(_lives)
+        """A number and this are never given again, not even after `renumber` or by another `Rows`."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -49,10 +53,10 @@ class Rows:
         """Numbers of what is gone."""
         return self.given - len(self.keys)
 
-    def holds(self, key: str, number: int) -> bool:
-        """Whether the memory is there, unchanged since it had this number."""
+    def holds(self, key: str, state: int) -> bool:
+        """Whether the memory is there, unchanged since its number and `base` were `state`."""
         row = self._row.get(key)
-        return row is not None and int(self.number[row]) == number
+        return row is not None and self.base + int(self.number[row]) == state
 
     def place(self, keys: Sequence[str]) -> tuple[NDArray[np.intp], range]:
         """(rows, numbers) for memories that are new or changed, each named once."""
@@ -94,6 +98,7 @@ class Rows:
         there = self.row_of[: self.given] >= 0
         new = np.where(there, np.cumsum(there) - 1, -1).astype(np.int32)
         kept = self.row_of[: self.given][there]
+        self.base += self.given
         self.given = len(kept)
         self.row_of = grown(kept.copy(), 64)
         self.number[kept] = np.arange(len(kept), dtype=np.int32)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 import anyio
@@ -18,8 +17,6 @@ from orka.memory.record import MemoryRecord
 
 TOGETHER: Final = 64
 """Looks that are done at once."""
-WAITING: Final = 256
-"""Searches that are taken; more wait for a place."""
 _SPARE: Final = 16
 """Memories found beside those that are wanted, for when some have gone meanwhile."""
 _LITTLE: Final = 2000
@@ -32,70 +29,70 @@ class _Asked:
     """A search on its way."""
 
     looks: Sequence[Look]
-    done: anyio.Event = field(default_factory=anyio.Event)
-    found: Sequence[Sequence[Candidate]] = ()
+    found: Sequence[Sequence[Candidate]] | None = None
     error: Exception | None = None
-    left: bool = False
-    """Whoever asked has gone."""
 
-    def end(self, error: Exception | None) -> None:
-        self.error = error
-        self.done.set()
+    @property
+    def answered(self) -> bool:
+        return self.found is not None or self.error is not None
 
 
 class Searches:
-    """Owned by a `BasicStore`, which lets `run` run, twice: one computes while the other reads what it has found."""
+    """Owned by a `BasicStore`. Whoever comes first does what waits by then for all: no task of its own is needed, and one that is
+    cancelled leaves the others' looks to the next."""
 
     def __init__(self, follower: Follower, hashes: Hashes) -> None:
         self._follower = follower
         self._hashes = hashes
-        self._send, self._receive = anyio.create_memory_object_stream[_Asked](WAITING)
+        self._waiting: list[_Asked] = []
+        self._turn = anyio.Lock()
+        self._closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Searches under way: each has its own task that waits."""
+        return len(self._waiting)
 
     async def ask(self, looks: Sequence[Look]) -> Sequence[Sequence[Candidate]]:
         """Candidates of each look."""
         asked = _Asked(looks)
+        self._waiting.append(asked)
         try:
-            await self._send.send(asked)
-            await asked.done.wait()
-        except (anyio.ClosedResourceError, anyio.BrokenResourceError):
-            raise _closed() from None
+            async with self._turn:
+                if not asked.answered:
+                    await self._answer(self._batch(asked))
         finally:
-            asked.left = True
+            self._waiting.remove(asked)
         if asked.error is not None:
             raise asked.error
-        return asked.found
+        return asked.found or ()
 
     def close(self) -> None:
         """Those who wait are told."""
-        self._send.close()
-        with contextlib.suppress(anyio.WouldBlock, anyio.EndOfStream):
-            while True:
-                self._receive.receive_nowait().end(_closed())
-        self._receive.close()
+        self._closed = True
 
-    async def run(self) -> None:
-        """Takes searches, as many as there are at once, for ever."""
-        while True:
-            batch = [await self._receive.receive()]
-            count = len(batch[0].looks)
-            with contextlib.suppress(anyio.WouldBlock):
-                while count < TOGETHER:
-                    batch.append(self._receive.receive_nowait())
-                    count += len(batch[-1].looks)
-            await self._answer([asked for asked in batch if not asked.left])
+    def _batch(self, first: _Asked) -> list[_Asked]:
+        batch = [first]
+        count = len(first.looks)
+        for asked in self._waiting:
+            if count >= TOGETHER:
+                break
+            if not asked.answered and asked is not first:
+                batch.append(asked)
+                count += len(asked.looks)
+        return batch
 
     async def _answer(self, batch: Sequence[_Asked]) -> None:
-        error: Exception | None = _closed()  # unless it comes to something else
         try:
+            if self._closed:
+                raise StoreError("the memories are closed: keep them open until every search is answered")
             found = await self._retrieve([look for asked in batch for look in asked.looks])
-            error = None
+        except Exception as exc:  # bulkhead: the error goes to those who asked
+            for asked in batch:
+                asked.error = exc
+        else:
             for asked in batch:
                 asked.found, found = found[: len(asked.looks)], found[len(asked.looks) :]
-        except Exception as exc:  # bulkhead: the error goes to those who asked
-            error = exc
-        finally:
-            for asked in batch:
-                asked.end(error)
 
     async def _retrieve(self, looks: Sequence[Look]) -> list[list[Candidate]]:
         """What a look wants may have gone or changed since the mirror heard of it: then the next are taken, from a longer
@@ -154,6 +151,8 @@ class Searches:
             try:
                 return await self._hashes.read(keys)
             except StoreError:
+                if self._closed:
+                    raise
                 await anyio.sleep(pause)
         return await self._hashes.read(keys)
 
@@ -162,7 +161,3 @@ def _candidate(look: Look, record: MemoryRecord, score: float) -> Candidate:
     if look.vector is not None:
         return Candidate(record=record, similarity=score)
     return Candidate(record=record, relevance=score) if look.words else Candidate(record=record)
-
-
-def _closed() -> StoreError:
-    return StoreError("the memories were closed while a search was on its way: keep them open until it is answered")

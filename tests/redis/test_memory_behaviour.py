@@ -418,7 +418,7 @@ async def test_writers_of_the_same_key_agree_in_the_end(backend: str, settings: 
 
 
 async def test_memories_survive_a_restart_of_the_server(backend: str, servers: Servers, tmp_path: Any) -> None:
-    module = () if backend == "redis" else ("--loadmodule", str(find_wheels().search))
+    module = ("--loadmodule", str(find_wheels().search)) if backend == "redisstack" else ()
     with own_server(tmp_path / "own", *module, "--appendfsync", "always") as server:
         async with open_memories(backend, server.settings) as memories:
             await memories.write("before the restart")

@@ -26,6 +26,7 @@ Opener = Callable[
 
 BACKENDS: dict[str, Opener] = {
     "redis": open_basic,
+    "redis, nothing in the background": lambda redis, router, layout, _: open_basic(redis, router, layout),
 }
 """Every test of the behaviour suite runs on each of them."""
 
