@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import anyio
 import anyio.abc
+from redis.exceptions import ResponseError
 
 from orka.errors import OrkaError, QueryRefused
 from orka.memory.changes import announce
@@ -120,8 +121,16 @@ class BasicStore:
         keys = list(dict.fromkeys(keys))
         if not keys:
             return 0
-        async with self._announced(keys, dict.fromkeys(keys)) as also:
-            return await self._hashes.delete(keys, also=also)
+        name = self._own.begin(keys, dict.fromkeys(keys))
+        try:
+            removed = await self._hashes.delete(keys)
+            replies = await self._writing.roundtrip(announce(name, keys))
+        except BaseException:
+            self._own.end(name)
+            raise
+        # A full server takes no entry and can be made room on all the same: who finds a memory gone drops it.
+        self._settle(name, told=not any(isinstance(reply, ResponseError) for reply in replies))
+        return removed
 
     async def search(self, looks: Sequence[Look], /) -> Sequence[Sequence[Candidate]]:
         """See `MemoryStore`. `QueryRefused` for a vector of another size than the memories have."""
@@ -162,11 +171,14 @@ class BasicStore:
         except BaseException:
             self._own.end(name)  # if it did happen, the memories are read when the stream says so
             raise
-        # From here to the end of the round trip nothing was awaited: `Follower` counts on that.
-        if self._scope is None:
-            self._own.end(name)
-        else:
+        self._settle(name, told=True)
+
+    def _settle(self, name: str, *, told: bool) -> None:
+        """Right after the round trip, without awaiting anything in between: `Follower` counts on that."""
+        if told and self._scope is not None:
             self._own.confirm(name)
+        else:
+            self._own.end(name)
 
     async def _send(self, commands: Sequence[Keyed]) -> None:
         raise_if_transient(await self._writing.roundtrip(commands))

@@ -155,9 +155,11 @@ class Follower:
                 try:
                     await self._catch_up()
                     break
-                except (RedisError, StoreError) as exc:
+                except RedisError as exc:
+                    raise self._named(exc) from exc
+                except StoreError:
                     if pause is None:
-                        raise self._named(exc) from exc
+                        raise
                     self._reconnects += 1
                 await anyio.sleep(pause)
             self._ended = number

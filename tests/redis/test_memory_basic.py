@@ -17,7 +17,7 @@ from orka.errors import QueryRefused, StoreError
 from orka.memory import following
 from orka.memory.basic import BasicStore, open_basic
 from orka.memory.record import PREFIX, new_key, new_record
-from orka.redis.client import RedisHandle
+from orka.redis.client import RedisHandle, open_redis
 from orka.redis.keys import memory_changes_key
 from orka.settings import Settings
 
@@ -262,6 +262,23 @@ async def test_a_search_that_asyncio_cancels_leaves_the_mirror_whole(settings: S
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         assert len(await memories.newest(count=9999)) == 3900
+
+
+async def test_a_full_server_refuses_writes_and_takes_deletes(
+    servers: Servers, with_url: Callable[[str], Settings], clean_redis: RedisHandle
+) -> None:
+    settings = with_url(servers.start().url)
+    async with open_redis(settings) as redis, open_memories("redis", settings) as memories:
+        records = await memories.write("one", "two")
+        assert len(await memories.newest()) == 2
+        await redis.client.config_set("maxmemory", 1)
+        with pytest.raises(StoreError, match="maxmemory"):
+            await memories.write("three")
+        assert await memories.store.delete([records[0].key]) == 1
+        assert await memories.newest() == ["two"]
+        await redis.client.config_set("maxmemory", 0)
+        await memories.write("three")
+        assert sorted(await memories.newest()) == ["three", "two"]
 
 
 async def test_keys_that_are_no_hashes_are_no_memories(settings: Settings, clean_redis: RedisHandle) -> None:
