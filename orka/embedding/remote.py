@@ -136,8 +136,7 @@ class RemoteEmbedder:
             if len(texts) == 1:
                 hint = "" if self._endpoint.dimension is None else _NO_DIMENSIONS
                 raise EmbeddingError(
-                    f"{self._endpoint.label} refuses the text at index {places[0]} ({len(texts[0]):,} characters) with "
-                    f"{exc}{hint}",
+                    f"{self._endpoint.label} refuses a text of {len(texts[0]):,} characters alone ({exc}){hint}",
                     index=places[0],
                 ) from None
         half = len(texts) // 2

@@ -181,7 +181,7 @@ async def test_text_that_is_refused_alone_is_named(server: served.Endpoint) -> N
     error = await failure(server, ["a", "", "b", "c" * 2000, "d"])
     assert error.index == 3
     assert str(error) == (
-        f"{server.url}/embeddings refuses the text at index 3 (2,000 characters) with 400: context length is 8192 tokens"
+        f"{server.url}/embeddings refuses a text of 2,000 characters alone (400: context length is 8192 tokens)"
     )
 
 
