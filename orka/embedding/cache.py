@@ -1,6 +1,7 @@
 """`CachedEmbedder`: vectors that were computed before come from Redis instead of from the model.
 
-Worth it for an endpoint, which takes milliseconds and money; the local model is faster than Redis is.
+Worth it for an endpoint, which takes time and money. The local model takes about as long as Redis does, and what Redis can do is
+better spent on memories: there it is off unless asked for.
 """
 
 from __future__ import annotations
