@@ -29,6 +29,9 @@ from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
 from orka.journal.writer import Journal, JournalStatistics
+from orka.memory.decay import environment_layer
+from orka.memory.host import MemoryHost
+from orka.memory.memory import MemoryStatistics
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
@@ -49,6 +52,8 @@ class Statistics(NamedTuple):
     sender: SenderStatistics
     inbox: InboxStatistics
     limits: LimitStatistics
+    memory: MemoryStatistics | None
+    """None while no agent has needed any."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,6 +75,8 @@ class Services:
     sender: Sender
     limits: Limits
     """That all processes respect together."""
+    memory: MemoryHost
+    """Opened by the first agent that needs it."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -84,6 +91,7 @@ class Services:
             sender=self.sender.statistics(),
             inbox=self.inbox.statistics(),
             limits=self.limits.statistics(),
+            memory=None if self.memory.memory is None else self.memory.memory.statistics(),
         )
 
 
@@ -103,9 +111,10 @@ async def open_services(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
         runs = RunRegistry(reading, partitions=settings.partitions)
-        tools = _tools(allow_functions)
         try:
             async with anyio.create_task_group() as background:
+                memory = MemoryHost(redis, router, settings, background)
+                tools = _tools(settings, memory, allow_functions)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
@@ -116,6 +125,7 @@ async def open_services(
                             process=process,
                             inbox=inbox,
                             limits=limits,
+                            memory=memory,
                             sender=Sender(inbox, Roster(runs), lease=settings.lease),
                             settings=settings,
                             redis=redis,
@@ -132,6 +142,7 @@ async def open_services(
                         )
                         tasks.cancel_scope.cancel()
                 finally:
+                    await memory.aclose()
                     await limits.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
@@ -142,9 +153,11 @@ async def open_services(
             raise sole_error(group) from None
 
 
-def _tools(allow_functions: bool | Iterable[str]) -> AgentTools:
+def _tools(settings: Settings, memory: MemoryHost, allow_functions: bool | Iterable[str]) -> AgentTools:
     return AgentTools(
         embedder=LocalEmbedder(),
+        memory=memory,
+        decay=environment_layer(settings),
         allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
     )
 

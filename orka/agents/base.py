@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 from pydantic import BaseModel
 
 from orka.embedding.base import Embedder
 from orka.graph.nodes import NO_OPTIONS, AgentNode
+from orka.memory.decay import DecayLayer
 from orka.results import Usage
 from orka.types import Json, NodeId, Path, RunId
+
+if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
+    from orka.memory.memory import Memory
 
 
 class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +35,7 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """Earlier outputs that this visit can see, by node id. This mapping is read only; its values, like those of the other
     fields, are the agent's own."""
     options: Mapping[str, Json] = NO_OPTIONS
-    """The node's other keys, as validated at load."""
+    """The node's other keys, as validated at load; the `templates` of its type rendered."""
     variables: Mapping[str, Json] = NO_OPTIONS
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
@@ -71,11 +75,24 @@ class Agent(Protocol):
     async def run(self, task: AgentInput, /) -> AgentOutput: ...
 
 
+class MemoryAccess(Protocol):
+    """The memories of this process, opened when the first agent needs them."""
+
+    async def opened(self) -> Memory:
+        """Errors as `orka.memory.memory.open_memory`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentTools:
     """What agents may be built from. Made once per process by `orka.services`."""
 
     embedder: Embedder
+    memory: MemoryAccess | None = None
+    decay: DecayLayer = field(default_factory=DecayLayer)
+    """What the environment says of how long memories live."""
+    graph: Mapping[str, Json] = NO_OPTIONS
+    """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""
 
@@ -87,6 +104,8 @@ class AgentType:
     name: str
     event_type: str
     """Class name shown by log entries."""
+    event_type_of: Callable[[AgentNode], str] | None = None
+    """Where that depends on the node."""
     options: type[BaseModel]
     """Model of the keys that files may give, beside the common ones; its field descriptions are the reference."""
     build: Callable[[AgentNode, AgentTools], Agent]
@@ -98,6 +117,8 @@ class AgentType:
     takes to another process can then be told from the templates."""
     trusted: bool = False
     """Its agents change nothing that they are given and keep nothing that they give, so that neither need be copied."""
+    templates: frozenset[str] = frozenset()
+    """Options whose texts are templates, inside lists and mappings, too: the agent is given them rendered."""
     prompt_default: str | None = None
     """Template used when the file gives no prompt."""
     summary: str = ""

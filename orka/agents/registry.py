@@ -153,12 +153,20 @@ class _Specs(Mapping[str, AgentType]):
 
 def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
     """The types that come with Orka, with their aliases, in the order of the reference."""
-    from orka.agents import classify, echo, failing, function, template  # they import what registering does not need
+    from orka.agents import (  # they import what registering does not need
+        classify,
+        echo,
+        failing,
+        function,
+        memory,
+        template,
+    )
 
     return (
         (template.TYPE, ()),
         (function.TYPE, ()),
         (classify.TYPE, ()),
+        (memory.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

@@ -32,6 +32,15 @@ COMMANDS: tuple[Command, ...] = (
     Command("dead show", "orka.cli.dead:show", "Show one of them whole."),
     Command("dead retry", "orka.cli.dead:retry", "Have a worker resume its run, and try it again."),
     Command("dead drop", "orka.cli.dead:drop", "Delete it; its run stays as it is."),
+    Command("memory search", "orka.cli.memory:search", "Find memories by meaning and by words."),
+    Command("memory list", "orka.cli.memory:list_memories", "List memories, newest first."),
+    Command("memory show", "orka.cli.memory:show", "Show memories whole."),
+    Command("memory delete", "orka.cli.memory:delete", "Delete memories."),
+    Command("memory stats", "orka.cli.memory:stats", "Count memories by kind."),
+    Command("memory cleanup", "orka.cli.memory:cleanup", "Delete what has expired and is still there."),
+    Command("memory watch", "orka.cli.memory:watch", "Print memories as they are written."),
+    Command("memory export", "orka.cli.transfer:export", "Write memories to a file."),
+    Command("memory import", "orka.cli.transfer:import_", "Store the memories of a file."),
     Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
     Command("system stop", "orka.cli.system:stop", "Stop the private server."),
 )
@@ -39,6 +48,7 @@ COMMANDS: tuple[Command, ...] = (
 GROUPS: dict[str, str] = {
     "runs": "Look at runs: what they were given, where they stand, what happened.",
     "dead": "Tasks that were given up because they took their workers down.",
+    "memory": "Look at memories, move them, tidy up.",
     "system": "Look at and stop the private server.",
 }
 

@@ -26,6 +26,8 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
+_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode"})
+"""Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
 """Kinds of nodes whose visit has others as its parts."""
 
@@ -43,11 +45,14 @@ class Answer:
 def find_answer(results: Sequence[NodeResult]) -> Answer | None:
     """The response of the last node marked `is_terminal`, else of the last node that gave one. Of a loop: the best
     response of its last round; of a failover: its child's; of a map: the list of its items' responses."""
-    for wanted in (True, False):
-        for result in reversed(results):
-            if (result.terminal if wanted else not result.inner) and (
-                answer := _answer_of(result, results)
-            ) is not None:
+    outer = [result for result in results if not result.inner]
+    for candidates in (
+        [result for result in results if result.terminal],
+        [result for result in outer if result.event_type not in _QUIET],
+        outer,
+    ):
+        for result in reversed(candidates):
+            if (answer := _answer_of(result, results)) is not None:
                 return answer
     return None
 

@@ -24,6 +24,7 @@ from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop
 from orka.engine.routing import choose_route, decision_value
 from orka.engine.steps import count_step
+from orka.engine.texts import render_options
 from orka.errors import RouteNotFound, TemplateError
 from orka.graph.nodes import (
     AgentNode,
@@ -158,6 +159,7 @@ async def _attempt_agent(
         view = frame.view(node.id, at_ms)
         try:
             prompt = step.prompt.render(view) if step.prompt is not None else None
+            options = render_options(node.options, step.texts, view) if step.texts else node.options
         except TemplateError as exc:
             return Outcome(error=failure_of(exc), attempts=attempt, warnings=tuple(view.warnings))
         task = AgentInput(
@@ -168,7 +170,7 @@ async def _attempt_agent(
             input=frame.run.input,
             prompt=prompt,
             outputs=view.outputs,
-            options=node.options,
+            options=options,
             variables=view.variables,
             now_ms=at_ms,
         )

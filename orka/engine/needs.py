@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orka.engine.program import Body, SequenceFacts, Step
+from orka.engine.texts import templates_in
 from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, RouterNode
 from orka.types import NodeId
 
@@ -40,9 +41,10 @@ def _reads_of(steps: Iterable[Step]) -> frozenset[str] | None:
     for step in steps:
         match step.node:
             case AgentNode():
-                if not step.plain or (step.prompt is not None and step.prompt.reads_all):
+                templates = [*templates_in(step.texts), *(() if step.prompt is None else (step.prompt,))]
+                if not step.plain or any(template.reads_all for template in templates):
                     return None
-                found |= step.prompt.reads if step.prompt is not None else frozenset()
+                found.update(*(template.reads for template in templates))
             case RouterNode(decision_key=key):
                 found |= {key, key.partition(".")[0]}
             case MapNode():

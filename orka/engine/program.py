@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orka.agents.base import Agent, AgentTools, AgentType
 from orka.engine.limiting import StepLimits, limits_of
 from orka.engine.looping import DEFAULT_FIELDS, check_patterns
+from orka.engine.texts import Tree, compile_options
 from orka.errors import ConfigError, TemplateError
 from orka.graph.codec import encode_graph, node_digest
 from orka.graph.graph import Graph
@@ -55,6 +56,8 @@ class Step:
     trusted: bool = True
     """It may see values where they are."""
     prompt: Template | None = None
+    texts: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
+    """Options with templates in them, compiled."""
     body: Body | None = None
     """Of a loop."""
     children: tuple[Step, ...] = ()
@@ -179,13 +182,14 @@ def _build_step(node: Node, graph: Graph, workshop: Workshop) -> Step:
                 f"agent {node.id!r} is of type {node.type!r}, which this process does not have:"
                 " import the module that registers it, or install the package that provides it"
             )
-        step.event_type = agent_type.event_type
-        step.agent = agent_type.build(node, workshop.tools)
+        step.event_type = agent_type.event_type if agent_type.event_type_of is None else agent_type.event_type_of(node)
+        step.agent = agent_type.build(node, replace(workshop.tools, graph=graph.options))
         step.pure = agent_type.is_pure(node)
         step.plain = agent_type.plain
         step.trusted = agent_type.trusted
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
+        step.texts = compile_options(node.options, agent_type.templates, workshop.environment)
         step.limits = limits_of(graph, node)
     elif isinstance(node, MapNode):
         step.items = workshop.environment.compile_expression(node.items)

@@ -49,7 +49,8 @@ def read_agent(entry: Entry, found: TypeName) -> Definition:
             hint=suggest(node.resource, entry.resources) or "define it under 'limits' of 'orchestrator'",
             key="resource",
         )
-    return define(entry, node, texts=_texts(entry.id, table.value("prompt"), without(table, _CONSUMED)))
+    templates = frozenset[str]() if found.spec is None else found.spec.templates
+    return define(entry, node, texts=_texts(entry.id, table.value("prompt"), without(table, _CONSUMED), templates))
 
 
 def _options(entry: Entry, found: TypeName) -> dict[str, Json] | None:
@@ -88,8 +89,8 @@ def _tree_of(value: Json, at: Mark) -> Tree:
     return Scalar(value, str(value), at)
 
 
-def _texts(node_id: NodeId, prompt: Tree | None, options: MapTree) -> tuple[Text, ...]:
-    """The prompt, and the options that look like templates."""
+def _texts(node_id: NodeId, prompt: Tree | None, options: MapTree, templates: frozenset[str]) -> tuple[Text, ...]:
+    """The prompt, the options that are `templates`, and those that look like some."""
     found: list[Text] = []
     if isinstance(prompt, Scalar) and isinstance(prompt.value, str):
         found.append(Text(owner=node_id, key="prompt", scalar=prompt))
@@ -101,5 +102,5 @@ def _texts(node_id: NodeId, prompt: Tree | None, options: MapTree) -> tuple[Text
         elif isinstance(tree, ListTree):
             waiting += ((key, item) for item in tree.items)
         elif isinstance(tree.value, str) and ("{{" in tree.text or "{%" in tree.text):
-            found.append(Text(owner=node_id, key=key, scalar=tree, certain=False))
+            found.append(Text(owner=node_id, key=key, scalar=tree, certain=key in templates))
     return tuple(found)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import msgspec
 
-from orka.memory.record import TAGS, MemoryRecord, encode_facet
+from orka.memory.record import OPTIONAL, TAGS, MemoryRecord, encode_facet
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ Wanted: TypeAlias = str | tuple[str, ...] | None
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """All of them must hold."""
+    """All of them must hold. An empty session, node or trace, or one among several, is no filter."""
 
     namespace: Wanted = None
     memory_type: Wanted = None
@@ -46,8 +46,9 @@ class Filters:
         wanted: list[tuple[str, tuple[str, ...]]] = []
         for name in TAGS:
             value: Wanted = getattr(self, name)
-            if value is not None:
-                wanted.append((name, (value,) if isinstance(value, str) else tuple(value)))
+            if value is None or (name in OPTIONAL and "" in (value, *value)):
+                continue
+            wanted.append((name, (value,) if isinstance(value, str) else tuple(value)))
         return wanted
 
     def facets(self) -> list[tuple[str, ...]]:

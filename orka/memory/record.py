@@ -27,6 +27,8 @@ SEPARATOR: Final = "\x1f"
 """Between the facets of a record."""
 TAGS: Final = ("namespace", "memory_type", "category", "session", "node_id", "trace_id")
 """What is compared whole."""
+OPTIONAL: Final = frozenset({"session", "node_id", "trace_id"})
+"""Tags that a record need not have: empty means none."""
 FACETS: Final = "facets"
 """The scalars of the metadata as tags, `name=value`."""
 _LONGEST_TAG: Final = 256
@@ -182,7 +184,7 @@ def encode_fields(record: MemoryRecord) -> list[str | bytes]:
     labels: dict[str, str] = {}
     for name in TAGS:
         value = record.tag(name)
-        if not value:
+        if not value and name in OPTIONAL:
             continue
         encoded = encode_tag(value)
         fields += (name, encoded)

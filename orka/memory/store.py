@@ -17,6 +17,11 @@ if TYPE_CHECKING:
 class MemoryStore(Protocol):
     """Used by several tasks of one event loop; opened and closed by whoever made it."""
 
+    @property
+    def name(self) -> str:
+        """`redisstack` or `redis`."""
+        ...
+
     async def write(
         self, records: Sequence[MemoryRecord], vectors: NDArray[np.float32] | None, /
     ) -> Sequence[OrkaError | None]:

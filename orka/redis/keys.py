@@ -35,7 +35,7 @@ Memories spread over all slots; what they share is in the first partition:
 * `{orka:0}:memory:lock` the process that makes or changes the index, for as long as it renews that.
 * `{orka:0}:memory:changes` stream: keys of memories written and deleted, one entry per batch, for processes that search
   without a search module. Bounded.
-* `{orka:0}:memory:events` stream: what happened in workflows, for whoever audits. Bounded.
+* `orka:memory` stream: what happened in workflows, for whoever audits. Bounded.
 * `orka:embedding:<model>:<digest>` string: the vector of a text, so that it is not computed again. Expires.
 """
 
@@ -146,7 +146,7 @@ def memory_changes_key() -> str:
 
 
 def memory_events_key() -> str:
-    return f"{tag_of(0)}:memory:events"
+    return "orka:memory"
 
 
 def embedding_key(model: str, digest: str) -> str:

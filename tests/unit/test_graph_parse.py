@@ -43,6 +43,7 @@ class Spec:
     name: str
     options: type[BaseModel]
     summary: str = ""
+    templates: frozenset[str] = frozenset()
 
 
 SPECS = MappingProxyType(

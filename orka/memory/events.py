@@ -1,0 +1,77 @@
+"""`EventLog`: what happened in workflows, in a bounded stream. Never in the index of memories."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, cast
+
+import msgspec
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import RedisError
+
+from orka.clock import iso, now_ms
+from orka.redis.faults import translate
+from orka.types import Json
+
+MOST_EVENTS: Final = 10_000
+"""Kept, about: the oldest go first."""
+
+_json = msgspec.json.Encoder()
+
+
+class EventLog:
+    """On a client of the caller's."""
+
+    def __init__(self, client: Redis | RedisCluster, stream: str) -> None:
+        # redis-py leaves the types of its options open
+        self._execute = cast("Callable[..., Awaitable[Any]]", client.execute_command)  # pyright: ignore[reportUnknownMemberType]
+        self._stream = stream
+
+    async def append(self, agent_id: str, event_type: str, payload: Json, facts: Mapping[str, Json]) -> str:
+        """One event; gives its id. `facts`: run, step and the like, those that are not None."""
+        at_ms = now_ms()
+        fields: dict[str, str | bytes] = {
+            "agent_id": agent_id,
+            "event_type": event_type,
+            "timestamp": iso(at_ms),
+            "payload": _json.encode(payload),
+        }
+        for name, value in facts.items():
+            if value is not None:
+                fields[name] = value if isinstance(value, str) else _json.encode(value)
+        words = [word for pair in fields.items() for word in pair]
+        try:
+            reply = await self._execute("XADD", self._stream, "MAXLEN", "~", str(MOST_EVENTS), "*", *words)
+        except (RedisError, OSError) as exc:
+            raise translate(exc) from exc
+        return cast("bytes", reply).decode()
+
+    async def tail(self, count: int) -> list[dict[str, Json]]:
+        """The last `count`, oldest first, each with its `id`."""
+        try:
+            reply = await self._execute("XREVRANGE", self._stream, "+", "-", "COUNT", str(count))
+        except (RedisError, OSError) as exc:
+            raise translate(exc) from exc
+        rows = cast("list[tuple[bytes, list[bytes] | dict[bytes, bytes]]]", reply)
+        return [_event(entry_id, fields) for entry_id, fields in reversed(rows)]
+
+    async def length(self) -> int:
+        try:
+            return await self._execute("XLEN", self._stream)
+        except (RedisError, OSError) as exc:
+            raise translate(exc) from exc
+
+
+def _event(entry_id: bytes, raw: list[bytes] | dict[bytes, bytes]) -> dict[str, Json]:
+    fields = raw if isinstance(raw, dict) else {raw[i]: raw[i + 1] for i in range(0, len(raw), 2)}
+    event: dict[str, Json] = {"id": entry_id.decode()}
+    for name, value in fields.items():
+        text = value.decode("utf-8", "replace")
+        key = name.decode("utf-8", "replace")
+        event[key] = text
+        if key in {"payload", "previous_outputs", "step"}:
+            try:
+                event[key] = cast("Json", msgspec.json.decode(value))
+            except msgspec.MsgspecError:
+                pass  # somebody else's event: as it is
+    return event
