@@ -12,7 +12,7 @@ from orka.embedding.endpoint import Endpoint
 from orka.embedding.local import DIMENSIONS, LocalEmbedder
 from orka.embedding.remote import RemoteEmbedder
 from orka.errors import SettingsError
-from orka.redis.pipeline import Pipe
+from orka.redis.pipeline import Pipe, Router
 from orka.settings import Settings
 
 CACHE_SECONDS: Final = 30 * 86400.0
@@ -43,9 +43,10 @@ def choose_embedder(settings: Settings) -> LocalEmbedder | RemoteEmbedder:
 
 
 @asynccontextmanager
-async def open_embedder(settings: Settings, *, pipe: Pipe | None = None) -> AsyncGenerator[Embedder]:
+async def open_embedder(settings: Settings, router: Router | None = None) -> AsyncGenerator[Embedder]:
     """For as long as the block lasts; its dimension is known. An endpoint whose dimension the settings do not give is asked
-    once (`EmbeddingError` when it does not answer). With a pipe vectors are cached where the settings want that."""
+    once (`EmbeddingError` when it does not answer). With the way to a Redis, vectors are cached there, over connections of
+    its own, where the settings want that."""
     async with AsyncExitStack() as stack:
         embedder = choose_embedder(settings)
         seconds = settings.embedding_cache or 0.0
@@ -53,7 +54,12 @@ async def open_embedder(settings: Settings, *, pipe: Pipe | None = None) -> Asyn
             await stack.enter_async_context(embedder)
             await embedder.probe()
             seconds = CACHE_SECONDS if settings.embedding_cache is None else seconds
-        yield embedder if pipe is None or not seconds else CachedEmbedder(embedder, pipe, seconds)
+        if router is None or not seconds:
+            yield embedder
+        else:
+            pipe = Pipe(router)
+            stack.push_async_callback(pipe.aclose)
+            yield CachedEmbedder(embedder, pipe, seconds)
 
 
 def _local_dimension(settings: Settings) -> int:

@@ -191,20 +191,21 @@ async def test_vectors_spread_over_a_cluster(servers: Servers, with_url: Callabl
 
 
 async def test_endpoints_are_cached_by_default_and_the_local_model_is_not(clean_redis: RedisHandle) -> None:
-    async with served.started() as server, piped(clean_redis) as pipe:
+    router = await clean_redis.open_router()
+    async with served.started() as server:
         settings = Settings(embedding_url=server.url, embedding_model="m")
-        async with open_embedder(settings, pipe=pipe) as embedder:
+        async with open_embedder(settings, router) as embedder:
             await embedder.embed(["red"])
-        async with open_embedder(settings, pipe=pipe) as embedder:
+        async with open_embedder(settings, router) as embedder:
             assert isinstance(embedder, CachedEmbedder)
             await embedder.embed(["red"])
         assert [asked["input"] for asked in server.asked] == [["dimension"], ["red"], ["dimension"]]
         [key] = await clean_redis.client.keys("*")
         assert await clean_redis.client.ttl(key) > 29 * 86400
-        async with open_embedder(Settings(), pipe=pipe) as embedder:
+        async with open_embedder(Settings(), router) as embedder:
             assert isinstance(embedder, LocalEmbedder)
-        async with open_embedder(Settings(embedding_cache=60), pipe=pipe) as embedder:
+        async with open_embedder(Settings(embedding_cache=60), router) as embedder:
             assert isinstance(embedder, CachedEmbedder)
         off = Settings(embedding_url=server.url, embedding_model="m", embedding_dimension=16, embedding_cache=0)
-        async with open_embedder(off, pipe=pipe) as embedder:
+        async with open_embedder(off, router) as embedder:
             assert not isinstance(embedder, CachedEmbedder)
