@@ -181,6 +181,21 @@ return {'ok'}
 """
 )
 
+# KEYS: task stream.  ARGV: names of consumers.  Those without a pending task go: a consumer takes its pending list with it, so
+# the look and the removal are one step. Reply: how many went.
+FORGET = Script.of(
+    """
+local gone = 0
+for _, name in ipairs(ARGV) do
+  if #redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1, name) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'workers', name)
+    gone = gone + 1
+  end
+end
+return gone
+"""
+)
+
 # KEYS: run.  ARGV: run id.  Wants a run cancelled. Reply: `ok`, its status, its holder, ms that the lease still lasts.
 CANCEL = Script.of(
     NOW
@@ -223,7 +238,7 @@ return {'ok'}
 """
 )
 
-RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL, RETRY)
+RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, FORGET, BURY, CANCEL, RETRY)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
@@ -254,6 +269,11 @@ def sweep(
         *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
         *(lease_ms, count, most_deaths, process, *starts, *dead),
     )
+
+
+def forget_consumers(stream: str, names: Sequence[str]) -> Command:
+    """Takes consumers that have nothing pending out of a stream's group, whose process is gone for good. Reply: how many."""
+    return ("EVALSHA", FORGET.sha, 1, stream, *names)
 
 
 def bury(
