@@ -1,8 +1,9 @@
 """`Inbox`: what this process is told, one blocking reader for everything that it waits for.
 
-Messages have a kind (`done`: a branch has ended; `stop`: a branch is not wanted any more; `cancel`: a run is not), a run and
-a path. Whoever waits leaves a callback; a message that nobody waits for is dropped and counted. Reading begins at the
-first use, behind nothing: the name of the inbox is used once only.
+Messages have a kind, a run and a path. `done`: a branch has ended; `stop`: a branch is not wanted any more; `cancel`: a run is
+not; `idle`: a run that this process wants cancelled was given back by its owner; `limit`: a place is there. Whoever waits
+leaves a callback; a message that nobody waits for is dropped and counted. Reading begins at the first use, behind nothing:
+the name of the inbox is used once only.
 """
 
 from __future__ import annotations

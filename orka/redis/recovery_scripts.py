@@ -141,7 +141,10 @@ for k = 1, streams do
         left_behind(stream, p[1], p[2])
         if after[k] == '-' then after[k] = p[1] end
       end
-      if #theirs == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[i]) end
+      if #theirs == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[i])
+        redis.call('DEL', tag .. ':bell:' .. ARGV[i])
+      end
     end
   end
 end
@@ -189,6 +192,7 @@ local gone = 0
 for _, name in ipairs(ARGV) do
   if #redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1, name) == 0 then
     redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'workers', name)
+    redis.call('DEL', string.match(KEYS[1], '^{.-}') .. ':bell:' .. name)
     gone = gone + 1
   end
 end
@@ -196,7 +200,8 @@ return gone
 """
 )
 
-# KEYS: run.  ARGV: run id.  Wants a run cancelled. Reply: `ok`, its status, its holder, ms that the lease still lasts.
+# KEYS: run.  ARGV: run id, process.  Wants a run cancelled; the process is told if its lease is given back. Reply: `ok`, its
+# status, its holder, ms that the lease still lasts.
 CANCEL = Script.of(
     NOW
     + "local run_key, branches = KEYS[1], ''\n"
@@ -205,7 +210,7 @@ CANCEL = Script.of(
 local held = redis.call('HMGET', KEYS[1], 'status', 'holder', 'lease_until', 'process')
 if not held[1] then return {'missing'} end
 if held[1] == 'running' or held[1] == 'queued' then
-  redis.call('HSET', KEYS[1], 'cancel', now)
+  redis.call('HSET', KEYS[1], 'cancel', now, 'canceller', ARGV[2])
   if held[4] then tell(held[4], 'kind', 'cancel', 'run', ARGV[1], 'path', '') end
 end
 return {'ok', held[1], held[2] or '', math.max(0, tonumber(held[3] or 0) - now)}
@@ -295,9 +300,10 @@ def bury(
     )
 
 
-def cancel_run(keys: RunKeys, run_id: str) -> Command:
-    """Marks a run as not wanted any more and tells its owner. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
-    return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id)
+def cancel_run(keys: RunKeys, run_id: str, process: str) -> Command:
+    """Marks a run as not wanted any more and tells its owner; `process` is told (`idle`) when that gives it back without
+    ending it. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
+    return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id, process)
 
 
 def retry_run(keys: RunKeys, stream: str, *, run_id: str, task: bytes, letter: str) -> Command:

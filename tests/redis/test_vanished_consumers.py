@@ -104,13 +104,13 @@ async def test_a_consumer_that_was_given_a_task_since_it_was_looked_at_keeps_it(
     redis_settings: Settings, clean_redis: RedisHandle
 ) -> None:
     client = clean_redis.client
-    await client.xgroup_create("s", GROUP, "0", mkstream=True)
-    await client.xgroup_createconsumer("s", GROUP, "idle")
-    await client.xadd("s", {"a": 1})
-    await client.xreadgroup(GROUP, "busy", {"s": ">"})
-    assert await client.eval(FORGET.text, 1, "s", "idle", "busy", "unknown") == 2
-    assert [one["name"] for one in await client.xinfo_consumers("s", GROUP)] == [b"busy"]
-    assert (await client.xpending("s", GROUP))["pending"] == 1
+    await client.xgroup_create(STREAMS[0], GROUP, "0", mkstream=True)
+    await client.xgroup_createconsumer(STREAMS[0], GROUP, "idle")
+    await client.xadd(STREAMS[0], {"a": 1})
+    await client.xreadgroup(GROUP, "busy", {STREAMS[0]: ">"})
+    assert await client.eval(FORGET.text, 1, STREAMS[0], "idle", "busy", "unknown") == 2
+    assert [one["name"] for one in await client.xinfo_consumers(STREAMS[0], GROUP)] == [b"busy"]
+    assert (await client.xpending(STREAMS[0], GROUP))["pending"] == 1
 
 
 async def test_a_reader_whose_name_was_removed_while_it_waited_gets_its_task_and_its_name_again(
