@@ -24,6 +24,7 @@ from orka.errors import StoreError
 from orka.journal.registry import Registry
 from orka.logs import get_logger
 from orka.redis.client import Connection, NodeRouter
+from orka.redis.faults import reply_text
 from orka.redis.keys import BRANCHES, GROUP, INNER, LEVELS, RUNS, tag_of, task_stream
 from orka.redis.lua import Command
 from orka.redis.pipeline import exchange
@@ -180,7 +181,7 @@ class Consumer:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1
                 self._reconnects += 1
-                _log.warning("worker.disconnected", error=str(exc), retry_in=pause)
+                _log.warning("worker.disconnected", error=reply_text(exc), retry_in=pause)
                 await anyio.sleep(pause)
 
     async def _take_from(

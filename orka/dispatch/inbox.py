@@ -19,6 +19,7 @@ from orka.errors import StoreError
 from orka.journal.registry import Registry
 from orka.logs import get_logger
 from orka.redis.client import NodeRouter
+from orka.redis.faults import reply_text
 from orka.redis.keys import inbox_key, tag_of
 from orka.redis.pipeline import exchange
 from orka.redis.task_scripts import forget_read, read_inbox
@@ -100,7 +101,7 @@ class Inbox:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1
                 self._reconnects += 1
-                _log.warning("inbox.disconnected", error=str(exc), retry_in=pause)
+                _log.warning("inbox.disconnected", error=reply_text(exc), retry_in=pause)
                 await anyio.sleep(pause)
 
     def _deliver(self, reply: object, after: dict[str, str]) -> list[tuple[str, str]]:

@@ -95,6 +95,11 @@ def inbox_key(tag: str, process: str) -> str:
     return f"{tag}:inbox:{process}"
 
 
+def moving_key(tag: str) -> str:
+    """Never there, and named by every script on a cluster: see `orka.redis.pipeline`."""
+    return f"{tag}:moving"
+
+
 def bell_key(tag: str, process: str) -> str:
     return f"{tag}:bell:{process}"
 

@@ -44,9 +44,9 @@ return {'ok'}
 )
 
 # KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many to look at per stream, deaths alone that are too
-# many, process, where to begin in each stream, then processes known to be dead. Queues again parked tasks that are due, and
-# tasks whose worker is dead or gave no sign of life for a lease. Reply: tasks queued again, where to go on in each stream
-# (`-`: it is done), then stream, id, run, path, task, deaths of each task that has died too often.
+# many, process, number of streams, where to begin in each of them, then processes known to be dead. Queues again parked tasks
+# that are due, and tasks whose worker is dead or gave no sign of life for a lease. Reply: tasks queued again, where to go on
+# in each stream (`-`: it is done), then stream, id, run, path, task, deaths of each task that has died too often.
 SWEEP = Script.of(
     NOW
     + """
@@ -118,10 +118,10 @@ local function left_behind(stream, id, consumer)
   end
   keep(named.path, r)
 end
-local streams = #KEYS - 1
+local streams = tonumber(ARGV[5])
 local after = {}
 for k = 1, streams do
-  local stream, from = KEYS[k + 1], ARGV[4 + k]
+  local stream, from = KEYS[k + 1], ARGV[5 + k]
   after[k] = '-'
   -- A part of the list by id, because the server would walk all of it to find those that are late.
   local pending = redis.pcall('XPENDING', stream, 'workers', from, '+', ARGV[2])
@@ -135,7 +135,7 @@ for k = 1, streams do
       end
     end
     if after[k] == '-' and #pending == tonumber(ARGV[2]) then after[k] = '(' .. pending[#pending][1] end
-    for i = 5 + streams, #ARGV do
+    for i = 6 + streams, #ARGV do
       local theirs = redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])
       for _, p in ipairs(theirs) do
         left_behind(stream, p[1], p[2])
@@ -272,7 +272,7 @@ def sweep(
     each stream from its place in `starts` on. Reply: number queued, where to go on, tasks that died too often."""
     return (
         *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
-        *(lease_ms, count, most_deaths, process, *starts, *dead),
+        *(lease_ms, count, most_deaths, process, len(streams), *starts, *dead),
     )
 
 
