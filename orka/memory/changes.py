@@ -21,6 +21,8 @@ KEPT: Final = 10_000
 """Entries (about) of the stream, 16 MB at most: who has been away for longer reads all memories again."""
 _KEYS: Final = 100
 """Of one entry."""
+_READ: Final = 20
+"""Entries read at once."""
 _HEX = re.compile(re.escape(PREFIX) + "[0-9a-f]{32}")
 
 
@@ -52,7 +54,7 @@ def _entry(batch: str, keys: Sequence[str]) -> Command:
 def read_after(entry: bytes, *, wait: bool) -> Command:
     """What follows an entry; with `wait` as soon as there is something."""
     block = ("BLOCK", 0) if wait else ()
-    return ("XREAD", "COUNT", 100, *block, "STREAMS", memory_changes_key(), entry)
+    return ("XREAD", "COUNT", _READ, *block, "STREAMS", memory_changes_key(), entry)
 
 
 def look_up(entry: bytes) -> Command:

@@ -10,7 +10,7 @@ import contextlib
 import threading
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -23,7 +23,6 @@ from orka.logs import get_logger
 from orka.memory.changes import Change, beginning, look_up, parse_change, read_after
 from orka.memory.hashes import RECORD_FIELDS, Hashes, Row
 from orka.memory.layout import Layout
-from orka.memory.mirror import Mirror
 from orka.memory.own import OwnWrites, State
 from orka.memory.record import MemoryRecord, decode_record, fields_of
 from orka.redis.client import NodeRouter
@@ -31,6 +30,9 @@ from orka.redis.faults import translate
 from orka.redis.keys import memory_changes_key
 from orka.redis.lua import Command
 from orka.redis.pipeline import Pipe, exchange
+
+if TYPE_CHECKING:
+    from orka.memory.mirror import Mirror
 
 RECONNECT: Final = (0.02, 0.1, 0.3, 1.0, 2.0)
 """Seconds before each further attempt to reach Redis; the last one again and again."""
@@ -89,7 +91,7 @@ class Follower:
         self._hashes = Hashes(reading, router)
         self._own = own
         self._on_progress = on_progress
-        self._mirror = Mirror(layout.dimension)
+        self._mirror: Mirror | None = None
         self._turn = anyio.Lock()
         self._guard = threading.Lock()
         self._asking = anyio.Lock()
@@ -104,7 +106,7 @@ class Follower:
 
     def statistics(self) -> FollowerStatistics:
         return FollowerStatistics(
-            memories=len(self._mirror),
+            memories=0 if self._mirror is None else len(self._mirror),
             loads=self._loads,
             changes=self._changes,
             reconnects=self._reconnects,
@@ -114,17 +116,19 @@ class Follower:
     async def use(self, function: Callable[[Mirror], T], *, little: bool = False) -> T:
         """Calls `function` while nobody else uses the mirror, in a thread unless it has `little` to do."""
         async with self._turn:
+            if (mirror := self._mirror) is None:
+                raise StoreError("the memories are searched before they were loaded: catch up first")
             if little and self._guard.acquire(blocking=False):
                 try:
-                    return function(self._mirror)
+                    return function(mirror)
                 finally:
                     self._guard.release()
-            return await anyio.to_thread.run_sync(self._guarded, function)
+            return await anyio.to_thread.run_sync(self._guarded, function, mirror)
 
-    def _guarded(self, function: Callable[[Mirror], T]) -> T:
+    def _guarded(self, function: Callable[[Mirror], T], mirror: Mirror) -> T:
         # A task that asyncio cancels leaves its thread behind, which may still be at work: only threads wait for it.
         with self._guard:
-            return function(self._mirror)
+            return function(mirror)
 
     async def caught_up(self) -> None:
         """Waits until the memories are loaded and all that this process had stored is among them. `StoreError` when the
@@ -227,7 +231,7 @@ class Follower:
         if isinstance(place, ResponseError):
             raise place
         covered = self._own.stored()
-        mirror = Mirror(self._layout.dimension)
+        mirror = await anyio.to_thread.run_sync(_empty, self._layout.dimension)
         started = told = monotonic()
         async with contextlib.aclosing(self._hashes.scan((*RECORD_FIELDS, self._layout.field))) as pages:
             async for rows in pages:
@@ -288,7 +292,8 @@ class Follower:
             rows = await self._hashes.fetch(part, (*RECORD_FIELDS, self._layout.field))
             known |= {key: self._state(key, fields) for key, fields in rows}
         if known:
-            await self.use(lambda mirror: self._change(mirror, known), little=len(known) <= _FEW)
+            little = len(known) <= _FEW and self._mirror is not None and self._mirror.takes_easily(len(known), now_ms())
+            await self.use(lambda mirror: self._change(mirror, known), little=little)
         return ended
 
     def _state(self, key: str, fields: dict[bytes, bytes]) -> State:
@@ -307,3 +312,9 @@ class Follower:
     def _put(self, mirror: Mirror, states: Sequence[tuple[MemoryRecord, bytes]]) -> None:
         if states:
             mirror.put([record for record, _ in states], self._layout.unpack([packed for _, packed in states]))
+
+
+def _empty(dimension: int) -> Mirror:
+    from orka.memory.mirror import Mirror  # numpy's import is long: a process that only writes does without it
+
+    return Mirror(dimension)

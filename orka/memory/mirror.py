@@ -66,11 +66,20 @@ class Mirror:
         """Removes what has not changed since it was found."""
         self.remove([one.key for one in found if self._rows.holds(one.key, one.state)])
 
+    def takes_easily(self, count: int, at_ms: int) -> bool:
+        """Whether that many changes make nothing grow, be swept or be dropped: all of it is copied or walked through then."""
+        rows = self._rows
+        room = len(rows) + count <= len(rows.number) and rows.given + count <= len(rows.row_of)
+        return room and rows.spent + count <= max(_SLACK, len(rows)) and not self._many_expired(at_ms)
+
     def drop_expired(self, at_ms: int) -> None:
         """Removes what has expired, once it is worth the while."""
-        rows: list[int] = self._columns.expired(at_ms).tolist()
-        if len(rows) > max(1000, len(self) // 8):
+        if rows := self._many_expired(at_ms):
             self.remove([self._rows.keys[row] for row in rows])
+
+    def _many_expired(self, at_ms: int) -> list[int]:
+        rows: list[int] = self._columns.expired(at_ms).tolist()
+        return rows if len(rows) > max(1000, len(self) // 8) else []
 
     def search(self, looks: Sequence[Look], spare: int) -> list[list[Found]]:
         """For each look what it wants, best first, and up to `spare` more."""

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 
 from orka.errors import StoreError
 from orka.memory.following import RECONNECT, Follower
 from orka.memory.hashes import Hashes
-from orka.memory.mirror import Found
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord
+
+if TYPE_CHECKING:
+    from orka.memory.mirror import Found
 
 TOGETHER: Final = 64
 """Looks that are done at once."""
@@ -44,7 +46,7 @@ class Searches:
     def __init__(self, follower: Follower, hashes: Hashes) -> None:
         self._follower = follower
         self._hashes = hashes
-        self._waiting: list[_Asked] = []
+        self._waiting: dict[_Asked, None] = {}
         self._turn = anyio.Lock()
         self._closed = False
 
@@ -56,13 +58,13 @@ class Searches:
     async def ask(self, looks: Sequence[Look]) -> Sequence[Sequence[Candidate]]:
         """Candidates of each look."""
         asked = _Asked(looks)
-        self._waiting.append(asked)
+        self._waiting[asked] = None
         try:
             async with self._turn:
                 if not asked.answered:
                     await self._answer(self._batch(asked))
         finally:
-            self._waiting.remove(asked)
+            del self._waiting[asked]
         if asked.error is not None:
             raise asked.error
         return asked.found or ()

@@ -165,6 +165,23 @@ def test_many_that_have_expired_are_dropped_together() -> None:
     assert len(mirror) == 2000
 
 
+def test_what_takes_long_is_known_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror = Mirror(2)
+    records = [new_record("text", expire_ms=100 if i < 1500 else 0) for i in range(4000)]
+    mirror.put(records, np.zeros((4000, 2), np.float32))
+    assert not mirror.takes_easily(1, 0)  # the first batch had room for itself
+    mirror.put([new_record("text")], np.zeros((1, 2), np.float32))
+    assert mirror.takes_easily(20, 0)
+    assert not mirror.takes_easily(20, 100)  # many have expired
+    assert not mirror.takes_easily(4000, 0)
+    monkeypatch.setattr(mirror_module, "_SLACK", 50)
+    mirror.remove([record.key for record in records])  # which is swept out at once
+    for _ in range(40):
+        mirror.put(records[:1], np.zeros((1, 2), np.float32))
+    assert mirror.takes_easily(5, 0)
+    assert not mirror.takes_easily(20, 0)
+
+
 def test_arrays_grow_twofold() -> None:
     array = np.arange(4)
     assert grown(array, 4) is array
