@@ -196,7 +196,7 @@ def test_memory_per_record_is_what_the_docstring_says() -> None:
     chance = random.Random(1)
     tracemalloc.start()
     mirror = Mirror(64)
-    for _ in range(20):
+    for _ in range(4):
         records = [
             new_record(" ".join(chance.choices(VOCABULARY, k=10)), namespace="n", session=f"s{chance.randrange(99)}")
             for _ in range(1000)
@@ -205,4 +205,4 @@ def test_memory_per_record_is_what_the_docstring_says() -> None:
     del records
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert used / 20_000 < 8 * 64 + 4 * 10 + 350
+    assert used / 4_000 < 8 * 64 + 4 * 10 + 350
