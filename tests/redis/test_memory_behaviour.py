@@ -270,6 +270,38 @@ async def test_odd_texts_are_kept_found_and_told_apart(backend: str, settings: S
         assert sorted(await memories.newest(count=50)) == sorted(ODD)
 
 
+def random_texts(count: int) -> list[str]:
+    """Different ones of all of Unicode, of marks that query languages use, and such as differ by one blank or case only."""
+    chance = random.Random(20)
+    marks = "-:{}@*|\"\\'%()[]<>~!=&^$;,.?/#+`_ \t\n\x00aA1\u00e9\u6771"
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        size = chance.choice([1, 2, 3, 8, 30, 300])
+        if chance.random() < 0.5:
+            text = "".join(chance.choices(marks, k=size))
+        else:
+            points = [chance.randrange(chance.choice([0x80, 0x3000, 0x110000])) for _ in range(size)]
+            text = "".join(chr(point) for point in points if not 0xD800 <= point < 0xE000)
+        texts |= dict.fromkeys(filter(None, (text, text + " ", " " + text, text.swapcase(), text.strip())))
+    return list(texts)
+
+
+async def test_no_text_reaches_the_memories_of_another(backend: str, settings: Settings) -> None:
+    texts = random_texts(600)
+    async with open_memories(backend, settings) as memories:
+        await memories.write(
+            *(new_record(f"common {text}", namespace=text, session=text, metadata={"t": text}) for text in texts)
+        )
+        for ways in ({}, {"words": ("common",)}):
+            for name in ("namespace", "session", "metadata"):
+                wanted: list[Any] = [{"t": text} if name == "metadata" else text for text in texts]
+                found = await memories.store.search([look(**ways, **{name: value}) for value in wanted])
+                wrong = [t for t, hits in zip(texts, found, strict=True) if contents(hits) != [f"common {t}"]]
+                assert wrong == [], name
+        for text in texts:  # as words of a query it finds something or nothing, and is never an error
+            await memories.words(text, count=1)
+
+
 @pytest.mark.parametrize(
     ("content", "question"),
     [
