@@ -95,7 +95,7 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing, reading, limiting = Pipe(router), Pipe(router), Pipe(router)
+        writing, reading, limiting = Pipe(router, watchful=True), Pipe(router), Pipe(router)
         stack.push_async_callback(limiting.aclose)
         stack.push_async_callback(reading.aclose)
         stack.push_async_callback(writing.aclose)
@@ -108,6 +108,7 @@ async def open_services(
             async with anyio.create_task_group() as background:
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
+                inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 await background.start(journal.run)
                 try:

@@ -9,7 +9,7 @@ This file uses asyncio's futures and events directly: anyio's cost several micro
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -17,10 +17,14 @@ from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
 from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
-from orka.journal.log import Creation, RunLog
+from orka.journal.commands import renewal
+from orka.journal.log import RunLog
+from orka.journal.returns import Returns
+from orka.journal.statistics import JournalStatistics
+from orka.journal.terms import Creation
 from orka.logs import get_logger
-from orka.redis.faults import reply_text
-from orka.redis.pipeline import Keyed, Pipe
+from orka.redis.faults import passes, reply_text
+from orka.redis.pipeline import Keyed, Pipe, ServerChanged
 from orka.types import Digest
 
 _MOST_ENTRIES = 256
@@ -31,30 +35,12 @@ _REPEATED = 10.0
 """Seconds between two log events about the same trouble."""
 _OPENING, _REQUEST = -1, -2
 """What was sent for a log, where it is not a number of entries."""
-_TRANSIENT = frozenset(
-    {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
-)
-"""Error replies that pass by themselves (Redis error prefixes)."""
 
 _log = get_logger()
 
 
-class JournalStatistics(NamedTuple):
-    """Counters since the journal was opened, and what waits now."""
-
-    accepted: int
-    written: int
-    retried: int
-    """Batches that were sent again."""
-    lost: int
-    """Runs stopped because their journal could not be written or their lease was taken."""
-    waiting: int
-    oldest_ms: int
-    round_trips: int
-
-
 class Journal:
-    """The writing end for every run of this process. `run` is its background task."""
+    """The writing end for every run of this process. `run` is its background task. `pipe` is watchful."""
 
     def __init__(self, pipe: Pipe, *, lease: float, retention: float, patience: float) -> None:
         self._pipe = pipe
@@ -65,6 +51,8 @@ class Journal:
         self._dirty: dict[RunLog, None] = {}
         self._wanted = asyncio.Event()
         self._graphs: set[tuple[str, Digest]] = set()
+        self.returns = Returns()
+        self._looking = False
         self._written = self._retried = self._lost = 0
         self._failing_since: float | None = None
         self._told_at: float | None = None
@@ -112,6 +100,10 @@ class Journal:
                 if self._told_at is not None and self._failing_since is not None:
                     _log.warning("journal.reached", after=round(monotonic() - self._failing_since, 1))
                 self._failing_since = self._told_at = None
+            except ServerChanged as exc:
+                self.returns.begin(exc, self._logs)
+                self._dirty = dict.fromkeys(self._logs)
+                self._wanted.set()
             except StoreError as exc:
                 self._give_up(exc)
                 self._retried += 1
@@ -130,8 +122,17 @@ class Journal:
             self._refuse(log)
 
     def remove(self, log: RunLog) -> None:
+        """Nothing more will be appended. What it stored last is kept until Redis surely has it on disk."""
         self._logs.discard(log)
         self._dirty.pop(log, None)
+        if log.over and log.retained:
+            self.returns.keep(log)
+
+    def look(self) -> None:
+        """A connection was lost and is there again: finds out whether the server is still what it was."""
+        if self._logs or len(self.returns):
+            self._looking = True
+            self._wanted.set()
 
     def wake(self, log: RunLog) -> None:
         """Something of `log` is to be sent."""
@@ -149,9 +150,16 @@ class Journal:
             waiting=waiting,
             oldest_ms=int((monotonic() - min(since)) * 1000) if since else 0,
             round_trips=self._pipe.round_trips,
+            kept=len(self.returns),
+            restored=self.returns.restored,
+            overtaken=self.returns.overtaken,
         )
 
     async def _flush(self) -> None:
+        if self._looking:
+            places = {log.keys.tag: log.keys.run for log in (*self._logs, *self.returns.kept)}
+            await self._pipe.roundtrip([(key, ("PING",)) for key in places.values()])
+            self._looking = False
         while self._dirty:
             logs = self._next_batch()
             sent: list[tuple[RunLog, int | None]] = []
@@ -169,7 +177,7 @@ class Journal:
                     sent.append((log, _REQUEST if count is None else count))
                 if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
                     log.renewing = False
-                    commands.append((log.keys.run, log.renewal(self.lease_ms)))
+                    commands.append((log.keys.run, renewal(log, self.lease_ms)))
                     sent.append((log, None))
             if not commands:
                 return
@@ -178,16 +186,19 @@ class Journal:
                 replies = await self._pipe.roundtrip(commands)
             except StoreError:
                 self._dirty = dict.fromkeys(logs) | self._dirty
+                for log, count in sent:
+                    log.renewing = log.renewing or count is None
                 raise
             finally:
                 self._sent_at = None
             trouble: ResponseError | None = None
             for (log, count), reply in zip(sent, replies, strict=True):
-                if isinstance(reply, ResponseError) and _code_of(reply) in _TRANSIENT:
+                if isinstance(reply, ResponseError) and passes(reply):
                     trouble = reply
                     self._dirty[log] = None
                 elif log.failure is None:
                     self._settle(log, count, reply)
+            self.returns.settle(self._asked_at)
             if trouble is not None:
                 raise StoreError(f"Redis refuses writes for now: {reply_text(trouble)}")
 
@@ -208,7 +219,17 @@ class Journal:
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):
             self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply_text(reply)}"))
-            return
+        elif count == _OPENING and log.claim is not None:
+            if (error := self.returns.settle_branch(log, log.claim, reply)) is not None:
+                self._fail(log, error)
+            elif log.created and (log.pending or log.requests):
+                self._dirty[log] = None
+        else:
+            self._settle_run(log, count, reply)
+        if self.returns.has_settled(log):
+            self._logs.discard(log)
+
+    def _settle_run(self, log: RunLog, count: int | None, reply: Any) -> None:
         match reply[0]:
             case b"ok" if count is None:
                 log.settle(reply[1])
@@ -259,6 +280,8 @@ class Journal:
         """The server lost its tail: what is kept is sent again under its old sequence numbers."""
         known = log.stored
         if log.rewind(last):
+            if last < known:
+                self.returns.rewound(log)
             _log.warning("journal.rewound", run_id=log.run_id, known=known, found=last)
             self._dirty[log] = None
         else:
@@ -272,6 +295,7 @@ class Journal:
 
     def _recreate(self, log: RunLog) -> None:
         if log.recreate():
+            self.returns.rewound(log)
             _log.warning("journal.recreated", run_id=log.run_id)
             self._dirty[log] = None
         else:
@@ -293,8 +317,12 @@ class Journal:
                 )
 
     def _fail(self, log: RunLog, error: OrkaError) -> None:
-        self._lost += 1
         self._dirty.pop(log, None)
+        if self.returns.has_failed(log, error):
+            self._logs.discard(log)
+            log.fail(error)
+            return
+        self._lost += 1
         if log.claim is None:
             _log.error("journal.stopped", run_id=log.run_id, error=str(error))
         else:  # somebody else decides what becomes of the run
@@ -319,8 +347,3 @@ def _exists(log: RunLog) -> RunExists:
         f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
         run_id=log.run_id,
     )
-
-
-def _code_of(reply: ResponseError) -> str:
-    """redis-py keeps the codes that it knows beside the text, and leaves the others in it."""
-    return cast("str | None", getattr(reply, "status_code", None)) or str(reply).partition(" ")[0]

@@ -26,6 +26,7 @@ BRANCHES = "local run_key, branches = KEYS[1], KEYS[4]\n" + RECORDS
 # ARGV: claim, path.  Leaves `r`, the caller's record.
 _FENCE = """
 local r = record(ARGV[2])
+if r and r[1] == 'done' and r[2] == ARGV[1] then return {'ok', tonumber(r[3]), ''} end  -- sent again: the reply was lost
 if not r or r[1] ~= 'open' then return {'closed'} end
 if not claims(r, ARGV[1]) then return {'stale'} end
 """
