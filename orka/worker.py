@@ -181,6 +181,7 @@ class Worker:
 
         def stop(message: Message) -> None:
             if message["claim"] == token.encode():
+                log.cut_off = True
                 scope.cancel()
 
         services.inbox.expect("stop", task.run, task.path, stop)

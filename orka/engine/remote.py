@@ -37,11 +37,13 @@ from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import WORKER_DIED
 from orka.journal.paths import member
 from orka.journal.replay import Visit, build_replay
+from orka.logs import get_logger
 from orka.redis.keys import INNER
 from orka.redis.mark import HELD_BACK
 from orka.results import Failure
 from orka.types import Json, NodeId, Path, RunId
 
+_log = get_logger()
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
 
@@ -136,6 +138,7 @@ class Departure:
     def _send_again(self, index: int, answer: Answer) -> None:
         """The server has lost entries below a branch: what is missing is executed again."""
         self._incomplete[index] += 1
+        _log.warning("branch.incomplete", run_id=self._fork.frame.run.run_id, path=answer.path)
         if self._incomplete[index] > _MOST_INCOMPLETE:
             raise incomplete(self._fork.frame.run, answer.path)
         task = _task_of(self._fork, index, self._name, self._seen, self._level, self._queues[index])

@@ -8,7 +8,7 @@ from orka.journal.holder import current_holder
 from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.lease_scripts import renew, reopen
 from orka.redis.lua import Command
-from orka.redis.return_scripts import restore_branch, revive_claim
+from orka.redis.return_scripts import close_again, restore_branch, revive_claim
 from orka.redis.scripts import append, create, finish
 from orka.redis.task_scripts import commit, renew_claim
 
@@ -92,6 +92,8 @@ def open_run(log: RunLog, opening: Creation | Reopening, lease_ms: int, retentio
 
 def return_claim(log: RunLog, claim: Claim) -> Command:
     """Finds out what a server that came back has of a branch; what it lost of one that is over is put back at once."""
+    if log.cut_off:
+        return close_again(log.keys, claim=claim.token, path=claim.path)
     ids = ["" if entry_id is None else entry_id.decode() for _, _, _, entry_id in log.retained]
     first = log.retained[0][0] if log.retained else log.stored + 1
     if not log.over:

@@ -84,6 +84,10 @@ class RunLog:
         self.stored = seq
         """Last sequence number known to be on the server; pending entries follow it."""
         self.waiting_since: float | None = None
+        self.cut_off = False
+        """Of a branch: its fork was closed without it."""
+        self.doubted = False
+        """The server has come back at some time."""
         self.fresh = False
         """The server has come back a moment ago."""
         self.tries = 0
@@ -100,8 +104,8 @@ class RunLog:
 
     @property
     def over(self) -> bool:
-        """Its last entry is stored."""
-        return self.ending is not None and not self.pending and self.failure is None
+        """Its last entry is stored, or nobody wants more of it."""
+        return self.cut_off or (self.ending is not None and not self.pending and self.failure is None)
 
     def reopen(self, how: Reopening) -> None:
         """What is sent next makes the run, taken over before, go on."""
@@ -243,7 +247,11 @@ class RunLog:
 
     def doubt(self, *, fresh: bool) -> None:
         """The server may have gone back in time: what is sent next finds out. `fresh`: it did so a moment ago."""
-        self.fresh, self.tries = fresh, 0
+        self.doubted, self.fresh, self.tries = True, fresh, 0
+        if self.cut_off:  # only now: until then a reply may have been on its way
+            self.failure = None
+            self.pending.clear()
+            self.retained.clear()
         if self.claim is None:
             self.renewing = True
         else:
@@ -259,6 +267,12 @@ class RunLog:
             return False
         self.release()
         return True
+
+    def rename(self, ids: list[bytes | None]) -> None:
+        """Entries that are retained were stored again, under new `ids` (None: they were there still)."""
+        for index, (row, entry_id) in enumerate(zip(list(self.retained), ids, strict=True)):
+            if entry_id is not None:
+                self.retained[index] = (*row[:3], entry_id)
 
     def retire(self) -> int:
         """Over, and let go of by its run: what may have to be written again is kept, and nothing else. Gives its bytes."""

@@ -109,9 +109,10 @@ class Returns:
         """What the server has of a branch is known. Gives why nothing more can be written of it."""
         known = log.stored
         match reply:
-            case [b"ok", lost] if log.over:
+            case [b"ok", lost, ids] if log.over:
                 log.created = True
                 if lost:
+                    log.rename(ids)
                     self.restored += 1
                     _log.warning("branch.restored", run_id=log.run_id, path=claim.path, entries=lost)
             case [b"ok", found] if log.revive(found):

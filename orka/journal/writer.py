@@ -125,7 +125,7 @@ class Journal:
         """Nothing more will be appended. What it stored last is kept until Redis surely has it on disk."""
         self._logs.discard(log)
         self._dirty.pop(log, None)
-        if log.over and log.retained:
+        if log.over and (log.retained or log.cut_off):
             self.returns.keep(log)
 
     def look(self) -> None:
@@ -261,6 +261,7 @@ class Journal:
             case b"missing":
                 self._recreate(log)
             case b"closed":
+                log.cut_off = log.claim is not None
                 why = f"run {log.run_id} needs this branch no more; nothing more is written"
                 self._fail(log, LeaseLost(why, run_id=log.run_id))
             case b"stale" if count == _OPENING and isinstance(log.opening, Creation):

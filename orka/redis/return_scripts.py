@@ -63,9 +63,9 @@ if r then
   if r[2] ~= ARGV[1] then
     if r[1] == 'done' or not yields(r, ARGV[4]) then return {'stale'} end
     r[2], r[3] = ARGV[1], '0'
-    if r[8] == '' then r[8], r[9] = since, '+' end
-    keep(ARGV[2], r)
   end
+  if r[8] == '' then r[8], r[9] = since, '+' end
+  keep(ARGV[2], r)
   return {'ok', tonumber(r[3])}
 end
 -- Its fork was closed, unless the server has forgotten that it was sent.
@@ -111,7 +111,7 @@ else
     if not r and (ARGV[6] ~= '1' or ARGV[8 + count] == '') then return {'stale'} end
   end
 end
-if have >= count then return {'ok', 0} end
+if have >= count then return {'ok', 0, {}} end
 local last = seq - 1 + have
 local at = 9 + count
 """
@@ -128,11 +128,25 @@ if under_way then
   keep(ARGV[2], r)
   wake(ARGV[5], 'kind', 'done', 'run', ARGV[3], 'path', ARGV[2], 'entries', '', 'first', r[8], 'last', r[9])
 end
-return {'ok', count - have}
+return {'ok', count - have, ids}
 """
 )
 
-RETURN_SCRIPTS = (REVIVE, RESTORE)
+# KEYS: run, journal, values, branches.  ARGV: claim, path.  A fork that was closed without the branch
+# was closed before the crash: the server may have forgotten that. (A task that was sent again is wanted again.)
+CLOSE_AGAIN = Script.of(
+    _RETURN
+    + """
+local r = record(ARGV[2])
+if r and r[1] == 'open' and (r[2] == ARGV[1] or (r[2] == '' and r[6] == own)) then
+  take_off(r)
+  redis.call('HDEL', branches, ARGV[2])
+end
+return {'ok', 0, {}}
+"""
+)
+
+RETURN_SCRIPTS = (REVIVE, RESTORE, CLOSE_AGAIN)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
@@ -163,7 +177,7 @@ def restore_branch(
     ids under which the server had stored them ('' : not known), under sequence numbers from `first` on. `fresh`: the server has
     been back for so short a time that nobody can have executed the branch again.
 
-    Reply: `ok`, number of entries that were lost; or `stale`, `gap`, `missing`.
+    Reply: `ok`, number of entries that were lost, ids of all (None where they are as they were); or `stale`, `gap`, `missing`.
     """
     arguments: list[Argument] = [claim, path, run_id, task, parent, int(fresh), first, len(entries)]
     arguments += [entry_id for entry_id, _ in entries]
@@ -172,3 +186,8 @@ def restore_branch(
         *arguments,
         *encode_entries([entry for _, entry in entries]),
     )
+
+
+def close_again(keys: RunKeys, *, claim: str, path: str) -> Command:
+    """A branch that was cut off stays so. Reply: as `restore_branch`, with nothing lost."""
+    return ("EVALSHA", CLOSE_AGAIN.sha, 4, *run_of(keys), claim, path)

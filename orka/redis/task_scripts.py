@@ -26,7 +26,6 @@ BRANCHES = "local run_key, branches = KEYS[1], KEYS[4]\n" + RECORDS
 # ARGV: claim, path.  Leaves `r`, the caller's record.
 _FENCE = """
 local r = record(ARGV[2])
-if r and r[1] == 'done' and r[2] == ARGV[1] then return {'ok', tonumber(r[3]), ''} end  -- sent again: the reply was lost
 if not r or r[1] ~= 'open' then return {'closed'} end
 if not claims(r, ARGV[1]) then return {'stale'} end
 """
@@ -36,8 +35,15 @@ if not claims(r, ARGV[1]) then return {'stale'} end
 # ('' : it has to read them).
 COMMIT = Script.of(
     BRANCHES
-    + _FENCE
     + """
+local r = record(ARGV[2])
+if not r or r[1] ~= 'open' then
+  if r and r[2] == ARGV[1] and ARGV[#ARGV - 3] == '1' and ARGV[3] + ARGV[4] - 1 == tonumber(r[3]) then
+    return {'ok', tonumber(r[3]), {}}  -- sent again: the reply was lost
+  end
+  return {'closed'}
+end
+if not claims(r, ARGV[1]) then return {'stale'} end
 local last = tonumber(r[3])
 local seq = tonumber(ARGV[3])
 if seq > last + 1 then return {'gap', last} end

@@ -9,7 +9,7 @@ from orka.redis.client import RedisHandle
 from orka.redis.keys import task_stream
 from orka.redis.lua import Command
 from orka.redis.pipeline import Pipe
-from orka.redis.return_scripts import restore_branch, revive_claim
+from orka.redis.return_scripts import close_again, restore_branch, revive_claim
 from orka.redis.scripts import Entry
 
 KEYS = keys_of("r")
@@ -31,7 +31,7 @@ class Server:
     async def __call__(self, command: Command) -> list[Any]:
         [reply] = await self.pipe.roundtrip([(KEYS.run, command)])
         assert not isinstance(reply, Exception), reply
-        return [part.decode() if isinstance(part, bytes) else part for part in reply]
+        return [part.decode() if isinstance(part, bytes) else part for part in reply[:2]]
 
     async def record(self, *fields: str) -> None:
         await self.client.hset(KEYS.branches, "f.0", "|".join(fields))
@@ -156,6 +156,16 @@ async def test_a_branch_under_way_goes_on_where_the_server_remembers(server: Any
     assert await server(reviving("6000-0")) == ["stale"]
 
 
+@pytest.mark.parametrize("claim", ["", f"me/{OWN}"])
+async def test_what_lies_below_a_branch_and_was_put_back_before_it_is_found_with_its_entries(
+    claim: str, server: Any
+) -> None:
+    """Whoever reads the branch begins at its task's time, not at the first entry that it has written again."""
+    await server.record("open", claim, "0", "0", "0", OWN, STREAM, "", "", "")
+    assert await server(reviving("6000-0")) == ["ok", 0]
+    assert (await server.recorded())[7:9] == ["5000-0", "+"]
+
+
 async def test_a_branch_under_way_that_the_server_has_never_heard_of_is_queued_again_in_the_hands_of_its_worker(
     server: Any,
 ) -> None:
@@ -182,3 +192,21 @@ async def test_a_branch_under_way_whose_fork_was_closed_stays_closed(how: str, s
         case _:
             await server.client.hset(KEYS.run, "status", "completed")
     assert await server(reviving(*ids, first=first)) == ["closed"]
+
+
+@pytest.mark.parametrize(
+    ("record", "closed"),
+    [
+        (("open", f"me/{OWN}", "1", "0", "0", OWN), True),
+        (("open", "", "0", "0", "0", OWN), True),
+        (("open", "", "0", "0", "0", "7000-0"), False),  # it was sent again: somebody wants it
+        (("open", f"you/{OWN}", "0", "0", "0", OWN), False),
+        (("done", f"me/{OWN}", "2", "0", "0", OWN), False),
+    ],
+)
+async def test_a_branch_that_was_cut_off_is_closed_again_unless_it_is_wanted_again(
+    record: tuple[str, ...], closed: bool, server: Any
+) -> None:
+    await server.record(*record, STREAM, "", "", "")
+    assert await server(close_again(KEYS, claim=f"me/{OWN}", path="f.0")) == ["ok", 0]
+    assert (await server.recorded() == [""]) == closed

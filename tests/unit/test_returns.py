@@ -73,3 +73,16 @@ def test_ends_are_asked_for_when_another_server_answers_and_kept_again_after_tha
     log.renewing = False
     assert kept.has_settled(log)
     assert (names(kept), kept.restored, kept.overtaken) == (["r1"], 0, 0)
+
+
+def test_a_branch_that_is_cut_off_while_its_entries_are_on_their_way_takes_the_reply() -> None:
+    log = ended(1)
+    log.ending = None
+    log.append(Entry("node.finished", "f.0/a", b"{}"))
+    log.cut_off = True
+    kept = Returns()
+    kept.keep(log)
+    log.acknowledge(1, [b"1-2"])
+    logs: set[RunLog] = set()
+    kept.begin(ServerChanged("back", uptime=0), logs)
+    assert (log.over, log.failure, len(log.pending), len(log.retained)) == (True, None, 0, 0)
