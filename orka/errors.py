@@ -25,7 +25,12 @@ OrkaError
 |   `-- RetryRefused             a dead letter cannot be tried again: its run does not wait for it
 |-- StoreError                   Redis: unreachable, wrong kind, full
 |   |-- BackendMissing           the server lacks what is needed (search module, database 0)
-|   `-- JournalUnavailable       the journal could not be written for longer than the limit
+|   |-- JournalUnavailable       the journal could not be written for longer than the limit
+|   |-- IndexMismatch            memories were indexed with another model or layout
+|   |-- RecordRefused            a memory has a value that cannot be stored
+|   |-- QueryRefused             a search cannot be done as asked
+|   `-- WriteLost(keys)          memories that could not be stored after all attempts
+|-- EmbeddingError               a text could not be turned into a vector
 `-- ServerError(log_tail)        the private server did not start
 """
 
@@ -170,6 +175,30 @@ class BackendMissing(StoreError):
 
 class JournalUnavailable(StoreError):
     """The journal could not be written for longer than the limit; the run stops rather than run on unrecorded."""
+
+
+class IndexMismatch(StoreError):
+    """The memories at hand were indexed with another embedding model or layout; the message names the remedy."""
+
+
+class RecordRefused(StoreError):
+    """A memory has a value that cannot be stored. Its neighbours in a batch are."""
+
+
+class QueryRefused(StoreError):
+    """A search cannot be done as asked: a vector of another dimension, a negative limit."""
+
+
+class WriteLost(StoreError):
+    """Memories that could not be stored after all attempts. `keys` are theirs, in the order in which they were accepted."""
+
+    def __init__(self, message: str, *, keys: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.keys = tuple(keys)
+
+
+class EmbeddingError(OrkaError):
+    """A text could not be turned into a vector: the endpoint refuses, or gives what it should not."""
 
 
 class ServerError(OrkaError):

@@ -17,7 +17,7 @@ import anyio.abc
 from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.delivery import Delivery, parse_delivery
-from orka.dispatch.inbox import RECONNECT
+from orka.dispatch.inbox import RECONNECT, give_way
 from orka.dispatch.slots import Slot, Slots
 from orka.errors import StoreError
 from orka.journal.registry import Registry
@@ -35,6 +35,9 @@ MOST_PARKED = 10
 
 _LEAST_FETCH = 16
 """Tasks fetched at once if there are slots for them, however few slots there are in all."""
+
+_LEAST_READ = 2
+"""Tasks of one stream that a waiting read asks for: when fewer come, no more were there. Others may want some, too."""
 
 _log = get_logger()
 
@@ -207,14 +210,18 @@ class Consumer:
                 continue
             # A part at a time: what was fetched before is executed while the next is on its way.
             room = min(self.slots.free, max(_LEAST_FETCH, self.slots.total // 4))
+            waited = False
             if crowded:
                 found = await self._fetch(connection, streams, room)
                 crowded = sum(len(entries) for _, entries in found) == room
             else:
-                each = max(1, room // len(streams))
+                each = min(room, max(_LEAST_READ, room // len(streams)))
                 found = await self._wait_for(connection, client_id, streams, each)
-                crowded = each == 1 or any(len(entries) == each for _, entries in found)
+                crowded = any(len(entries) == each for _, entries in found)
+                waited = True
             await self._accept(found, tasks)
+            if waited:  # there was nothing to do before: the first tasks have all the time
+                await give_way()
 
     async def _fetch(self, connection: Connection, streams: Sequence[str], room: int) -> Sequence[Any]:
         """What is there, `room` tasks at most; other lanes must not count on the same slots meanwhile."""

@@ -7,6 +7,7 @@ first use, behind nothing: the name of the inbox is used once only.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -25,12 +26,24 @@ from orka.redis.task_scripts import forget_read, read_inbox
 RECONNECT = (0.02, 0.1, 0.3, 1.0)
 """Seconds before each further attempt to reach Redis; the last one again and again (see `orka.redis.mark.HELD_BACK`)."""
 
+_TURNS = 8
+"""Of the loop, from a message until what follows from it is on its way."""
+
+_FEW = 4
+"""Messages at once up to which the process is not busy: what follows from each is waited for."""
+
 Message: TypeAlias = Mapping[str, bytes]
 Callback: TypeAlias = Callable[[Message], None]
 Key: TypeAlias = tuple[str, str, str]
 """(kind, run id, path)."""
 
 _log = get_logger()
+
+
+async def give_way() -> None:
+    """What was brought in goes before reading on: both are a cost to the same server and the same loop."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 class InboxStatistics(NamedTuple):
@@ -104,7 +117,9 @@ class Inbox:
                         forget = [forget_read(tag, self.process, last) for tag, last in seen]
                         replies = await exchange(connection, [*forget, read_inbox(tuple(after), tuple(after.values()))])
                         failures = 0
-                        seen = self._deliver(replies[-1], after)
+                        before, seen = self._read, self._deliver(replies[-1], after)
+                        if self._read - before <= _FEW:
+                            await give_way()
             except (RedisError, OSError, StoreError) as exc:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1

@@ -107,11 +107,12 @@ class Sender:
                     remedy=f"start {remedy_for(queue)}",
                 )
 
-    def close(self, log: RunLog, fork: str, paths: Sequence[str]) -> None:
-        """A fork takes nothing more: tasks of these branches that are under way are told so."""
+    def close(self, log: RunLog, fork: str, paths: Sequence[str], *, urgent: bool = True) -> None:
+        """A fork takes nothing more: tasks of these branches that are under way are told so. Not `urgent`: none is."""
         scope, credential = _credential(log)
         log.request(
-            close_tasks(log.keys, scope=scope, credential=credential, run_id=log.run_id, fork=fork, paths=paths)
+            close_tasks(log.keys, scope=scope, credential=credential, run_id=log.run_id, fork=fork, paths=paths),
+            urgent=urgent,
         )
 
     def open(self, log: RunLog, *, fork: str, level: int, seen: bytes) -> Sending:
@@ -223,10 +224,11 @@ class Sending:
         for path in self._under_way:
             self._sender.inbox.forget("done", self._log.run_id, path, self._take)
         paths = [*self._under_way, *self._settled]
+        urgent = bool(self._under_way)
         self._sender.under_way -= len(self._under_way)
         self._under_way.clear()
         if self._log.failure is None and self._log.ending is None and (paths or self._seen):
-            self._sender.close(self._log, self._fork, paths)
+            self._sender.close(self._log, self._fork, paths, urgent=urgent)
 
 
 def _credential(log: RunLog) -> tuple[str, str]:

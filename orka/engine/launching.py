@@ -51,11 +51,14 @@ async def _run_branches(
             timeout = fork.step.node.policy.timeout
             if timeout is not None and committed is None:  # a decision that was made is not made again
                 fork.scope.deadline = anyio.current_time() + timeout
-            async with anyio.create_task_group() as group:
-                if fork.departure is not None:
-                    group.start_soon(fork.departure.run, run_frame)
-                for _ in range(at_once):
-                    group.start_soon(_run_some, run_frame, fork, waiting, late, carried)
+            if fork.departure is not None and not at_once:
+                await fork.departure.run(run_frame)
+            else:
+                async with anyio.create_task_group() as group:
+                    if fork.departure is not None:
+                        group.start_soon(fork.departure.run, run_frame)
+                    for _ in range(at_once):
+                        group.start_soon(_run_some, run_frame, fork, waiting, late, carried)
         if not fork.closed and fork.scope.cancelled_caught:
             for index in range(len(fork.branches)):
                 if index not in fork.settled:

@@ -16,6 +16,27 @@ if TYPE_CHECKING:
     from orka.journal.log import RunLog
 
 
+OPENING, REQUEST = -1, -2
+"""What a command is, where it is not a number of entries."""
+
+
+def commands_of(log: RunLog, lease_ms: int, retention_ms: int, most: int) -> list[tuple[Command, int | None]]:
+    """What to send for `log` now, at most `most` entries: (command, number of its entries, `OPENING`, `REQUEST`, or None for
+    a renewal)."""
+    found: list[tuple[Command, int | None]] = []
+    opening = log.opening_command(lease_ms, retention_ms)
+    if opening is not None:
+        log.renewing = False
+        found.append((opening, OPENING))
+        if log.claim is not None:  # what follows depends on the answer
+            return found
+    found += [(command, REQUEST if count is None else count) for command, count in log.commands(lease_ms, most)]
+    if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
+        log.renewing = False
+        found.append((renewal(log, lease_ms), None))
+    return found
+
+
 def write_entries(log: RunLog, skip: int, count: int, lease_ms: int) -> Command:
     """`count` pending entries, `skip` before them."""
     entries = [log.pending[skip + i] for i in range(count)]

@@ -98,6 +98,11 @@ class RunLog:
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
+    def awaited(self) -> bool:
+        """Somebody waits at a barrier."""
+        return bool(self._waiters)
+
+    @property
     def seq(self) -> int:
         """Sequence number of the last entry appended."""
         return self.stored + len(self.pending)
@@ -124,13 +129,15 @@ class RunLog:
             self.waiting_since = monotonic()
         self._wake(self)
 
-    def request(self, command: Command) -> None:
+    def request(self, command: Command, *, urgent: bool = True) -> None:
         """Sends a command after the entries appended so far, under the same conditions: it is repeated after a lost
-        connection, so that doing it twice must be harmless. Raises like `append`."""
+        connection, so that doing it twice must be harmless. Not `urgent`: with whatever is sent next, a sign of life at
+        the latest. Raises like `append`."""
         if self.failure is not None:
             raise self.failure
         self.requests.append((self.seq, command))
-        self._wake(self)
+        if urgent:
+            self._wake(self)
 
     async def barrier(self) -> None:
         """Returns when every entry appended so far is stored."""

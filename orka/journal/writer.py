@@ -17,7 +17,7 @@ from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
 from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
-from orka.journal.commands import renewal
+from orka.journal.commands import OPENING, REQUEST, commands_of
 from orka.journal.log import RunLog
 from orka.journal.returns import Returns
 from orka.journal.statistics import JournalStatistics
@@ -33,8 +33,8 @@ _RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
 """Seconds between attempts while Redis cannot be reached."""
 _REPEATED = 10.0
 """Seconds between two log events about the same trouble."""
-_OPENING, _REQUEST = -1, -2
-"""What was sent for a log, where it is not a number of entries."""
+_TURNS = 2
+"""Turns of the loop that a batch for which nobody waits is left to grow."""
 
 _log = get_logger()
 
@@ -81,19 +81,16 @@ class Journal:
 
     def _refuse(self, log: RunLog) -> None:
         if log.failure is None:
-            self._fail(
-                log,
-                JournalUnavailable(
-                    f"the Orchestrator was closed while run {log.run_id} was under way;"
-                    f" resume it with `orka resume {log.run_id}`"
-                ),
-            )
+            why = f"the Orchestrator was closed while run {log.run_id} was under way"
+            self._fail(log, JournalUnavailable(f"{why}; resume it with `orka resume {log.run_id}`"))
 
     async def _send(self) -> None:
         pause = _RETRY_FIRST
         while True:
             await self._wanted.wait()
             self._wanted.clear()
+            if not any(log.awaited for log in self._dirty):
+                await _while_nobody_waits()
             try:
                 await self._flush()
                 pause = _RETRY_FIRST
@@ -163,22 +160,11 @@ class Journal:
         while self._dirty:
             logs = self._next_batch()
             sent: list[tuple[RunLog, int | None]] = []
-            """(log, number of entries; `_OPENING`, `_REQUEST`, None for a renewal)"""
             commands: list[Keyed] = []
             for log in logs:
-                opening = log.opening_command(self.lease_ms, self.retention_ms)
-                if opening is not None:
-                    log.renewing = False
-                    commands.append((log.keys.run, opening))
-                    sent.append((log, _OPENING))
-                    continue
-                for command, count in log.commands(self.lease_ms, _MOST_ENTRIES):
+                for command, count in commands_of(log, self.lease_ms, self.retention_ms, _MOST_ENTRIES):
                     commands.append((log.keys.run, command))
-                    sent.append((log, _REQUEST if count is None else count))
-                if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
-                    log.renewing = False
-                    commands.append((log.keys.run, renewal(log, self.lease_ms)))
-                    sent.append((log, None))
+                    sent.append((log, count))
             if not commands:
                 return
             self._sent_at = self._asked_at = monotonic()
@@ -192,7 +178,12 @@ class Journal:
             finally:
                 self._sent_at = None
             trouble: ResponseError | None = None
+            unopened: set[RunLog] = set()
             for (log, count), reply in zip(sent, replies, strict=True):
+                if count == OPENING and (isinstance(reply, ResponseError) or reply[0] != b"ok"):
+                    unopened.add(log)
+                elif log in unopened:  # it is sent again behind the next opening, if there is one
+                    continue
                 if isinstance(reply, ResponseError) and passes(reply):
                     trouble = reply
                     self._dirty[log] = None
@@ -219,7 +210,7 @@ class Journal:
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):
             self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply_text(reply)}"))
-        elif count == _OPENING and log.claim is not None:
+        elif count == OPENING and log.claim is not None:
             if (error := self.returns.settle_branch(log, log.claim, reply)) is not None:
                 self._fail(log, error)
             elif log.created and (log.pending or log.requests):
@@ -237,10 +228,10 @@ class Journal:
                     self._recover(log, reply[1])
                 if reply[2]:
                     log.cancel()
-            case b"ok" if count == _REQUEST:
+            case b"ok" if count == REQUEST:
                 if log.requests:  # else the run has ended meanwhile
                     log.requests.popleft()
-            case b"ok" if count == _OPENING:
+            case b"ok" if count == OPENING:
                 self._graphs.add((log.keys.tag, log.digest))
                 self._written += 1
                 log.acknowledge_opening(reply[2])
@@ -264,7 +255,7 @@ class Journal:
                 log.cut_off = log.claim is not None
                 why = f"run {log.run_id} needs this branch no more; nothing more is written"
                 self._fail(log, LeaseLost(why, run_id=log.run_id))
-            case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
+            case b"stale" if count == OPENING and isinstance(log.opening, Creation):
                 log.fail(_exists(log))
             case b"stale":
                 self._fail(
@@ -341,6 +332,12 @@ class Journal:
                 if log.failure is None:
                     log.renewing = True
                     self.wake(log)
+
+
+async def _while_nobody_waits() -> None:
+    """A few turns of the loop, in which a run often comes to its next barrier, or to its end: one round trip less."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)
 
 
 def _exists(log: RunLog) -> RunExists:

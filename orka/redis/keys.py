@@ -27,6 +27,16 @@ What branches need that other processes execute is in the same partition as thei
   dead left behind, for as long as it renews that.
 * `{orka:0}:workers` sorted set of worker ids by their last sign of life, and `{orka:0}:worker:<id>` hash: what a worker
   says of itself. Both expire.
+
+Memories spread over all slots; what they share is in the first partition:
+
+* `orka_memory:<32 hex digits>` hash: one memory and its vectors. Expires when the memory does.
+* `{orka:0}:memory:layout` hash: by which model and in which form memories are indexed. Stays.
+* `{orka:0}:memory:lock` the process that makes or changes the index, for as long as it renews that.
+* `{orka:0}:memory:changes` stream: keys of memories written and deleted, one entry per batch, for processes that search
+  without a search module. Bounded.
+* `{orka:0}:memory:events` stream: what happened in workflows, for whoever audits. Bounded.
+* `orka:embedding:<model>:<digest>` string: the vector of a text, so that it is not computed again. Expires.
 """
 
 from __future__ import annotations
@@ -121,3 +131,23 @@ def queues_key() -> str:
 
 def sweeper_key() -> str:
     return f"{tag_of(0)}:sweeper"
+
+
+def memory_layout_key() -> str:
+    return f"{tag_of(0)}:memory:layout"
+
+
+def memory_lock_key() -> str:
+    return f"{tag_of(0)}:memory:lock"
+
+
+def memory_changes_key() -> str:
+    return f"{tag_of(0)}:memory:changes"
+
+
+def memory_events_key() -> str:
+    return f"{tag_of(0)}:memory:events"
+
+
+def embedding_key(model: str, digest: str) -> str:
+    return f"orka:embedding:{model}:{digest}"

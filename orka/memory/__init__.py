@@ -1,0 +1,1 @@
+"""Memories: written in batches, found again by meaning, words, filters and time. Two backends, one behaviour."""

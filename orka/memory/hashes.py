@@ -1,0 +1,147 @@
+"""`Hashes`: the hashes of memories, written, read, deleted and walked through. Both backends keep them in the same form."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from typing import Any, Final, TypeAlias, cast
+
+from redis.exceptions import RedisError, ResponseError
+
+from orka.errors import OrkaError, RecordRefused, StoreError
+from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record, encode_fields
+from orka.redis.client import NodeRouter
+from orka.redis.faults import translate
+from orka.redis.lua import Argument, Command
+from orka.redis.pipeline import Connection, Keyed, Pipe, exchange
+
+RECORD_FIELDS: Final = (*("content", *TAGS, "timestamp", "importance_score", "orka_expire_time", "metadata", "labels"),)
+"""What `decode_record` reads."""
+_LEAVING: Final = ("orka_expire_time", "metadata", FACETS, "labels", "words", *TAGS, "content_vector")
+"""Fields that an earlier record of the same key may have and the new one may not."""
+_TRANSIENT: Final = (
+    *("LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"),
+    *("MOVED", "ASK"),
+)
+"""Error replies that pass by themselves (Redis error prefixes)."""
+_SCANNED: Final = 1000
+"""Keys that one SCAN looks at."""
+
+Row: TypeAlias = tuple[str, dict[bytes, bytes]]
+"""A memory's key and some fields of its hash."""
+
+
+class Hashes:
+    """On a pipe of the caller's. Safe to use from several tasks."""
+
+    def __init__(self, pipe: Pipe, router: NodeRouter) -> None:
+        self._pipe = pipe
+        self._router = router
+
+    async def write(
+        self,
+        records: Sequence[MemoryRecord],
+        vectors: Mapping[str, Sequence[bytes]],
+        *,
+        also: Sequence[Keyed] = (),
+    ) -> list[OrkaError | None]:
+        """Replaces whole hashes in one round trip, `also` behind them. `vectors`: for each vector field a packed row per
+        record, empty for none. See `MemoryStore.write`."""
+        commands: list[Keyed] = []
+        ends: list[int] = []
+        for i, record in enumerate(records):
+            packed = {field: rows[i] for field, rows in vectors.items()}
+            commands.extend((record.key, command) for command in _replace(record, packed))
+            ends.append(len(commands))
+        replies = await self._pipe.roundtrip([*commands, *also])
+        raise_if_transient(replies)
+        found: list[OrkaError | None] = []
+        start = 0
+        for record, end in zip(records, ends, strict=True):
+            refusal = next((reply for reply in replies[start:end] if isinstance(reply, ResponseError)), None)
+            start = end
+            found.append(None if refusal is None else RecordRefused(f"Redis refuses memory {record.key}: {refusal}"))
+        return found
+
+    async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
+        """None for what is not there."""
+        rows = await self.fetch(keys, RECORD_FIELDS)
+        return [decode_record(key, fields) for key, fields in rows]
+
+    async def fetch(self, keys: Sequence[str], fields: Sequence[str]) -> list[Row]:
+        """Some fields of some hashes, those that they have."""
+        replies = await self._pipe.roundtrip([(key, ("HMGET", key, *fields)) for key in keys])
+        raise_if_transient(replies)
+        return [(key, _named(fields, reply)) for key, reply in zip(keys, replies, strict=True)]
+
+    async def delete(self, keys: Sequence[str], *, also: Sequence[Keyed] = ()) -> int:
+        """Gives how many were there. UNLINK frees them off the server's main thread."""
+        replies = await self._pipe.roundtrip([*((key, ("UNLINK", key)) for key in keys), *also])
+        raise_if_transient(replies)
+        return sum(reply for reply in replies[: len(keys)] if isinstance(reply, int))
+
+    async def scan(self, fields: Sequence[str] = RECORD_FIELDS) -> AsyncGenerator[list[Row]]:
+        """All memories, in batches, from every primary in turn; one may come twice (SCAN's guarantees)."""
+        await self._router.refresh()
+        for node in self._router.nodes:
+            connection = self._router.connection(node)
+            try:
+                await connection.connect()
+                async for rows in _scan_node(connection, fields):
+                    yield rows
+            except (RedisError, OSError) as exc:
+                raise translate(exc, node) from exc
+            finally:
+                await connection.disconnect()
+
+
+async def _scan_node(connection: Connection, fields: Sequence[str]) -> AsyncGenerator[list[Row]]:
+    cursor: Argument = b"0"
+    while True:
+        scan: Command = ("SCAN", cursor, "MATCH", f"{PREFIX}*", "COUNT", _SCANNED, "TYPE", "hash")
+        [reply] = await exchange(connection, [scan])
+        if isinstance(reply, ResponseError):
+            raise reply
+        cursor, raw = cast("tuple[bytes, list[bytes]]", reply)
+        keys = [key.decode("utf-8", "replace") for key in raw]
+        if keys:
+            commands: list[Command] = [("HMGET", key, *fields) for key in keys]
+            replies = await exchange(connection, commands)
+            yield [
+                (key, _named(fields, values))
+                for key, values in zip(keys, replies, strict=True)
+                if not isinstance(values, ResponseError)
+            ]
+        if cursor == b"0":
+            return
+
+
+def _replace(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
+    """The hash as it is to be, whatever was there before; what it may have had is taken off first, so that the server
+    indexes it once."""
+    fields = encode_fields(record)
+    present = set(fields[::2])
+    leaving: list[str] = [name for name in _LEAVING if name not in present]
+    for field, row in packed.items():
+        if row:
+            fields += (field, row)
+        else:
+            leaving.append(field)
+    commands: list[Command] = [("HDEL", record.key, *leaving), ("HSET", record.key, *fields)]
+    if record.expire_ms:
+        commands.append(("PEXPIREAT", record.key, record.expire_ms))
+    else:
+        commands.append(("PERSIST", record.key))
+    return commands
+
+
+def _named(fields: Sequence[str], values: Sequence[bytes | None]) -> dict[bytes, bytes]:
+    return {name.encode(): value for name, value in zip(fields, values, strict=True) if value is not None}
+
+
+def raise_if_transient(replies: Sequence[Any]) -> None:
+    """`StoreError` when the server has refused something for now: all of it may be asked for again."""
+    for reply in replies:
+        if isinstance(reply, ResponseError):
+            code = getattr(reply, "status_code", None) or str(reply).partition(" ")[0]
+            if code in _TRANSIENT or type(reply).__name__ in {"MovedError", "AskError"}:
+                raise StoreError(f"Redis refuses commands for now: {reply}")
