@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from orka.embedding.choice import open_embedder
+from orka.errors import StoreError
 from orka.memory.events import EventLog
 from orka.memory.memory import Memory, OnProgress, open_memory
 from orka.redis.client import RedisHandle, open_redis
@@ -46,30 +47,39 @@ class Openings:
     def __init__(self, settings: Settings, stream: str) -> None:
         self._settings = settings
         self._stream = stream
-        self._entered: Opened | None = None
+        self._entered: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Opened] = weakref.WeakKeyDictionary()
         self._lazy: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Opened] = weakref.WeakKeyDictionary()
         self._locks: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = weakref.WeakKeyDictionary()
 
     async def enter(self) -> None:
-        """For one block: writes are buffered."""
-        self._entered = await self._open(buffered=True)
+        """For one block of this event loop: writes are buffered. `StoreError` inside another such block."""
+        async with self._lock():
+            if self._entered.get(asyncio.get_running_loop()) is not None:
+                raise StoreError(
+                    "these memories are open in an `async with` already, whose end would close them for both: use them "
+                    "without another one, or make others with create_memory_logger"
+                )
+            self._entered[asyncio.get_running_loop()] = await self._open(buffered=True)
 
     async def leave(self) -> None:
         """Ends the block. `WriteLost` when something accepted could not be stored."""
-        opened, self._entered = self._entered, None
+        opened = self._entered.pop(asyncio.get_running_loop(), None)
         if opened is not None:
             await opened.stack.aclose()
 
     async def current(self) -> Opened:
         """What this event loop has open, opened if need be: then every write is stored before it returns."""
-        if self._entered is not None:
-            return self._entered
         loop = asyncio.get_running_loop()
-        async with self._locks.setdefault(loop, asyncio.Lock()):
-            opened = self._lazy.get(loop)
+        if (opened := self._entered.get(loop) or self._lazy.get(loop)) is not None:
+            return opened
+        async with self._lock():
+            opened = self._entered.get(loop) or self._lazy.get(loop)
             if opened is None:
                 opened = self._lazy[loop] = await self._open(buffered=False)
             return opened
+
+    def _lock(self) -> asyncio.Lock:
+        return self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
 
     async def close(self) -> None:
         """Closes what this event loop has opened lazily."""

@@ -42,7 +42,9 @@ def namespace(request: pytest.FixtureRequest) -> str:
     return f"ns {request.node.name}"
 
 
-async def test_a_later_run_recalls_what_an_earlier_one_stored(settings: Settings, tmp_path: Path, namespace: str) -> None:
+async def test_a_later_run_recalls_what_an_earlier_one_stored(
+    settings: Settings, tmp_path: Path, namespace: str
+) -> None:
     file = written(tmp_path, GRAPH.format(order="read, write", more="", namespace=namespace))
     async with Orchestrator(file, settings=settings) as orchestrator:
         first = await orchestrator.execute("My parcel has not arrived")
