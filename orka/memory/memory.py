@@ -93,7 +93,7 @@ class Memory:
         records: Sequence[MemoryRecord],
         *,
         until: Until = "stored",
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[OrkaError | None]:
         """Stores many; gives for each None or why it was not stored. See `MemoryWriter.write_many`."""
         if self.writer is not None:

@@ -129,10 +129,10 @@ class MemoryWriter:
         records: Sequence[MemoryRecord],
         *,
         until: Until = "stored",
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[OrkaError | None]:
         """Takes many, however many there are, without ever holding more than the buffer does. Gives for each None
-        or why it was not stored; with `accepted`, not taken. `vectors`: shape (len(records), dimension), rows of length 1."""
+        or why it was not stored; with `accepted`, not taken. `vectors`: one of length 1 for each, or None."""
         loop = asyncio.get_running_loop()
         entries: list[Entry] = []
         futures: list[asyncio.Future[None]] = []
