@@ -107,7 +107,8 @@ class RedisStackStore:
         """Rows for every vector field that a hash may have. What is not written is emptied: an older record of the same
         key may have left a vector of another text there."""
         none = [b""] * count
-        rows = {following_field(self.layout): none, self.layout.field: none}
+        version = self.layout.version
+        rows = {f"v{one}": none for one in range(max(1, version - 1), version + 2)}
         for layout in (self.layout, self._next):
             if layout is not None and vectors is not None and layout.same_vectors(self.layout):
                 rows[layout.field] = layout.pack(vectors)
@@ -199,8 +200,3 @@ class RedisStackStore:
         self._places = await self._indexes.ensure(self.layout, self._lock)
         self._nodes = self._router.nodes
         return True
-
-
-def following_field(layout: Layout) -> str:
-    """The vector field of the version after a layout's."""
-    return f"v{layout.version + 1}"
