@@ -30,7 +30,7 @@ OrkaError
 |   |-- RecordRefused            a memory has a value that cannot be stored
 |   |-- QueryRefused             a search cannot be done as asked
 |   `-- WriteLost(keys)          memories that could not be stored after all attempts
-|-- EmbeddingError               a text could not be turned into a vector
+|-- EmbeddingError(index)        a text could not be turned into a vector
 `-- ServerError(log_tail)        the private server did not start
 """
 
@@ -198,7 +198,12 @@ class WriteLost(StoreError):
 
 
 class EmbeddingError(OrkaError):
-    """A text could not be turned into a vector: the endpoint refuses, or gives what it should not."""
+    """A text could not be turned into a vector: the endpoint refuses, or gives what it should not. `index` is the place of
+    the text (from 0, of those given) when it alone is refused; None when no single one is to blame."""
+
+    def __init__(self, message: str, *, index: int | None = None) -> None:
+        super().__init__(message)
+        self.index = index
 
 
 class ServerError(OrkaError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import anyio
@@ -17,7 +17,9 @@ from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.roster import Roster
 from orka.dispatch.sender import Sender, SenderStatistics
-from orka.embedding.local import LocalEmbedder
+from orka.embedding.base import Embedder
+from orka.embedding.choice import choose_embedder
+from orka.embedding.remote import RemoteEmbedder
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
 from orka.errors import StoreError, sole_error
@@ -103,18 +105,16 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing, reading, limiting = Pipe(router), Pipe(router), Pipe(router)
-        stack.push_async_callback(limiting.aclose)
-        stack.push_async_callback(reading.aclose)
-        stack.push_async_callback(writing.aclose)
+        writing, reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(3)]
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
         runs = RunRegistry(reading, partitions=settings.partitions)
+        embedder = await stack.enter_async_context(_embedder(settings))
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = _tools(settings, memory, allow_functions)
+                tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
@@ -135,9 +135,7 @@ async def open_services(
                             leases=Leases(runs, journal, process),
                             calls=Calls(limits=limits),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
-                            workshop=Workshop(
-                                types=(registry or default_registry()).specs(), tools=tools, environment=_environment
-                            ),
+                            workshop=_workshop(registry, tools, allow_functions),
                             tasks=tasks,
                         )
                         tasks.cancel_scope.cancel()
@@ -153,12 +151,32 @@ async def open_services(
             raise sole_error(group) from None
 
 
-def _tools(settings: Settings, memory: MemoryHost, allow_functions: bool | Iterable[str]) -> AgentTools:
-    return AgentTools(
-        embedder=LocalEmbedder(),
-        memory=memory,
-        decay=environment_layer(settings),
-        allow_functions=allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions),
+@asynccontextmanager
+async def _pipe(router: NodeRouter) -> AsyncGenerator[Pipe]:
+    pipe = Pipe(router)
+    try:
+        yield pipe
+    finally:
+        await pipe.aclose()
+
+
+@asynccontextmanager
+async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
+    """For agents that compare texts. No endpoint is asked before one does."""
+    embedder = choose_embedder(settings)
+    if isinstance(embedder, RemoteEmbedder):
+        async with embedder:
+            yield embedder
+    else:
+        yield embedder
+
+
+def _workshop(registry: Registry | None, tools: AgentTools, allow_functions: bool | Iterable[str]) -> Workshop:
+    allowed = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
+    return Workshop(
+        types=(registry or default_registry()).specs(),
+        tools=replace(tools, allow_functions=allowed),
+        environment=_environment,
     )
 
 

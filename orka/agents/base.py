@@ -91,7 +91,7 @@ class AgentTools:
     memory: MemoryAccess | None = None
     decay: DecayLayer = field(default_factory=DecayLayer)
     """What the environment says of how long memories live."""
-    graph: Mapping[str, Json] = NO_OPTIONS
+    graph: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import anyio.to_thread
 
+from orka.embedding.vectors import clean
 from orka.errors import BackendMissing
 
 if TYPE_CHECKING:
@@ -102,20 +103,13 @@ def _batches(texts: Sequence[str]) -> Iterator[list[str]]:
     batch: list[str] = []
     characters = 0
     for text in texts:
-        batch.append(_clean(text))
+        batch.append(clean(text))
         characters += len(text)
         if len(batch) == BATCH_TEXTS or characters >= BATCH_CHARACTERS:
             yield batch
             batch, characters = [], 0
     if batch:
         yield batch
-
-
-def _clean(text: str) -> str:
-    # White space alone would still be a token or two; half a surrogate pair would fail the whole batch.
-    if not text or text.isspace():
-        return ""
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
 _lock = threading.Lock()

@@ -11,6 +11,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Final, cast
 
+import msgspec
+
 from orka.errors import ConfigError, RecordRefused
 from orka.graph.diagnostics import shorten, suggest
 from orka.settings import Settings
@@ -69,9 +71,8 @@ class DecayRules:
     short_term_events: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Classified:
-    """What `classify` found."""
+class Classified(msgspec.Struct, frozen=True, kw_only=True):
+    """What `classify` found. (A struct because every write makes one.)"""
 
     importance: float
     """0 to 1."""

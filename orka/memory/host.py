@@ -31,11 +31,12 @@ class MemoryHost:
 
     async def opened(self) -> Memory:
         """Errors as `open_memory`; a failed opening is tried again by whoever asks next."""
-        if self._memory is None:
-            async with self._opening:
-                if self._memory is None:
-                    self._memory = await self._tasks.start(self._hold)
-        return self._memory
+        if self._memory is not None:
+            return self._memory
+        async with self._opening:
+            if self._memory is None:
+                self._memory = await self._tasks.start(self._hold)
+            return self._memory
 
     async def aclose(self) -> None:
         """Stores what was accepted."""
