@@ -43,29 +43,31 @@ class Place:
     tag: str
     """Hashes to a slot of the primary that holds the index: what commands about it are sent by."""
     index: str
+    apart: bool = False
+    """Whether it is of one primary's hashes only, on a cluster that its search module does not span."""
 
 
-def definition(layout: Layout) -> Command:
+def definition(layout: Layout, *, apart: bool = False) -> Command:
     """What follows FT.CREATE and a name (https://redis.io/docs/latest/commands/ft.create/)."""
     words: list[Argument] = ["ON", "HASH", "PREFIX", "1", PREFIX, "STOPWORDS", "0", "SCHEMA"]
     words += ("content", "TEXT", "NOSTEM", "words", "TEXT", "NOSTEM")
     for name in (*TAGS, FACETS):
         words += (name, "TAG", "SEPARATOR", SEPARATOR, "CASESENSITIVE")
     for name in ("timestamp", "importance_score", "orka_expire_time"):
-        words += (name, "NUMERIC")
+        words += (name, "NUMERIC", "SORTABLE") if apart and name == "timestamp" else (name, "NUMERIC")
     shape = ("TYPE", layout.precision, "DIM", str(layout.dimension), "DISTANCE_METRIC", "COSINE")
     graph = ("M", str(layout.m), "EF_CONSTRUCTION", str(layout.ef_construction))
     return (*words, layout.field, "VECTOR", "HNSW", str(len(shape) + len(graph)), *shape, *graph)
 
 
-def differences(info: Mapping[str, Any], layout: Layout) -> list[str]:
+def differences(info: Mapping[str, Any], layout: Layout, *, apart: bool = False) -> list[str]:
     """What an index that is there has otherwise than `definition`, in words."""
     found: list[str] = []
     prefixes = _words(_pairs(info.get("index_definition", ())).get("prefixes", ()))
     if prefixes != [PREFIX]:
         found.append(f"prefixes {prefixes} there, {[PREFIX]} wanted")
     there = {name: words for words in map(_words, info.get("attributes", ())) if (name := _after(words, "identifier"))}
-    for name, wanted in _schema(layout).items():
+    for name, wanted in _schema(layout, apart).items():
         if name not in there:
             found.append(f"{name} is not indexed there")
             continue
@@ -76,12 +78,14 @@ def differences(info: Mapping[str, Any], layout: Layout) -> list[str]:
     return found
 
 
-def _schema(layout: Layout) -> dict[str, list[tuple[str, str]]]:
+def _schema(layout: Layout, apart: bool) -> dict[str, list[tuple[str, str]]]:
     """For each field the options that FT.INFO must show, with their values; flags have none."""
     schema = {name: [("type", "TEXT"), ("NOSTEM", "")] for name in ("content", "words")}
     tag = [("type", "TAG"), ("SEPARATOR", SEPARATOR), ("CASESENSITIVE", "")]
     schema |= dict.fromkeys((*TAGS, FACETS), tag)
     schema |= {name: [("type", "NUMERIC")] for name in ("timestamp", "importance_score", "orka_expire_time")}
+    if apart:  # searches there read the order from the index: it does not find the hashes
+        schema["timestamp"].append(("SORTABLE", ""))
     schema[layout.field] = [
         *(("type", "VECTOR"), ("algorithm", "HNSW"), ("data_type", layout.precision), ("dim", str(layout.dimension))),
         *(("distance_metric", "COSINE"), ("M", str(layout.m)), ("ef_construction", str(layout.ef_construction))),
@@ -121,12 +125,12 @@ class Indexes:
         found: list[Place] = []
         for tag, reply in zip(tags, listed, strict=True):
             node = self._router.node_of(key_slot(tag.encode()))
-            known = [Place(tag, _tagged(layout, tag))]
+            known = [Place(tag, _tagged(layout, tag), apart=True)]
             # An index under another tag of this primary: slots have moved since it was made.
             for name in map(_text, cast("Sequence[Any]", self._checked(reply))):
                 match = re.fullmatch(rf"\{{(.+)\}}:{layout.version}", name)
                 if match and self._router.node_of(key_slot(match[1].encode())) == node:
-                    known.append(Place(match[1], name))
+                    known.append(Place(match[1], name, apart=True))
             names = {_text(name) for name in cast("Sequence[Any]", reply)}
             found.append(next((place for place in known if place.index in names), known[0]))
         return found
@@ -158,19 +162,20 @@ class Indexes:
     async def _ready(self, places: Sequence[Place], layout: Layout) -> bool:
         infos = await self._infos([*places, Place(INDEX, INDEX)])
         for place, info in zip(places, infos[:-1], strict=True):
-            if info is not None and (found := differences(info, layout)):
+            if info is not None and (found := differences(info, layout, apart=place.apart)):
                 raise IndexMismatch(
                     f"the index {place.index!r} in Redis at {self._where} is otherwise than its layout says "
                     f"({'; '.join(found)}): remove it with `FT.DROPINDEX {place.index}`, which keeps the memories, "
                     "and it is made anew"
                 )
-        aliased = places[0].tag != INDEX or (infos[-1] is not None and _name(infos[-1]) == places[0].index)
+        named = None if infos[-1] is None else _name(infos[-1])
+        aliased = all(named == place.index for place in places if place.tag == INDEX)
         return all(infos[:-1]) and aliased
 
     async def create(self, places: Sequence[Place], layout: Layout) -> None:
         """Under the lock. Harmless for those that are there."""
-        words = definition(layout)
-        for reply in await self._pipe.roundtrip([(one.tag, ("FT.CREATE", one.index, *words)) for one in places]):
+        commands = [(one.tag, ("FT.CREATE", one.index, *definition(layout, apart=one.apart))) for one in places]
+        for reply in await self._pipe.roundtrip(commands):
             if isinstance(reply, ResponseError) and "already exists" not in str(reply):
                 if "FT.CREATE" in str(reply) or "argument" in str(reply).lower():
                     raise BackendMissing(
@@ -233,9 +238,12 @@ class Indexes:
 
 
 def is_unknown(reply: object) -> bool:
-    """Whether an error reply says that there is no index of this name (RediSearch 2 and Redis 8 have words of their own)."""
+    """Whether an error reply says that there is no index of this name (RediSearch 2 and Redis 8 have words of their own), or
+    that its slot is elsewhere now."""
     text = str(reply).lower() if isinstance(reply, ResponseError) else ""
-    return "no such index" in text or "unknown index name" in text or "index not found" in text
+    return (
+        "no such index" in text or "unknown index name" in text or "index not found" in text or "non local key" in text
+    )
 
 
 def _tagged(layout: Layout, tag: str) -> str:

@@ -13,13 +13,30 @@ from orka.memory.hashes import RECORD_FIELDS
 from orka.memory.layout import Layout
 from orka.memory.query import Candidate, Filters, Look
 from orka.memory.record import FACETS, decode_record, encode_tag, fields_of
-from orka.redis.lua import Argument, Command
+from orka.redis.lua import Argument, Command, Script
 
 TIMEOUT_MS: Final = 10_000
 """After which the module would give up, and give what it had until then as if it were all."""
 DISTANCE: Final = "distance"
+_NAMES: Final = tuple(name.encode() for name in RECORD_FIELDS)
 _GREATEST: Final = 2**53
 """Whole numbers up to here are exact in the index, which keeps doubles."""
+
+# For an index that knows nothing of the cluster around it: there the module finds the hashes of one slot only (the server
+# looks keys up by the slot of the command that runs, which is that of the index's name), so the script reads them.
+# ARGV: number of fields, the fields, the search.  Gives what a search gives, with values in the order of the fields.
+_SEARCH_APART: Final = Script.of("""
+local fields = tonumber(ARGV[1])
+local found = redis.pcall(unpack(ARGV, fields + 2))
+if found.err then return found end
+local rows = {found[1]}
+for i = 2, #found, 2 do
+  rows[#rows + 1] = found[i]
+  rows[#rows + 1] = found[i + 1]
+  rows[#rows + 1] = redis.call('HMGET', found[i], unpack(ARGV, 2, fields + 1))
+end
+return rows
+""")
 
 
 class _Parameters:
@@ -34,8 +51,9 @@ class _Parameters:
         return f"${name}"
 
 
-def plan_look(look: Look, layout: Layout, index: str) -> Command | None:
-    """FT.SEARCH (https://redis.io/docs/latest/commands/ft.search/) for a look; None when nothing can match.
+def plan_look(look: Look, layout: Layout, index: str, *, apart: bool = False) -> Command | None:
+    """FT.SEARCH (https://redis.io/docs/latest/commands/ft.search/) for a look; None when nothing can match. `apart`: the
+    index is one primary's own, on a cluster that its search module does not span.
 
     The condition on the expiry is in every query: measured on 60,000 memories it costs nothing beside a search by
     vector, and a search that found out afterwards what had expired would have to ask again.
@@ -68,10 +86,15 @@ def plan_look(look: Look, layout: Layout, index: str) -> Command | None:
         first, dialect = max(0, look.offset), "4"
         query = where
         order = ("SORTBY", "timestamp", "DESC")
-    given = (DISTANCE, *RECORD_FIELDS) if look.vector is not None else RECORD_FIELDS
     command: list[Argument] = ["FT.SEARCH", index, query, *order, "LIMIT", str(first), str(look.count)]
-    command += ("RETURN", str(len(given)), *given, "TIMEOUT", str(TIMEOUT_MS))
-    command += ("PARAMS", str(len(parameters.words)), *parameters.words, "DIALECT", dialect)
+    if apart:
+        command += ("NOCONTENT",) if look.words and look.vector is None else ("NOCONTENT", "WITHSORTKEYS")
+    else:
+        given = (DISTANCE, *RECORD_FIELDS) if look.vector is not None else RECORD_FIELDS
+        command += ("RETURN", str(len(given)), *given)
+    command += ("TIMEOUT", str(TIMEOUT_MS), "PARAMS", str(len(parameters.words)), *parameters.words, "DIALECT", dialect)
+    if apart:
+        return ("EVAL", _SEARCH_APART.text, "0", str(len(RECORD_FIELDS)), *RECORD_FIELDS, *command)
     return tuple(command)
 
 
@@ -104,23 +127,27 @@ def _whole(value: int) -> str:
     return str(min(max(int(value), -_GREATEST), _GREATEST))
 
 
-def read_reply(reply: Sequence[Any], look: Look) -> list[Candidate]:
+def read_reply(reply: Sequence[Any], look: Look, *, apart: bool = False) -> list[Candidate]:
     """Candidates of a reply to `plan_look`'s command, in its order. Every row is held against the filters again: a hash
     may have been replaced between the index and the reading of it."""
     found: list[Candidate] = []
     scored = look.vector is None and bool(look.words)
-    size = 3 if scored else 2
+    size = 3 if scored or apart else 2
     for i in range(1, len(reply), size):
-        pairs = cast("Sequence[bytes] | None", reply[i + size - 1])
-        if not pairs:
+        values = cast("Sequence[bytes | None] | None", reply[i + size - 1])
+        if not values:
             continue  # it expired or was deleted while the search was under way
-        fields = fields_of(pairs)
+        if apart:
+            fields = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+        else:
+            fields = fields_of(cast("Sequence[bytes]", values))
         record = decode_record(cast("bytes", reply[i]).decode("utf-8", "replace"), fields)
         if record is None or not look.filters.match(record, look.at_ms):
             continue
         similarity = relevance = None
         if look.vector is not None:
-            similarity = min(1.0, max(-1.0, 1.0 - float(fields[DISTANCE.encode()])))
+            distance = cast("bytes", reply[i + 1])[1:] if apart else fields[DISTANCE.encode()]  # a sort key: #0.25
+            similarity = min(1.0, max(-1.0, 1.0 - float(distance)))
         elif scored:
             relevance = float(cast("bytes", reply[i + 1]))
         found.append(Candidate(record=record, similarity=similarity, relevance=relevance))

@@ -115,7 +115,7 @@ async def test_an_index_of_orka_0_9_gives_its_name_up_and_its_hashes_stay(clean_
 
 async def test_a_foreign_index_under_the_documented_name_is_left_alone(clean_redis: RedisHandle) -> None:
     await clean_redis.client.execute_command("FT.CREATE", INDEX, "PREFIX", "1", "shop:", "SCHEMA", "x", "TEXT")
-    with pytest.raises(IndexMismatch, match="not of memories.*FT.DROPINDEX"):
+    with pytest.raises(IndexMismatch, match=r"not of memories.*FT.DROPINDEX"):
         async with opened(clean_redis):
             pass
     assert (await info(clean_redis))["index_name"] == INDEX.encode()
