@@ -165,8 +165,10 @@ def _plain(metadata: Mapping[str, Json]) -> Mapping[str, Json]:
 
 def encode_tag(value: str) -> str:
     """As tags are stored and looked for. Short printable text is itself; anything else (empty, with white space at an end,
-    with control characters, long) is `~` and its BLAKE2b-128."""
-    if 0 < len(value) <= _LONGEST_TAG and value.isprintable() and value[0] not in "~ " and value[-1] != " ":
+    with control characters, long; with a backslash, which the search module takes off again before a mark) is `~` and its
+    BLAKE2b-128."""
+    plain = 0 < len(value) <= _LONGEST_TAG and value.isprintable() and "\\" not in value
+    if plain and value[0] not in "~ " and value[-1] != " ":
         return value
     return "~" + blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
