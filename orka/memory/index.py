@@ -22,6 +22,7 @@ from orka.errors import BackendMissing, IndexMismatch, StoreError
 from orka.logs import get_logger
 from orka.memory.index_lock import IndexLock
 from orka.memory.layout import INDEX, Layout
+from orka.memory.plan import Reach
 from orka.memory.record import FACETS, PREFIX, SEPARATOR, TAGS
 from orka.redis.client import NodeRouter
 from orka.redis.lua import Argument, Command
@@ -43,8 +44,7 @@ class Place:
     tag: str
     """Hashes to a slot of the primary that holds the index: what commands about it are sent by."""
     index: str
-    apart: bool = False
-    """Whether it is of one primary's hashes only, on a cluster that its search module does not span."""
+    reach: Reach = "server"
 
 
 def definition(layout: Layout, *, apart: bool = False) -> Command:
@@ -117,20 +117,22 @@ class Indexes:
         """Where the layout's indexes are, or are to be."""
         await self._router.refresh()
         nodes = self._router.nodes
-        if len(nodes) == 1 or await self._spanning():
-            # The tag keeps name and alias in one slot, which a cluster asks of commands that name both.
-            return [Place(INDEX, layout.index if len(nodes) == 1 else _tagged(layout, INDEX))]
+        if not self._router.cluster:
+            return [Place(INDEX, layout.index)]
+        # On a cluster the tag keeps name and alias in one slot, which is asked of commands that name both.
+        if await self._spanning():
+            return [Place(INDEX, _tagged(layout, INDEX), "cluster")]
         tags = list(place_tags(self._router.node_of, nodes).values())
         listed = await self._pipe.roundtrip([(tag, ("FT._LIST",)) for tag in tags])
         found: list[Place] = []
         for tag, reply in zip(tags, listed, strict=True):
             node = self._router.node_of(key_slot(tag.encode()))
-            known = [Place(tag, _tagged(layout, tag), apart=True)]
+            known = [Place(tag, _tagged(layout, tag), reach="primary")]
             # An index under another tag of this primary: slots have moved since it was made.
             for name in map(_text, cast("Sequence[Any]", self._checked(reply))):
                 match = re.fullmatch(rf"\{{(.+)\}}:{layout.version}", name)
                 if match and self._router.node_of(key_slot(match[1].encode())) == node:
-                    known.append(Place(match[1], name, apart=True))
+                    known.append(Place(match[1], name, reach="primary"))
             names = {_text(name) for name in cast("Sequence[Any]", reply)}
             found.append(next((place for place in known if place.index in names), known[0]))
         return found
@@ -139,7 +141,10 @@ class Indexes:
         """Whether the search module of this cluster makes an index on all primaries at once: tried out, with an index of
         nothing that goes by itself."""
         if self._spans is None:
-            one, other = list(place_tags(self._router.node_of, self._router.nodes).values())[:2]
+            one, *others = place_tags(self._router.node_of, self._router.nodes).values()
+            if not others:
+                return False  # a cluster of one, for now
+            other = others[0]
             name = f"{{{one}}}:probe:{os.urandom(8).hex()}"
             made = ("FT.CREATE", name, "TEMPORARY", "60", "PREFIX", "1", _NEVER, "SCHEMA", "x", "TAG")
             self._checked((await self._pipe.roundtrip([(one, made)]))[0])
@@ -162,7 +167,7 @@ class Indexes:
     async def _ready(self, places: Sequence[Place], layout: Layout) -> bool:
         infos = await self._infos([*places, Place(INDEX, INDEX)])
         for place, info in zip(places, infos[:-1], strict=True):
-            if info is not None and (found := differences(info, layout, apart=place.apart)):
+            if info is not None and (found := differences(info, layout, apart=place.reach == "primary")):
                 raise IndexMismatch(
                     f"the index {place.index!r} in Redis at {self._where} is otherwise than its layout says "
                     f"({'; '.join(found)}): remove it with `FT.DROPINDEX {place.index}`, which keeps the memories, "
@@ -174,7 +179,9 @@ class Indexes:
 
     async def create(self, places: Sequence[Place], layout: Layout) -> None:
         """Under the lock. Harmless for those that are there."""
-        commands = [(one.tag, ("FT.CREATE", one.index, *definition(layout, apart=one.apart))) for one in places]
+        commands = [
+            (one.tag, ("FT.CREATE", one.index, *definition(layout, apart=one.reach == "primary"))) for one in places
+        ]
         for reply in await self._pipe.roundtrip(commands):
             if isinstance(reply, ResponseError) and "already exists" not in str(reply):
                 if "FT.CREATE" in str(reply) or "argument" in str(reply).lower():

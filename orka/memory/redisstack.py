@@ -131,10 +131,6 @@ class RedisStackStore:
                 await self.prepare()
         raise StoreError("the index of the memories disappears again and again: does something else drop it?")
 
-    @property
-    def _apart(self) -> bool:
-        return self._places[0].apart
-
     def _planned(self, looks: Sequence[Look]) -> tuple[list[Keyed], list[int]]:
         """Commands for all places, and which look each belongs to."""
         commands: list[Keyed] = []
@@ -143,7 +139,7 @@ class RedisStackStore:
             if len(self._places) > 1 and look.offset:  # what one index passes over another may have
                 look = replace(look, offset=0, count=look.offset + look.count)
             for place in self._places:
-                command: Command | None = plan_look(look, self.layout, place.index, apart=place.apart)
+                command: Command | None = plan_look(look, self.layout, place.index, place.reach)
                 if command is not None:
                     commands.append((place.tag, command))
                     owners.append(number)
@@ -158,7 +154,7 @@ class RedisStackStore:
                 if "exceeds maximum" in text:
                     raise QueryRefused(f"the server's search gives no memories that far down: {text}")
                 raise StoreError(f"the search module refuses a search: {text}")
-            parts[owner].append(read_reply(cast("Sequence[Any]", reply), looks[owner], apart=self._apart))
+            parts[owner].append(read_reply(cast("Sequence[Any]", reply), looks[owner], self._places[0].reach))
         return [merge_candidates(found, look) for found, look in zip(parts, looks, strict=True)]
 
     async def delete(self, keys: Sequence[str], /) -> int:

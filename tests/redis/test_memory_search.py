@@ -1,5 +1,6 @@
 """What the search module's index finds: by meaning, by words, the newest; and what it never gives."""
 
+import random
 import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -182,3 +183,42 @@ async def test_walking_through_gives_all_that_live(store: RedisStackStore) -> No
     await stored(store, *(note(f"number {n}") for n in range(50)), new_record("over", expire_ms=1))
     found = [record.content async for records in store.scan() for record in records]
     assert sorted(found) == sorted(f"number {n}" for n in range(50))
+
+
+async def test_the_newest_are_right_under_any_filters(store: RedisStackStore) -> None:
+    """Held against a plain sort: the module's shortcut for sorting by a number has gone wrong in intersections."""
+    chance = random.Random(20)
+    records = [
+        note(
+            f"text {n}",
+            namespace=f"n{chance.randrange(4)}",
+            session=f"s{chance.randrange(50)}",
+            category="stored" if chance.random() < 0.9 else "log",
+            importance=chance.randrange(10) / 10,
+            timestamp_ms=AT_MS + chance.randrange(5000),
+            expire_ms=chance.choice((0, 0, AT_MS * 2)),
+            metadata={"a": chance.randrange(3)},
+        )
+        for n in range(4000)
+    ]
+    for start in range(0, len(records), 500):
+        await stored(store, *records[start : start + 500])
+    looks: list[Look] = []
+    for _ in range(600):
+        since = AT_MS + chance.randrange(5000) if chance.random() < 0.4 else None
+        filters = Filters(
+            namespace=chance.choice((None, "n1", ("n1", "n2"))),
+            session=chance.choice((None, None, "s7")),
+            category=chance.choice((None, "stored", "log")),
+            least_importance=chance.choice((None, 0.3, 0.9)),
+            since_ms=since,
+            until_ms=AT_MS + chance.randrange(6000) if chance.random() < 0.4 else None,
+            metadata=chance.choice(({}, {"a": 1}, {"a": (0, 2)})),
+        )
+        at_ms = chance.choice((AT_MS, AT_MS * 2))
+        looks.append(
+            Look(count=chance.choice((1, 10, 100)), offset=chance.choice((0, 0, 5, 300)), filters=filters, at_ms=at_ms)
+        )
+    for look, found in zip(looks, await store.search(looks), strict=True):
+        times = sorted((one.timestamp_ms for one in records if look.filters.match(one, look.at_ms)), reverse=True)
+        assert [one.record.timestamp_ms for one in found] == times[look.offset : look.offset + look.count], look
