@@ -105,7 +105,8 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing, reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(3)]
+        writing = await stack.enter_async_context(_pipe(router, watchful=True))
+        reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
@@ -117,6 +118,7 @@ async def open_services(
                 tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
+                inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 await background.start(journal.run)
                 try:
@@ -152,8 +154,8 @@ async def open_services(
 
 
 @asynccontextmanager
-async def _pipe(router: NodeRouter) -> AsyncGenerator[Pipe]:
-    pipe = Pipe(router)
+async def _pipe(router: NodeRouter, *, watchful: bool = False) -> AsyncGenerator[Pipe]:
+    pipe = Pipe(router, watchful=watchful)
     try:
         yield pipe
     finally:

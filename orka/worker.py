@@ -13,7 +13,8 @@ import anyio.abc
 
 from orka.agents.function import is_permitted
 from orka.clock import now_ms
-from orka.dispatch.consumer import Consumer, Delivery
+from orka.dispatch.consumer import Consumer
+from orka.dispatch.delivery import Delivery
 from orka.dispatch.gate import Gate
 from orka.dispatch.inbox import Message
 from orka.dispatch.roster import Roster
@@ -28,6 +29,7 @@ from orka.journal.entries import RULES, WORKER_DIED, BranchFinished, encode_json
 from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
+from orka.journal.terms import Claim
 from orka.lifecycle import carry_out, prepare
 from orka.logs import get_logger
 from orka.redis.keys import RUNS
@@ -172,12 +174,14 @@ class Worker:
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
         services = self._services
-        log = services.leases.claim(task.run, task.digest, task.path, task.parent, delivery.id)
+        token = f"{services.process}/{delivery.id}"
+        claim = Claim(path=task.path, token=token, parent=task.parent, stream=delivery.stream, task=delivery.task)
+        log = services.leases.claim(task.run, task.digest, claim)
         scope = anyio.CancelScope()
-        token = log.claim.token.encode() if log.claim is not None else b""
 
         def stop(message: Message) -> None:
-            if message["claim"] == token:
+            if message["claim"] == token.encode():
+                log.cut_off = True
                 scope.cancel()
 
         services.inbox.expect("stop", task.run, task.path, stop)

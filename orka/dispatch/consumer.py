@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import anyio
 import anyio.abc
-import msgspec
 from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.bell import Bell, end_reads, ring
+from orka.dispatch.delivery import Delivery, parse_delivery
 from orka.dispatch.inbox import RECONNECT, give_way
 from orka.dispatch.slots import Slot, Slots
 from orka.errors import StoreError
@@ -27,10 +27,10 @@ from orka.redis.client import Connection, NodeRouter
 from orka.redis.faults import reply_text
 from orka.redis.keys import BRANCHES, GROUP, INNER, LEVELS, RUNS, tag_of, task_stream
 from orka.redis.lua import Command
+from orka.redis.mark import HELD_BACK, parse_mark
 from orka.redis.pipeline import exchange
 from orka.redis.recovery_scripts import hand_back
 from orka.redis.task_scripts import FETCH, fetch_tasks, make_groups
-from orka.types import Path, RunId
 
 MOST_PARKED = 10
 """Times its slots that a worker has tasks which wait for branches; then it takes inner ones only."""
@@ -42,20 +42,6 @@ _LEAST_READ = 2
 """Tasks of one stream that a waiting read asks for: when fewer come, no more were there. Others may want some, too."""
 
 _log = get_logger()
-
-
-class Delivery(msgspec.Struct, frozen=True, kw_only=True):
-    """One task as the consumer group has given it to this process. (A struct because every branch makes one.)"""
-
-    stream: str
-    id: str
-    run: RunId
-    path: Path
-    task: bytes
-    again: bool
-    """It may have been executed before."""
-    alone: bool
-    """Its workers died twice: nothing else runs beside it."""
 
 
 Handler = Callable[[Delivery, Slot], Awaitable[None]]
@@ -104,6 +90,8 @@ class Consumer:
         """Changes when a queue is wanted again."""
         self._passed: Counter[str] = Counter()
         """Tasks that wait for room in a queue: nothing more is taken of it until they have it."""
+        self._here: set[tuple[str, str]] = set()
+        """Tasks under way, by stream and id."""
         self._taken = self._done = self._handed_back = self._under_way = self._reconnects = 0
 
     def statistics(self) -> ConsumerStatistics:
@@ -173,12 +161,16 @@ class Consumer:
         return (INNER,) if self.slots.parked >= 2 * MOST_PARKED * self.slots.total else (INNER, BRANCHES)
 
     async def _read_lane(self, tags: Sequence[str], bell: Bell, tasks: asyncio.TaskGroup) -> None:
-        failures = 0
+        failures, known = 0, ""
         while not self._stopping:
             try:
                 async with self._router.dedicated(task_stream(tags[0], self._queues[0], RUNS)) as connection:
                     await _greet(connection, (*self._streams(tags, LEVELS), bell.key))
-                    failures = 0
+                    [facts] = await exchange(connection, [("INFO", "server")])
+                    failures, mark = 0, parse_mark(facts)
+                    if known and mark.run_id != known:
+                        await self._hold_back(HELD_BACK - mark.uptime)
+                    known = mark.run_id
                     await self._take_from(connection, bell, tags, tasks)
             except (RedisError, OSError, StoreError) as exc:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
@@ -186,6 +178,12 @@ class Consumer:
                 self._reconnects += 1
                 _log.warning("worker.disconnected", error=reply_text(exc), retry_in=pause)
                 await anyio.sleep(pause)
+
+    async def _hold_back(self, seconds: float) -> None:
+        """The server may have forgotten what its tasks have done: who knows tells it first."""
+        with anyio.move_on_after(max(0.0, seconds)):
+            while not self._stopping:
+                await self.slots.wait()
 
     async def _take_from(
         self, connection: Connection, bell: Bell, tags: Sequence[str], tasks: asyncio.TaskGroup
@@ -235,7 +233,9 @@ class Consumer:
         for raw_stream, entries in found:
             stream = raw_stream.decode()
             for entry_id, fields in entries:
-                delivery = _delivery(stream, entry_id, fields)
+                delivery = parse_delivery(stream, entry_id, fields)
+                if (stream, delivery.id) in self._here:  # the server had forgotten that it gave it to us
+                    continue
                 self._taken += 1
                 if self.slots.free and not self._stopping:
                     self._under_way += 1
@@ -246,6 +246,7 @@ class Consumer:
             await ring(self._registry, self._bells.values())
 
     async def _execute(self, delivery: Delivery, slot: Slot) -> None:
+        self._here.add((delivery.stream, delivery.id))
         try:
             if delivery.alone and not await self._until_alone(delivery):
                 with suppress(StoreError):  # else its lease runs out
@@ -254,6 +255,7 @@ class Consumer:
             await self._handler(delivery, slot)
         finally:
             slot.free()
+            self._here.discard((delivery.stream, delivery.id))
             self._done += 1
             self._under_way -= 1
             self.slots.notify()
@@ -318,16 +320,3 @@ async def _reply(connection: Connection, *commands: Command) -> Any:
 def _blocking_read(process: str, streams: Sequence[str], count: int) -> Command:
     ids = (">",) * len(streams)
     return ("XREADGROUP", "GROUP", GROUP, process, "COUNT", count, "BLOCK", 0, "STREAMS", *streams, *ids)
-
-
-def _delivery(stream: str, entry_id: bytes, fields: Sequence[bytes]) -> Delivery:
-    named = {fields[i]: fields[i + 1] for i in range(0, len(fields), 2)}
-    return Delivery(
-        stream=stream,
-        id=entry_id.decode(),
-        run=RunId(named[b"run"].decode()),
-        path=Path(named[b"path"].decode()),
-        task=named[b"task"],
-        again=b"again" in named,
-        alone=b"alone" in named,
-    )

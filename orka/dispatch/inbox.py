@@ -25,8 +25,8 @@ from orka.redis.keys import inbox_key, tag_of
 from orka.redis.pipeline import exchange
 from orka.redis.task_scripts import forget_read, read_inbox
 
-RECONNECT = (0.02, 0.1, 0.3, 1.0, 2.0)
-"""Seconds before each further attempt to reach Redis; the last one again and again."""
+RECONNECT = (0.02, 0.1, 0.3, 1.0)
+"""Seconds before each further attempt to reach Redis; the last one again and again (see `orka.redis.mark.HELD_BACK`)."""
 
 _TURNS = 8
 """Of the loop, from a message until what follows from it is on its way."""
@@ -67,7 +67,10 @@ class Inbox:
         self._tags = tuple(tag_of(number) for number in range(partitions))
         self._tasks = tasks
         self._waiting: dict[Key, list[Callback]] = {}
-        self._reading = False
+        self._reading = self._named = False
+        """Somebody reads; others may know the inbox."""
+        self.on_return: Callable[[], None] | None = None
+        """Called when Redis can be reached again."""
         self._read = self._unwanted = self._reconnects = 0
 
     def statistics(self) -> InboxStatistics:
@@ -79,6 +82,11 @@ class Inbox:
         """`callback` is called with every such message until `forget`; it must not block. Two may expect the same: a
         process that slept past its lease is given its own task again, before it knows that it has lost it."""
         self._waiting.setdefault((kind, run, path), []).append(callback)
+        self._named = True
+        self.watch()
+
+    def watch(self) -> None:
+        """From now on somebody reads, and so notices when Redis goes away and when it is back."""
         if not self._reading:
             self._reading = True
             for lane in self._router.lanes(self._tags):
@@ -93,7 +101,7 @@ class Inbox:
 
     async def remove(self, registry: Registry) -> None:
         """Takes the inbox off the server; nothing more is expected. One that is left by a dead process expires."""
-        if self._reading:
+        if self._named:
             keys = [inbox_key(tag, self.process) for tag in self._tags]
             await registry.ask([(key, ("DEL", key)) for key in keys])
 
@@ -104,6 +112,8 @@ class Inbox:
         while True:
             try:
                 async with self._router.dedicated(next(iter(after))) as connection:
+                    if failures and self.on_return is not None:
+                        self.on_return()
                     seen: list[tuple[str, str]] = []
                     while True:
                         forget = [forget_read(tag, self.process, last) for tag, last in seen]

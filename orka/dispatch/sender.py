@@ -162,7 +162,7 @@ class Sending:
                 fork=self._fork,
                 seen=self._seen,
                 tasks=tasks,
-                again=again,
+                again=again or self._log.doubted,
                 settled=self._settled,
             )
         )

@@ -6,12 +6,13 @@ that its context here is the same as if it had run here.
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import Final
 
+import anyio
 import msgspec
 
 from orka.dispatch.sender import Answer, Parcel
@@ -36,10 +37,13 @@ from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import WORKER_DIED
 from orka.journal.paths import member
 from orka.journal.replay import Visit, build_replay
+from orka.logs import get_logger
 from orka.redis.keys import INNER
+from orka.redis.mark import HELD_BACK
 from orka.results import Failure
 from orka.types import Json, NodeId, Path, RunId
 
+_log = get_logger()
 WINDOW: Final = 1000
 """Branches of one fork on their way at once, when the file does not say less."""
 
@@ -90,7 +94,7 @@ class Departure:
         self._seen = msgspec.Raw(seen) if len(seen) <= INLINE else NOTHING
         stored = b"" if self._seen != NOTHING else seen
         self._sending = away.sender.open(run.log, fork=self._name, level=self._level, seen=stored)
-        self._recalling = dataclasses.replace(run, recalling=True, away=None)
+        self._recalling = replace(run, recalling=True, away=None)
         run.log.written = None  # others write what is below: the answer is read in the journal
 
     def send_some(self) -> None:
@@ -120,6 +124,10 @@ class Departure:
                 index = int(answer.path.rpartition(".")[2])
                 entries = await entries_of(fork.frame.run, answer)
                 settled = await recall(run_frame, fork, index, entries, self._recalling)
+                if settled is None:  # other workers may be about to put back what is missing
+                    await anyio.sleep(HELD_BACK)
+                    entries = await entries_of(fork.frame.run, replace(answer, entries=b"", last="+"))
+                    settled = await recall(run_frame, fork, index, entries, self._recalling)
                 if settled is not None:
                     fork.settle(index, settled)
                 else:
@@ -130,10 +138,11 @@ class Departure:
     def _send_again(self, index: int, answer: Answer) -> None:
         """The server has lost entries below a branch: what is missing is executed again."""
         self._incomplete[index] += 1
+        _log.warning("branch.incomplete", run_id=self._fork.frame.run.run_id, path=answer.path)
         if self._incomplete[index] > _MOST_INCOMPLETE:
             raise incomplete(self._fork.frame.run, answer.path)
         task = _task_of(self._fork, index, self._name, self._seen, self._level, self._queues[index])
-        again = Parcel(task.path, encode_task(task), answer.first, answer.last)
+        again = Parcel(task.path, encode_task(task), answer.first, "+")
         self._sending.send(self._queues[index], [again], again=True)
 
     async def _settle_known(self, run_frame: RunFrame) -> None:

@@ -73,13 +73,13 @@ async def read_feed(
     await registry.info(run_id)
     kind = ""
     async for entry in registry.entries(run_id, after):
-        after, kind = entry[0], entry[1]
+        after, kind = entry[0], _last(kind, entry[1])
         yield RunEvent.of(*entry)
     if not follow:
         return
     key = registry.keys(run_id).journal
     failures = 0
-    while not await _is_over(registry, run_id, kind):
+    while not await _is_over(registry, run_id, kind, after):
         reader = cast("Reader", router.connection(router.node_of(key_slot(key.encode()))))
         connected = monotonic()
         try:
@@ -90,7 +90,7 @@ async def read_feed(
                 failures = 0
                 for entry_id, fields in reply[0][1]:
                     entry = decode_entry(entry_id, fields)
-                    after, kind = entry[0], entry[1]
+                    after, kind = entry[0], _last(kind, entry[1])
                     yield RunEvent.of(*entry)
                 if kind in ENDED:
                     break
@@ -111,6 +111,23 @@ async def read_feed(
                 await reader.disconnect(nowait=True)
 
 
-async def _is_over(registry: Registry, run_id: RunId, kind: str) -> bool:
-    """The last entry read (none: the reader began behind all of them) is the end of a run that was not resumed since."""
-    return (not kind or kind in ENDED) and (await registry.info(run_id)).status.ended
+def _last(before: str, kind: str) -> str:
+    """The last entry about the run itself: what a crash of Redis took from a branch may be put back behind the end."""
+    return kind if kind.startswith("run.") else before
+
+
+async def _is_over(registry: Registry, run_id: RunId, kind: str, after: str) -> bool:
+    """`kind`, the last entry about the run itself, is the end of one that was not resumed since; or (none: the reader began
+    behind it) the run has ended, and nothing is left to read."""
+    if (kind and kind not in ENDED) or not (await registry.info(run_id)).status.ended:
+        return False
+    if kind:
+        return True
+    key = registry.keys(run_id).journal
+    newest = await registry.one(key, ("XREVRANGE", key, "+", "-", "COUNT", 1))
+    return not newest or _order(newest[0][0].decode()) <= _order(after)
+
+
+def _order(entry_id: str) -> tuple[int, int]:
+    milliseconds, _, number = entry_id.partition("-")
+    return int(milliseconds), int(number or 0)

@@ -21,7 +21,7 @@ from orka.redis.keys import RunKeys
 from orka.redis.lease_scripts import release, take
 from orka.redis.scripts import Entry, create
 from orka.results import Failure
-from orka.types import Digest, Path, RunId, RunStatus
+from orka.types import Digest, RunId, RunStatus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,7 +220,7 @@ class Leases:
             ),
         )
 
-    def claim(self, run_id: RunId, digest: Digest, path: Path, parent: Path, task_id: str) -> RunLog:
+    def claim(self, run_id: RunId, digest: Digest, claim: Claim) -> RunLog:
         """The writing end of a branch whose task this process was given. Its first entry makes the claim."""
         log = RunLog(
             run_id=run_id,
@@ -229,7 +229,7 @@ class Leases:
             lease="",
             seq=0,
             wake=self._journal.wake,
-            claim=Claim(path=path, token=f"{self.process}/{task_id}", parent=parent),
+            claim=claim,
         )
         self._journal.add(log)
         return log

@@ -12,13 +12,11 @@ from collections.abc import Callable
 
 from orka.clock import monotonic, now_ms
 from orka.errors import OrkaError
-from orka.journal.holder import current_holder
+from orka.journal.commands import open_run, return_claim, write_entries
 from orka.journal.terms import Claim, Creation, Ending, Handover, Reopening
 from orka.redis.keys import RunKeys
-from orka.redis.lease_scripts import renew, reopen
 from orka.redis.lua import Command
-from orka.redis.scripts import Entry, append, create, finish
-from orka.redis.task_scripts import commit, renew_claim
+from orka.redis.scripts import Entry
 from orka.types import Digest, RunId
 
 SETTLED_AFTER = 3.0
@@ -81,11 +79,19 @@ class RunLog:
         """Called when somebody else wants the run cancelled."""
         self.renewing = False
         self.pending: deque[Entry] = deque()
-        self.retained: deque[tuple[int, float, Entry]] = deque()
-        """(sequence number, when it was stored, entry), oldest first."""
+        self.retained: deque[tuple[int, float, Entry, bytes | None]] = deque()
+        """(sequence number, when it was stored, entry, its id if that is known), oldest first."""
         self.stored = seq
         """Last sequence number known to be on the server; pending entries follow it."""
         self.waiting_since: float | None = None
+        self.cut_off = False
+        """Of a branch: its fork was closed without it."""
+        self.doubted = False
+        """The server has come back at some time."""
+        self.fresh = False
+        """The server has come back a moment ago."""
+        self.tries = 0
+        """Times that it did not know the run of this branch, which its owner makes again."""
         self._shown = 0
         """Highest sequence number that the listener was told of: what is stored again is not told again."""
         self._wake = wake
@@ -100,6 +106,11 @@ class RunLog:
     def seq(self) -> int:
         """Sequence number of the last entry appended."""
         return self.stored + len(self.pending)
+
+    @property
+    def over(self) -> bool:
+        """Its last entry is stored, or nobody wants more of it."""
+        return self.cut_off or (self.ending is not None and not self.pending and self.failure is None)
 
     def reopen(self, how: Reopening) -> None:
         """What is sent next makes the run, taken over before, go on."""
@@ -150,9 +161,11 @@ class RunLog:
 
     def opening_command(self, lease_ms: int, retention_ms: int) -> Command | None:
         """What has to be sent before anything else."""
-        if self.created or self.opening is None:
+        if self.created:
             return None
-        return self._open(self.opening, lease_ms, retention_ms)
+        if self.claim is not None:
+            return return_claim(self, self.claim)
+        return None if self.opening is None else open_run(self, self.opening, lease_ms, retention_ms)
 
     def commands(self, lease_ms: int, most: int) -> list[tuple[Command, int | None]]:
         """What to send next, in order: (command, number of its entries; None for a request). At most `most` pending
@@ -165,91 +178,22 @@ class RunLog:
             if skip + count > limit:
                 break
             if count > 0:
-                found.append((self._write(skip, count, lease_ms), count))
+                found.append((write_entries(self, skip, count, lease_ms), count))
                 skip += count
             found.append((command, None))
         if limit > skip:
-            found.append((self._write(skip, limit - skip, lease_ms), limit - skip))
+            found.append((write_entries(self, skip, limit - skip, lease_ms), limit - skip))
         return found
-
-    def _write(self, skip: int, count: int, lease_ms: int) -> Command:
-        """`count` pending entries, `skip` before them."""
-        entries = [self.pending[skip + i] for i in range(count)]
-        first = self.stored + skip + 1
-        ending = self.ending if skip + count == len(self.pending) else None
-        if self.claim is not None:
-            return commit(
-                self.keys,
-                claim=self.claim.token,
-                path=self.claim.path,
-                first=first,
-                entries=entries,
-                done=isinstance(ending, Handover),
-                parent=self.claim.parent,
-                run_id=self.run_id,
-                reply=ending.reply if isinstance(ending, Handover) else b"",
-            )
-        if isinstance(ending, Ending):
-            return finish(
-                self.keys,
-                self.digest,
-                lease=self.lease,
-                lease_ms=lease_ms,
-                first=first,
-                entries=entries,
-                run_id=self.run_id,
-                status=ending.status,
-                retention_ms=ending.retention_ms,
-            )
-        return append(self.keys, lease=self.lease, lease_ms=lease_ms, first=first, entries=entries)
-
-    def renewal(self, lease_ms: int) -> Command:
-        """A sign of life."""
-        if self.claim is not None:
-            return renew_claim(self.keys, claim=self.claim.token, path=self.claim.path)
-        holder = current_holder()
-        return renew(self.keys, lease=self.lease, lease_ms=lease_ms, process=self.process, holder=holder)
-
-    def _open(self, opening: Creation | Reopening, lease_ms: int, retention_ms: int) -> Command:
-        match opening:
-            case Creation():
-                return create(
-                    self.keys,
-                    self.digest,
-                    lease=self.lease,
-                    lease_ms=lease_ms,
-                    run_id=self.run_id,
-                    graph=b"" if self.graph_known else opening.graph,
-                    retention_ms=retention_ms,
-                    deadline_ms=opening.deadline_ms,
-                    entry=opening.entry,
-                    fields=opening.fields,
-                )
-            case Reopening():
-                return reopen(
-                    self.keys,
-                    self.digest,
-                    lease=self.lease,
-                    lease_ms=lease_ms,
-                    seq=opening.seq,
-                    data=opening.data,
-                    run_id=self.run_id,
-                    graph=opening.graph,
-                    before=opening.before,
-                    retention_ms=retention_ms,
-                    holder=opening.holder,
-                    process=opening.process,
-                    deadline_ms=opening.deadline_ms,
-                )
 
     def acknowledge(self, count: int, ids: list[bytes | None]) -> None:
         """`count` pending entries are stored under `ids` (None: they were there already)."""
         now = monotonic()
         for index in range(count):
             entry = self.pending.popleft()
+            entry_id = ids[index] if index < len(ids) else None
             self.stored += 1
-            self.retained.append((self.stored, now, entry))
-            self._show(self.stored, ids[index] if index < len(ids) else None, entry)
+            self.retained.append((self.stored, now, entry, entry_id))
+            self._show(self.stored, entry_id, entry)
         if not self.pending:
             self.waiting_since = None
         self.release()
@@ -303,10 +247,46 @@ class RunLog:
         if last < self.stored and (not self.retained or self.retained[0][0] > last + 1):
             return False
         while self.retained and self.stored > last:
-            seq, _, entry = self.retained.pop()
+            seq, _, entry, _ = self.retained.pop()
             self.pending.appendleft(entry)
             self.stored = seq - 1
         return self.stored == last
+
+    def doubt(self, *, fresh: bool) -> None:
+        """The server may have gone back in time: what is sent next finds out. `fresh`: it did so a moment ago."""
+        self.doubted, self.fresh, self.tries = True, fresh, 0
+        if self.cut_off:  # only now: until then a reply may have been on its way
+            self.failure = None
+            self.pending.clear()
+            self.retained.clear()
+        if self.claim is None:
+            self.renewing = True
+        else:
+            self.created = False
+
+    def revive(self, last: int) -> bool:
+        """The server has this branch up to `last`, which may be less than it acknowledged, or more: a reply was lost.
+        False as with `rewind`."""
+        self.created = True
+        if last > self.stored:
+            self.acknowledge(min(last - self.stored, len(self.pending)), [])
+        if not self.rewind(last):
+            return False
+        self.release()
+        return True
+
+    def rename(self, ids: list[bytes | None]) -> None:
+        """Entries that are retained were stored again, under new `ids` (None: they were there still)."""
+        for index, (row, entry_id) in enumerate(zip(list(self.retained), ids, strict=True)):
+            if entry_id is not None:
+                self.retained[index] = (*row[:3], entry_id)
+
+    def retire(self) -> int:
+        """Over, and let go of by its run: what may have to be written again is kept, and nothing else. Gives its bytes."""
+        self.listener = self.on_failure = self.on_cancel = self.written = None
+        self.requests.clear()
+        size = sum(len(entry.data) + sum(len(value) for _, value in entry.values) for _, _, entry, _ in self.retained)
+        return size + (len(self.claim.task) if self.claim is not None else 0)
 
     def recreate(self) -> bool:
         """The run itself is gone: right after its creation a crash of Redis can do that, and it is queued again.

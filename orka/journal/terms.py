@@ -55,6 +55,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """`<process>/<task id>`."""
     parent: Path
     """The task that waits for the branch; empty: the run's owner."""
+    stream: str = ""
+    task: bytes = b""
+    """Where it came from and what it asks: a server that has forgotten it is told again."""
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):

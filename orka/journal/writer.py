@@ -9,7 +9,7 @@ This file uses asyncio's futures and events directly: anyio's cost several micro
 from __future__ import annotations
 
 import asyncio
-from typing import Any, NamedTuple, cast
+from typing import Any
 
 import anyio
 import anyio.abc
@@ -17,10 +17,14 @@ from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
 from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, StoreError
-from orka.journal.log import Creation, RunLog
+from orka.journal.commands import OPENING, REQUEST, commands_of
+from orka.journal.log import RunLog
+from orka.journal.returns import Returns
+from orka.journal.statistics import JournalStatistics
+from orka.journal.terms import Creation
 from orka.logs import get_logger
-from orka.redis.faults import reply_text
-from orka.redis.pipeline import Keyed, Pipe, is_moving
+from orka.redis.faults import passes, reply_text
+from orka.redis.pipeline import Keyed, Pipe, ServerChanged, is_moving
 from orka.types import Digest
 
 _MOST_ENTRIES = 256
@@ -29,32 +33,14 @@ _RETRY_FIRST, _RETRY_MOST, _RETRY_MOVING = 0.02, 1.0, 0.1
 """Seconds between attempts while Redis cannot be reached; the last: while a slot of a cluster moves, for the others do not."""
 _REPEATED = 10.0
 """Seconds between two log events about the same trouble."""
-_OPENING, _REQUEST = -1, -2
-"""What was sent for a log, where it is not a number of entries."""
 _TURNS = 2
 """Turns of the loop that a batch for which nobody waits is left to grow."""
-_TRANSIENT = frozenset({"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOREPLICAS"})
-"""Error replies that pass by themselves (Redis error prefixes)."""
 
 _log = get_logger()
 
 
-class JournalStatistics(NamedTuple):
-    """Counters since the journal was opened, and what waits now."""
-
-    accepted: int
-    written: int
-    retried: int
-    """Batches that were sent again."""
-    lost: int
-    """Runs stopped because their journal could not be written or their lease was taken."""
-    waiting: int
-    oldest_ms: int
-    round_trips: int
-
-
 class Journal:
-    """The writing end for every run of this process. `run` is its background task."""
+    """The writing end for every run of this process. `run` is its background task. `pipe` is watchful."""
 
     def __init__(self, pipe: Pipe, *, lease: float, retention: float, patience: float) -> None:
         self._pipe = pipe
@@ -65,6 +51,8 @@ class Journal:
         self._dirty: dict[RunLog, None] = {}
         self._wanted = asyncio.Event()
         self._graphs: set[tuple[str, Digest]] = set()
+        self.returns = Returns()
+        self._looking = False
         self._written = self._retried = self._lost = 0
         self._failing_since: float | None = None
         self._told_at: float | None = None
@@ -93,13 +81,8 @@ class Journal:
 
     def _refuse(self, log: RunLog) -> None:
         if log.failure is None:
-            self._fail(
-                log,
-                JournalUnavailable(
-                    f"the Orchestrator was closed while run {log.run_id} was under way;"
-                    f" resume it with `orka resume {log.run_id}`"
-                ),
-            )
+            why = f"the Orchestrator was closed while run {log.run_id} was under way"
+            self._fail(log, JournalUnavailable(f"{why}; resume it with `orka resume {log.run_id}`"))
 
     async def _send(self) -> None:
         pause = _RETRY_FIRST
@@ -114,6 +97,10 @@ class Journal:
                 if self._told_at is not None and self._failing_since is not None:
                     _log.warning("journal.reached", after=round(monotonic() - self._failing_since, 1))
                 self._failing_since = self._told_at = None
+            except ServerChanged as exc:
+                self.returns.begin(exc, self._logs)
+                self._dirty = dict.fromkeys(self._logs)
+                self._wanted.set()
             except StoreError as exc:
                 self._give_up(exc)
                 self._retried += 1
@@ -132,8 +119,17 @@ class Journal:
             self._refuse(log)
 
     def remove(self, log: RunLog) -> None:
+        """Nothing more will be appended. What it stored last is kept until Redis surely has it on disk."""
         self._logs.discard(log)
         self._dirty.pop(log, None)
+        if log.over and (log.retained or log.cut_off):
+            self.returns.keep(log)
+
+    def look(self) -> None:
+        """A connection was lost and is there again: finds out whether the server is still what it was."""
+        if self._logs or len(self.returns):
+            self._looking = True
+            self._wanted.set()
 
     def wake(self, log: RunLog) -> None:
         """Something of `log` is to be sent."""
@@ -151,27 +147,24 @@ class Journal:
             waiting=waiting,
             oldest_ms=int((monotonic() - min(since)) * 1000) if since else 0,
             round_trips=self._pipe.round_trips,
+            kept=len(self.returns),
+            restored=self.returns.restored,
+            overtaken=self.returns.overtaken,
         )
 
     async def _flush(self) -> None:
+        if self._looking:
+            places = {log.keys.tag: log.keys.run for log in (*self._logs, *self.returns.kept)}
+            await self._pipe.roundtrip([(key, ("PING",)) for key in places.values()])
+            self._looking = False
         while self._dirty:
             logs = self._next_batch()
             sent: list[tuple[RunLog, int | None]] = []
-            """(log, number of entries; `_OPENING`, `_REQUEST`, None for a renewal)"""
             commands: list[Keyed] = []
             for log in logs:
-                opening = log.opening_command(self.lease_ms, self.retention_ms)
-                if opening is not None:
-                    log.renewing = False
-                    commands.append((log.keys.run, opening))
-                    sent.append((log, _OPENING))
-                for command, count in log.commands(self.lease_ms, _MOST_ENTRIES):
+                for command, count in commands_of(log, self.lease_ms, self.retention_ms, _MOST_ENTRIES):
                     commands.append((log.keys.run, command))
-                    sent.append((log, _REQUEST if count is None else count))
-                if log.renewing and not (log.claim and log.ending):  # a branch that is over needs no sign of life
-                    log.renewing = False
-                    commands.append((log.keys.run, log.renewal(self.lease_ms)))
-                    sent.append((log, None))
+                    sent.append((log, count))
             if not commands:
                 return
             self._sent_at = self._asked_at = monotonic()
@@ -179,21 +172,24 @@ class Journal:
                 replies = await self._pipe.roundtrip(commands)
             except StoreError:
                 self._dirty = dict.fromkeys(logs) | self._dirty
+                for log, count in sent:
+                    log.renewing = log.renewing or count is None
                 raise
             finally:
                 self._sent_at = None
             trouble: ResponseError | None = None
             unopened: set[RunLog] = set()
             for (log, count), reply in zip(sent, replies, strict=True):
-                if count == _OPENING and (isinstance(reply, ResponseError) or reply[0] != b"ok"):
+                if count == OPENING and (isinstance(reply, ResponseError) or reply[0] != b"ok"):
                     unopened.add(log)
                 elif log in unopened:  # it is sent again behind the next opening, if there is one
                     continue
-                if isinstance(reply, ResponseError) and (is_moving(reply) or _code_of(reply) in _TRANSIENT):
+                if isinstance(reply, ResponseError) and (is_moving(reply) or passes(reply)):
                     trouble = reply
                     self._dirty[log] = None
                 elif log.failure is None:
                     self._settle(log, count, reply)
+            self.returns.settle(self._asked_at)
             if trouble is not None:
                 raise StoreError(f"Redis refuses writes for now: {reply_text(trouble)}") from trouble
 
@@ -214,7 +210,17 @@ class Journal:
     def _settle(self, log: RunLog, count: int | None, reply: Any) -> None:
         if isinstance(reply, ResponseError):
             self._fail(log, StoreError(f"Redis refused the journal of run {log.run_id}: {reply_text(reply)}"))
-            return
+        elif count == OPENING and log.claim is not None:
+            if (error := self.returns.settle_branch(log, log.claim, reply)) is not None:
+                self._fail(log, error)
+            elif log.created and (log.pending or log.requests):
+                self._dirty[log] = None
+        else:
+            self._settle_run(log, count, reply)
+        if self.returns.has_settled(log):
+            self._logs.discard(log)
+
+    def _settle_run(self, log: RunLog, count: int | None, reply: Any) -> None:
         match reply[0]:
             case b"ok" if count is None:
                 log.settle(reply[1])
@@ -222,10 +228,10 @@ class Journal:
                     self._recover(log, reply[1])
                 if reply[2]:
                     log.cancel()
-            case b"ok" if count == _REQUEST:
+            case b"ok" if count == REQUEST:
                 if log.requests:  # else the run has ended meanwhile
                     log.requests.popleft()
-            case b"ok" if count == _OPENING:
+            case b"ok" if count == OPENING:
                 self._graphs.add((log.keys.tag, log.digest))
                 self._written += 1
                 log.acknowledge_opening(reply[2])
@@ -246,9 +252,10 @@ class Journal:
             case b"missing":
                 self._recreate(log)
             case b"closed":
+                log.cut_off = log.claim is not None
                 why = f"run {log.run_id} needs this branch no more; nothing more is written"
                 self._fail(log, LeaseLost(why, run_id=log.run_id))
-            case b"stale" if count == _OPENING and isinstance(log.opening, Creation):
+            case b"stale" if count == OPENING and isinstance(log.opening, Creation):
                 log.fail(_exists(log))
             case b"stale":
                 self._fail(
@@ -265,6 +272,8 @@ class Journal:
         """The server lost its tail: what is kept is sent again under its old sequence numbers."""
         known = log.stored
         if log.rewind(last):
+            if last < known:
+                self.returns.rewound(log)
             _log.warning("journal.rewound", run_id=log.run_id, known=known, found=last)
             self._dirty[log] = None
         else:
@@ -278,6 +287,7 @@ class Journal:
 
     def _recreate(self, log: RunLog) -> None:
         if log.recreate():
+            self.returns.rewound(log)
             _log.warning("journal.recreated", run_id=log.run_id)
             self._dirty[log] = None
         else:
@@ -299,8 +309,12 @@ class Journal:
                 )
 
     def _fail(self, log: RunLog, error: OrkaError) -> None:
-        self._lost += 1
         self._dirty.pop(log, None)
+        if self.returns.has_failed(log, error):
+            self._logs.discard(log)
+            log.fail(error)
+            return
+        self._lost += 1
         if log.claim is None:
             _log.error("journal.stopped", run_id=log.run_id, error=str(error))
         else:  # somebody else decides what becomes of the run
@@ -331,8 +345,3 @@ def _exists(log: RunLog) -> RunExists:
         f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
         run_id=log.run_id,
     )
-
-
-def _code_of(reply: ResponseError) -> str:
-    """redis-py keeps the codes that it knows beside the text, and leaves the others in it."""
-    return cast("str | None", getattr(reply, "status_code", None)) or str(reply).partition(" ")[0]

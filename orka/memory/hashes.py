@@ -74,7 +74,10 @@ class Hashes:
         """Some fields of some hashes, those that they have."""
         replies = await self._pipe.roundtrip([(key, ("HMGET", key, *fields)) for key in keys])
         raise_if_transient(replies)
-        return [(key, _named(fields, reply)) for key, reply in zip(keys, replies, strict=True)]
+        return [
+            (key, {} if isinstance(reply, ResponseError) else _named(fields, reply))  # an error: it is no hash
+            for key, reply in zip(keys, replies, strict=True)
+        ]
 
     async def delete(self, keys: Sequence[str], *, also: Sequence[Keyed] = ()) -> int:
         """Gives how many were there. UNLINK frees them off the server's main thread."""

@@ -34,9 +34,10 @@ class MemoryHost:
         if self._memory is not None:
             return self._memory
         async with self._opening:
-            if self._memory is None:
-                self._memory = await self._tasks.start(self._hold)
-            return self._memory
+            memory = self._memory
+            if memory is None:
+                memory = self._memory = await self._tasks.start(self._hold)
+            return memory
 
     async def aclose(self) -> None:
         """Stores what was accepted."""

@@ -11,14 +11,12 @@ import anyio
 from orka.clock import monotonic
 from orka.embedding.base import Embedder
 from orka.errors import OrkaError, StoreError, WriteLost
-from orka.memory.basic import open_basic
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
 from orka.memory.layout import Layout, agree_on
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
-from orka.memory.redisstack import open_redisstack
 from orka.memory.store import MemoryStore
 from orka.memory.writer import (
     BATCH,
@@ -201,9 +199,13 @@ async def open_memory(
 async def _open_store(
     redis: RedisHandle, router: NodeRouter, settings: Settings, embedder: Embedder, on_progress: OnProgress | None
 ) -> AsyncGenerator[tuple[MemoryStore, Layout]]:
+    # Each backend is imported when it is used: one brings numpy along, and most processes need one of them at most.
     if settings.memory_backend == "redisstack":
+        from orka.memory.redisstack import open_redisstack as opening
+
         redis.facts.require_search(redis.target.label)
+    else:
+        from orka.memory.basic import open_basic as opening
     layout = await agree_on(redis.client, Layout(embedder=embedder.name, dimension=embedder.dimension))
-    opening = open_redisstack if settings.memory_backend == "redisstack" else open_basic
     async with opening(redis, router, layout, on_progress=on_progress) as store:
         yield store, layout

@@ -121,3 +121,16 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             return
         yield seen
         seen = seen.__cause__ or seen.__context__
+
+
+_TRANSIENT = frozenset(
+    {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
+)
+"""Error replies that pass by themselves (Redis error prefixes)."""
+
+
+def passes(reply: redis.ResponseError) -> bool:
+    """The same command may succeed later. (redis-py keeps the codes that it knows beside the text, and leaves the others in
+    it.)"""
+    code = cast("str | None", getattr(reply, "status_code", None)) or str(reply).partition(" ")[0]
+    return code in _TRANSIENT

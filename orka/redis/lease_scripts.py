@@ -19,7 +19,8 @@ local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'status', 'cancel', 'p
 if not held[2] then return {'missing'} end
 local theirs, ours = tonumber(string.match(held[1] or '0', '^%d+')), tonumber(string.match(ARGV[1], '^%d+'))
 if held[1] ~= ARGV[1] and theirs >= ours then return {'stale'} end
-if held[1] == ARGV[1] and (held[3] == 'running' or held[3] == 'queued') then
+-- Queued: nobody else has had it, and the server has forgotten that we have.
+if held[3] == 'queued' or (held[1] == ARGV[1] and held[3] == 'running') then
   redis.call('HSET', KEYS[1], 'status', 'running', 'lease', ARGV[1], 'lease_until', now + ARGV[2])
   if ARGV[3] ~= '' then redis.call('HSET', KEYS[1], 'process', ARGV[3], 'holder', ARGV[4]) end
 end

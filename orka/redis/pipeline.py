@@ -26,7 +26,9 @@ from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
 from orka.redis.lua import Command
+from orka.redis.mark import ServerMark, parse_mark
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
+from orka.redis.return_scripts import RETURN_SCRIPTS
 from orka.redis.scripts import SCRIPTS
 from orka.redis.task_scripts import TASK_SCRIPTS
 from orka.redis.url import node_name
@@ -39,11 +41,20 @@ Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
 
 
-_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS, *LIMIT_SCRIPTS)
+_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS, *RETURN_SCRIPTS, *LIMIT_SCRIPTS)
 
 
 class ConnectionLost(StoreError):
     """Some of the commands sent may have been executed, and some not."""
+
+
+class ServerChanged(StoreError):
+    """A node is another server process than before, which may have lost the last second. It was sent nothing yet."""
+
+    def __init__(self, message: str, *, uptime: int) -> None:
+        super().__init__(message)
+        self.uptime = uptime
+        """Seconds that it has been up."""
 
 
 class Connection(Protocol):
@@ -81,10 +92,16 @@ class Router(Protocol):
 
 
 class Pipe:
-    """Owned by one task group; `aclose` when done. Safe to use from several tasks: round trips take turns."""
+    """Owned by one task group; `aclose` when done. Safe to use from several tasks: round trips take turns.
 
-    def __init__(self, router: Router) -> None:
+    `watchful`: a round trip that meets another server process than before raises `ServerChanged`, once.
+    """
+
+    def __init__(self, router: Router, *, watchful: bool = False) -> None:
         self._router = router
+        self._watchful = watchful
+        self._marks: dict[str, str] = {}
+        """By node, the server process that was met there last."""
         self._connections: dict[str, Connection] = {}
         self._lock = anyio.Lock(fast_acquire=True)  # uncontended in the journal's pipe: no turn of the loop for it
         self.round_trips = 0
@@ -157,7 +174,7 @@ class Pipe:
             for node, indexes in places.items():
                 group.start_soon(one, node, indexes)
         if failures:
-            raise failures[0]
+            raise next((failure for failure in failures if isinstance(failure, ServerChanged)), failures[0])
         return replies
 
     async def _exchange(self, node: str, commands: list[Command]) -> list[Any]:
@@ -173,6 +190,8 @@ class Pipe:
                 for i, reply in zip(missing, await exchange(connection, [commands[i] for i in missing]), strict=True):
                     replies[i] = reply
             return replies
+        except ServerChanged:
+            raise
         except (RedisError, OSError) as exc:  # error replies to the commands are values: this one met the connecting
             await self._drop(node)
             raise ConnectionLost(f"lost the connection to Redis ({node}): {exc}") from exc
@@ -184,7 +203,13 @@ class Pipe:
         # Known before it works, so that `abort` reaches it; the caller drops it when this fails.
         connection = self._connections[node] = self._router.connection(node)
         await connection.connect()
-        await _load_scripts(connection)
+        mark = await _load_scripts(connection)
+        if self._watchful and mark.run_id:
+            # A node that is met for the first time after others may be a replica that has taken over from one of them.
+            changed = bool(self._marks) and self._marks.get(node) != mark.run_id
+            self._marks[node] = mark.run_id
+            if changed:
+                raise ServerChanged(f"Redis ({node}) has been started again since", uptime=mark.uptime)
         return connection
 
     async def _drop(self, node: str) -> None:
@@ -209,10 +234,13 @@ async def exchange(connection: Connection, commands: Sequence[Command]) -> list[
     return replies
 
 
-async def _load_scripts(connection: Connection) -> None:
-    for reply in await exchange(connection, [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]):
+async def _load_scripts(connection: Connection) -> ServerMark:
+    load: list[Command] = [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]
+    facts, *replies = await exchange(connection, [("INFO", "server"), *load])
+    for reply in replies:
         if isinstance(reply, ResponseError):
             raise StoreError(f"Redis refuses Orka's scripts: {reply}") from reply
+    return parse_mark(facts)
 
 
 def _no_script(error: ResponseError) -> bool:

@@ -78,7 +78,8 @@ end
 redis.call('DEL', branches, KEYS[8])
 redis.call('HDEL', KEYS[1], 'cancel', 'canceller')
 local run_id, status, retention = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
-if redis.call('HGET', KEYS[1], 'status') == 'running' then
+local was = redis.call('HGET', KEYS[1], 'status')
+if was == 'running' or was == 'queued' then  -- queued: the server has forgotten that it was taken
   local keep = math.max(now + retention + 60000, tonumber(redis.call('HGET', KEYS[4], 'keep') or 0))
   redis.call('HSET', KEYS[4], 'keep', keep)
   if redis.call('HINCRBY', KEYS[4], 'runs', -1) <= 0 then redis.call('PEXPIREAT', KEYS[4], keep) end

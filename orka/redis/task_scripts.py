@@ -35,8 +35,15 @@ if not claims(r, ARGV[1]) then return {'stale'} end
 # ('' : it has to read them).
 COMMIT = Script.of(
     BRANCHES
-    + _FENCE
     + """
+local r = record(ARGV[2])
+if not r or r[1] ~= 'open' then
+  if r and r[2] == ARGV[1] and ARGV[#ARGV - 3] == '1' and ARGV[3] + ARGV[4] - 1 == tonumber(r[3]) then
+    return {'ok', tonumber(r[3]), {}}  -- sent again: the reply was lost
+  end
+  return {'closed'}
+end
+if not claims(r, ARGV[1]) then return {'stale'} end
 local last = tonumber(r[3])
 local seq = tonumber(ARGV[3])
 if seq > last + 1 then return {'gap', last} end

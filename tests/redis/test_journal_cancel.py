@@ -63,7 +63,9 @@ async def test_a_cancelled_run_ends_at_once_with_everything_under_it_and_is_fini
         # run.started, two forks, a, the first attempt of `retried`, and `gate` about to begin
         await entries_reach(client, run_id, 6)
         await cancel(run)
-        assert asyncio.all_tasks() - before <= {run}
+        # With the first end that is kept, the process begins to listen whether the server goes away.
+        left = {task for task in asyncio.all_tasks() - before if "Inbox._read_lane" not in task.get_name()}
+        assert left <= {run}
         assert orchestrator.statistics().calls.running == 0
         kinds = await kinds_of(client, run_id)
         assert kinds[-1] == "run.cancelled"

@@ -161,6 +161,12 @@ class OwnServer:
         with self._file.open("r+b") as data:
             data.truncate(max(0, self.written - count))
 
+    def crash(self, size: int) -> None:
+        """It is killed, and comes back with what it had written when its append-only file had `size` bytes."""
+        self.end(signal.SIGKILL)
+        self.lose_bytes(self.written - size)
+        self.start()
+
     @property
     def written(self) -> int:
         """Bytes of its append-only file."""
