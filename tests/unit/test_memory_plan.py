@@ -33,6 +33,15 @@ def test_a_look_by_vector() -> None:
     )
 
 
+def test_without_filters_the_graph_is_walked() -> None:
+    """Left to itself the module compares all vectors of a small index, as the condition on the expiry is a filter."""
+    query = planned(Look(count=5, filters=Filters(), at_ms=9, vector=VECTOR))[2]
+    assert (
+        query
+        == "(-@orka_expire_time:[-inf $p0])=>[KNN $k @v3 $vector EF_RUNTIME $width HYBRID_POLICY BATCHES AS distance]"
+    )
+
+
 def test_a_look_by_words_repeats_the_conditions_for_each() -> None:
     look = Look(count=5, filters=Filters(), at_ms=9, words=("one", "two"))
     condition = "(-@orka_expire_time:[-inf $p0])=>{$weight: 0}"
