@@ -112,6 +112,8 @@ class Indexes:
         self._router = router
         self._where = where
         self._spans: bool | None = None
+        self.documents = 0
+        """Memories in the indexes that were waited for, then."""
 
     async def places(self, layout: Layout) -> list[Place]:
         """Where the layout's indexes are, or are to be."""
@@ -218,6 +220,7 @@ class Indexes:
             infos = [info for info in await self._infos(places) if info is not None]
             under_way = [info for info in infos if _text(info.get("indexing", 0)) not in {"0", ""}]
             if not under_way:
+                self.documents = sum(int(_text(info.get("num_docs", 0))) for info in infos)
                 return
             if on_progress is not None:
                 shares = [(int(_text(info["num_docs"])), float(_text(info["percent_indexed"]))) for info in infos]

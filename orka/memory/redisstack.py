@@ -60,6 +60,7 @@ class RedisStackStore:
         self._next: Layout | None = None
         self._seen: tuple[bytes | None, ...] = (layout.encode(), None)
         self._places: list[Place] = []
+        self._documents = 0  # about: at the opening, and written since
         self._nodes: tuple[str, ...] = ()
         self._writing = writing
         self._searching = searching
@@ -75,7 +76,7 @@ class RedisStackStore:
     async def prepare(self, on_progress: OnProgress | None = None) -> None:
         """Sees to it that the index is there. Harmless to repeat."""
         self._places = await self._indexes.ensure(self.layout, self._lock, on_progress)
-        self._nodes = self._router.nodes
+        self._nodes, self._documents = self._router.nodes, self._indexes.documents
         await self._follow(await self._written_down())
 
     async def write(
@@ -98,6 +99,7 @@ class RedisStackStore:
             # The layout is read behind the write: whatever changed before it is seen, and what was written for the layout
             # of before is written again.
             if not await self._follow(answers[0]):
+                self._documents += len(records)
                 if len(self._places) > 1 and self._router.nodes != self._nodes:
                     await self.prepare()
                 return found
@@ -139,7 +141,9 @@ class RedisStackStore:
             if len(self._places) > 1 and look.offset:  # what one index passes over another may have
                 look = replace(look, offset=0, count=look.offset + look.count)
             for place in self._places:
-                command: Command | None = plan_look(look, self.layout, place.index, place.reach)
+                command: Command | None = plan_look(
+                    look, self.layout, place.index, place.reach, documents=self._documents
+                )
                 if command is not None:
                     commands.append((place.tag, command))
                     owners.append(number)
@@ -198,5 +202,5 @@ class RedisStackStore:
 
     async def _again(self) -> bool:
         self._places = await self._indexes.ensure(self.layout, self._lock)
-        self._nodes = self._router.nodes
+        self._nodes, self._documents = self._router.nodes, self._indexes.documents
         return True

@@ -97,3 +97,9 @@ def test_the_best_of_several_indexes() -> None:
     pages = [[Candidate(record=new_record("x", timestamp_ms=t)) for t in times] for times in ((9, 5, 1), (8, 7))]
     page = Look(count=2, offset=1, filters=Filters(), at_ms=9)
     assert [one.record.timestamp_ms for one in merge_candidates(pages, page)] == [8, 7]
+
+
+def test_a_small_index_is_compared_whole() -> None:
+    query = plan_look(Look(count=5, filters=Filters(), at_ms=9, vector=VECTOR), LAYOUT, "index", documents=100)
+    assert query is not None
+    assert "HYBRID_POLICY" not in str(query[2])
