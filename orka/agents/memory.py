@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType, MemoryAccess
 from orka.clock import now_ms
@@ -93,6 +93,26 @@ class MemoryOptions(BaseModel):
     key_template: str | None = Field(
         default=None, description="Template of a name: a second write of that name replaces the first."
     )
+
+    @field_validator("memory_preset")
+    @classmethod
+    def _known(cls, name: str | None) -> str | None:
+        if name is not None:
+            _checked(get_memory_preset, name)
+        return name
+
+    @field_validator("decay")
+    @classmethod
+    def _usable(cls, decay: object) -> object:
+        _checked(parse_decay, decay)
+        return decay
+
+
+def _checked(parse: Callable[[Any], object], value: object) -> None:
+    try:
+        parse(value)
+    except ConfigError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 class MemoryAgent:

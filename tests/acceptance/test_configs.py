@@ -10,6 +10,7 @@ from time import perf_counter
 import pytest
 
 from orka import Orchestrator, Settings
+from orka.memory_logger import create_memory_logger
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -30,6 +31,7 @@ Dear customer,
 we are very sorry for the trouble. The last scan of your parcel was yesterday at the depot; it is out for delivery \
 next. Your case is now at the front of the queue.
 Your support desk""",
+    "remember.yml": "nothing known yet",
     "retry_timeout.yml": "flaky: up again (attempt 3) | slow: no answer within 0.2 s",
     "router.yml": "We are sorry to hear that, and will make it right. (complaint) -- Hotel Orka",
     "sequence.yml": "The Quick Brown Fox (4 words): the-quick-brown-fox",
@@ -101,6 +103,25 @@ async def test_graph_gives_what_its_header_says(name: str, orka, redis_settings:
     assert answer == ANSWERS[name]
     if name != "quickstart.yml":
         assert expected.startswith(ANSWERS[name])
+
+
+@pytest.fixture(autouse=True)
+async def nothing_is_remembered(redis_settings: Settings) -> None:
+    await create_memory_logger(settings=redis_settings).clear_all_memories()
+
+
+async def test_a_later_run_knows_what_an_earlier_one_was_told(redis_settings: Settings) -> None:
+    async with Orchestrator(CONFIGS / "remember.yml", settings=redis_settings) as orchestrator:
+        await orchestrator.run("The blue bicycle is in the cellar")
+        assert await orchestrator.run("Where is my bicycle?") == "The blue bicycle is in the cellar"
+        assert await orchestrator.run("bicycle?") == "The blue bicycle is in the cellar"  # the question was not kept
+
+
+async def test_quickstart_shows_an_earlier_ticket_like_this_one(redis_settings: Settings) -> None:
+    async with Orchestrator(CONFIGS / "quickstart.yml", settings=redis_settings) as orchestrator:
+        await orchestrator.run("My order 1111 has not arrived")
+        answer = await orchestrator.run("Where is my order 2222? It has not arrived.")
+    assert "\nEarlier  My order 1111 has not arrived (delivery)\n" in answer
 
 
 async def test_quickstart_answers_other_messages_too(redis_settings: Settings) -> None:

@@ -6,10 +6,13 @@ import inspect
 import json
 
 import pytest
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from support.pages import ROOT, read_blocks
 
 from orka.agents.base import AgentType
+from orka.agents.memory import MemoryConfig
 from orka.agents.registry import Registry, builtin_types
 from orka.graph.load import check_graph
 from orka.template.environment import Environment
@@ -22,27 +25,34 @@ def blocks(language: str) -> list[str]:
     return [block.text for block in read_blocks(FILE) if block.kind == language]
 
 
-def table(entry: AgentType) -> str:
-    lines = ["| key | default | meaning |", "|---|---|---|"]
-    for name, field in entry.options.model_fields.items():
-        value = field.default
-        default = (
-            "required" if value is PydanticUndefined else f"`{value if isinstance(value, str) else json.dumps(value)}`"
-        )
-        lines.append(f"| `{name}` | {default} | {field.description} |")
+def table(options: type[BaseModel], title: str = "key") -> str:
+    lines = [f"| {title} | default | meaning |", "|---|---|---|"]
+    for name, field in options.model_fields.items():
+        lines.append(f"| `{name}` | {default_of(field)} | {field.description} |")
     return "\n".join(lines)
+
+
+def default_of(field: FieldInfo) -> str:
+    if field.default_factory is not None:
+        return "`{}`"
+    value = field.default
+    return "required" if value is PydanticUndefined else f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 @pytest.mark.parametrize("entry", [entry for entry, _ in builtin_types()], ids=lambda entry: entry.name)
 def test_page_describes_every_key_of(entry: AgentType) -> None:
     section = PAGE.split(f"### `{entry.name}`\n")[1].split("\n##")[0]
     if entry.options.model_fields:
-        assert table(entry) in section
+        assert table(entry.options) in section
     else:
         assert "no keys of its own" in section
 
 
-@pytest.mark.parametrize("number", range(2))
+def test_page_describes_every_key_of_the_config_of_memories() -> None:
+    assert table(MemoryConfig, "key of `config`") in PAGE
+
+
+@pytest.mark.parametrize("number", range(3))
 def test_graphs_of_the_page_load_without_a_word(number: int) -> None:
     report = check_graph(
         blocks("yaml")[number], source="agents.md", specs=Registry().specs(), compile_template=Environment().compile
