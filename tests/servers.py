@@ -212,10 +212,11 @@ def server_processes(home: Path) -> list[int]:
     return found
 
 
-async def start_cluster(servers: "Servers") -> list["Started"]:
-    """Three primaries, each with a third of the slots, that know each other."""
+async def start_cluster(servers: "Servers", *, search: bool = False) -> list["Started"]:
+    """Three primaries, each with a third of the slots, that know each other. Each with a search module of its own, or
+    none."""
     options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    nodes = [servers.start(*options, password="hunter2") for _ in range(3)]
+    nodes = [servers.start(*options, password="hunter2", search=search) for _ in range(3)]
     for number, node in enumerate(nodes):
         first, last = 5462 * number, min(5462 * (number + 1), 16384) - 1
         await _command(node, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))

@@ -43,9 +43,10 @@ class Hashes:
         vectors: Mapping[str, Sequence[bytes]],
         *,
         also: Sequence[Keyed] = (),
+        answers: list[Any] | None = None,
     ) -> list[OrkaError | None]:
-        """Replaces whole hashes in one round trip, `also` behind them. `vectors`: for each vector field a packed row per
-        record, empty for none. See `MemoryStore.write`."""
+        """Replaces whole hashes in one round trip, `also` behind them (`answers` gets the replies to it). `vectors`: for
+        each vector field a packed row per record, empty for none. See `MemoryStore.write`."""
         commands: list[Keyed] = []
         ends: list[int] = []
         for i, record in enumerate(records):
@@ -60,6 +61,8 @@ class Hashes:
             refusal = next((reply for reply in replies[start:end] if isinstance(reply, ResponseError)), None)
             start = end
             found.append(None if refusal is None else RecordRefused(f"Redis refuses memory {record.key}: {refusal}"))
+        if answers is not None:
+            answers += replies[len(commands) :]
         return found
 
     async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:

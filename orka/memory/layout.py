@@ -68,11 +68,26 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         data = b"".join(row if len(row) == size else zeros for row in packed)
         return np.frombuffer(data, dtype=kind).reshape(len(packed), self.dimension).astype(np.float32)
 
+    def same_vectors(self, other: Layout) -> bool:
+        """Whether vectors made for one are right for the other."""
+        return (self.embedder, self.dimension) == (other.embedder, other.dimension)
+
+    def encode(self) -> bytes:
+        return msgspec.json.encode(self)
+
+
+LAYOUT_FIELDS: Final = ("current", "next")
+"""Of the hash: the layout that serves, and the one that a rebuild makes."""
+
+
+def decode_layout(raw: bytes | None) -> Layout | None:
+    return None if raw is None else msgspec.json.decode(raw, type=Layout)
+
 
 async def agree_on(client: Redis | RedisCluster, wanted: Layout) -> Layout:
     """The layout in use: `wanted` if none was before. `IndexMismatch` when memories are there under another one."""
     key = memory_layout_key()
-    await client.hsetnx(key, "current", msgspec.json.encode(wanted))  # pyright: ignore[reportGeneralTypeIssues]
+    await client.hsetnx(key, "current", wanted.encode())  # pyright: ignore[reportGeneralTypeIssues]
     raw = await client.hget(key, "current")  # pyright: ignore[reportGeneralTypeIssues]
     if raw is None:
         raise StoreError("the layout of the memories was deleted while it was being read: try again")

@@ -32,6 +32,8 @@ OPTIONAL: Final = frozenset({"session", "node_id", "trace_id"})
 FACETS: Final = "facets"
 """The scalars of the metadata as tags, `name=value`."""
 _LONGEST_TAG: Final = 256
+_DIGITS: Final = 9
+"""Of an importance behind the point: the search module gives numbers back with twelve."""
 _NOTHING: Final[Mapping[str, Json]] = {}
 
 _json = msgspec.json.Encoder(order="deterministic")
@@ -126,7 +128,7 @@ def new_record(
     return MemoryRecord(
         key=new_key() if key is None else _checked_key(key),
         content=content,
-        importance=min(1.0, max(0.0, float(importance))),
+        importance=round(min(1.0, max(0.0, float(importance))), _DIGITS),
         timestamp_ms=now_ms() if timestamp_ms is None else int(timestamp_ms),
         expire_ms=max(0, int(expire_ms)),
         metadata=_plain(metadata or _NOTHING),
@@ -163,8 +165,10 @@ def _plain(metadata: Mapping[str, Json]) -> Mapping[str, Json]:
 
 def encode_tag(value: str) -> str:
     """As tags are stored and looked for. Short printable text is itself; anything else (empty, with white space at an end,
-    with control characters, long) is `~` and its BLAKE2b-128."""
-    if 0 < len(value) <= _LONGEST_TAG and value.isprintable() and value[0] not in "~ " and value[-1] != " ":
+    with control characters, long; with a backslash, which the search module takes off again before a mark) is `~` and its
+    BLAKE2b-128."""
+    plain = 0 < len(value) <= _LONGEST_TAG and value.isprintable() and "\\" not in value
+    if plain and value[0] not in "~ " and value[-1] != " ":
         return value
     return "~" + blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
 

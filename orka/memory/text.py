@@ -65,5 +65,6 @@ def hidden_words(text: str) -> list[str]:
     """The words of a text that the server's tokenizer does not see as such, each once."""
     if _PLAIN.fullmatch(text) and not _LONG.search(text):
         return []
-    seen = {word.lower() for word in _SERVER_WORD.findall(text) if word.isascii()}
+    read, _, _ = text.partition("\0")  # the server stops at a NUL
+    seen = {word.lower() for word in _SERVER_WORD.findall(read) if word.isascii()}
     return [word for word in dict.fromkeys(words_of(text)) if word not in seen]
