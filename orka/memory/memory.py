@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
 
@@ -22,13 +23,17 @@ from orka.memory.store import MemoryStore
 from orka.memory.storing import RETRY_FIRST, RETRY_MOST, Pending, embed_batch, write_each
 from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
 from orka.redis.client import NodeRouter, RedisHandle
-from orka.redis.pipeline import Pipe
+from orka.redis.pipeline import ConnectionLost, Pipe
 from orka.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_PAUSES, _PATIENCE = (0.0, 0.02, 0.1, 0.3, 1.0), 1.5
+"""Seconds before a search is sent again, and in all."""
+
+T = TypeVar("T")
 _log = get_logger()
 
 OnProgress = Callable[[int, int], None]
@@ -116,19 +121,20 @@ class Memory:
         """See `MemoryReader.search`. What this process has written before is found."""
         if self.writer is not None:
             await self.writer.settled()
-        return await self.reader.search(query)
+        return await _connected(lambda: self.reader.search(query))
 
     async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
         """By key; None for what is not there."""
         if self.writer is not None:
             await self.writer.settled()
-        return await self.hashes.read(keys)
+        return await _connected(lambda: self.hashes.read(keys))
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Gives how many were there."""
+        """Gives how many were there; fewer, when a connection was lost on the way."""
         if self.writer is not None:
             await self.writer.settled()
-        return sum([await self.store.delete(keys[at : at + BATCH]) for at in range(0, len(keys), BATCH)])
+        parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
+        return sum([await _connected(partial(self.store.delete, part)) for part in parts])
 
     async def scan(self) -> AsyncIterator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
@@ -161,6 +167,19 @@ class Memory:
                 _log.warning("memory.unreachable", memories=len(records), error=str(exc), retry_in=pause)
             await anyio.sleep(pause)
             pause = min(RETRY_MOST, pause * 2)
+
+
+async def _connected(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks again when a connection is lost: the server may have been restarted since it was used last."""
+    until = monotonic() + _PATIENCE
+    for pause in _PAUSES:
+        try:
+            return await ask()
+        except ConnectionLost:
+            if monotonic() + pause > until:
+                raise
+        await anyio.sleep(pause)
+    return await ask()
 
 
 @asynccontextmanager

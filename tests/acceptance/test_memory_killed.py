@@ -227,11 +227,11 @@ async def answers(memory: Memory) -> list[list[tuple[str, float]]]:
     return [[(hit.record.key, hit.score) for hit in await memory.search(query)] for query in QUERIES]
 
 
-def check_same(now: list[list[tuple[str, float]]], before: list[list[tuple[str, float]]]) -> None:
+def check_same(now: list[list[tuple[str, float]]], before: list[list[tuple[str, float]]], within: float) -> None:
     """The same scores in the same order, and the same memories; of those as good as the last one any may be left out."""
     for found, expected in zip(now, before, strict=True):
-        assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-3)
-        least = expected[-1][1] + 2e-3
+        assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=within)
+        least = expected[-1][1] + 2 * within
         assert {key for key, score in expected if score > least} <= {key for key, _ in found}
 
 
@@ -249,6 +249,8 @@ async def test_recall_after_a_restart_is_recall_before(number: signal.Signals, b
         )
         for i in range(400)
     ]
+    # The search module counts what has been written over as part of the mean length of a text, until it indexes anew.
+    within = 0.05 if backend == "redisstack" else 1e-6
     async with open_memories(settings) as (_, memory):
         assert set(await memory.write_many(records)) == {None}
         before = await answers(memory)
@@ -256,6 +258,6 @@ async def test_recall_after_a_restart_is_recall_before(number: signal.Signals, b
         await asyncio.sleep(1.2 if number == signal.SIGKILL else 0)  # what a crash may cost
         await asyncio.to_thread(server.end, number)
         await asyncio.to_thread(server.start)
-        check_same(await answers(memory), before)
+        check_same(await answers(memory), before, within)
     async with open_memories(settings) as (_, memory):
-        check_same(await answers(memory), before)
+        check_same(await answers(memory), before, within)

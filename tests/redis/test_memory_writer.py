@@ -7,7 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from support.journals import OwnServer, client_of, cut_connections, own_server
+from support.journals import client_of, cut_connections, own_server
 
 from orka.errors import RecordRefused, StoreError, WriteLost
 from orka.memory.memory import Memory
@@ -70,10 +70,19 @@ async def test_bad_records_are_refused_beside_good_ones(
 async def test_errors_of_the_block_and_losses_at_its_end_come_as_they_are(backend: str, tmp_path: Path) -> None:
     with own_server(tmp_path / "redis", "--loadmodule", str(find_wheels().search)) as server:
         settings = replace(server.settings, backend=backend, journal_patience=0.3, redis_timeout=0.5)
-        with pytest.raises(ZeroDivisionError):
+
+        async def fails() -> None:
             async with open_memories(settings) as (_, memory):
                 await memory.write(new_record("kept"), until="accepted")
                 raise ZeroDivisionError
+
+        async def loses() -> None:
+            async with open_memories(settings) as (_, memory):
+                server.end(signal.SIGKILL)
+                await memory.write(lost, until="accepted")
+
+        with pytest.raises(ZeroDivisionError):
+            await fails()
         with anyio.move_on_after(0.3) as scope:
             async with open_memories(settings) as (_, memory):
                 await memory.write(new_record("kept too"), until="accepted")
@@ -83,9 +92,7 @@ async def test_errors_of_the_block_and_losses_at_its_end_come_as_they_are(backen
             assert sorted(await contents(memory)) == ["kept", "kept too"]
         lost = new_record("lost")
         with pytest.raises(WriteLost, match=lost.key) as caught:
-            async with open_memories(settings) as (_, memory):
-                server.end(signal.SIGKILL)
-                await memory.write(lost, until="accepted")
+            await loses()
         assert caught.value.keys == (lost.key,)
 
 
