@@ -249,7 +249,7 @@ async def test_recall_after_a_restart_is_recall_before(number: signal.Signals, b
         )
         for i in range(400)
     ]
-    # The search module counts what has been written over as part of the mean length of a text, until it indexes anew.
+    # The search module counts a text that it indexes once more, as after a restart, twice in the mean length of texts.
     within = 0.05 if backend == "redisstack" else 1e-6
     async with open_memories(settings) as (_, memory):
         assert set(await memory.write_many(records)) == {None}
