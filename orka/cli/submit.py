@@ -19,7 +19,7 @@ from orka.cli.source import load_source, refuse_twice
 from orka.clock import now_ms
 from orka.dispatch.roster import remedy_for, serving
 from orka.engine.away import SHARED
-from orka.errors import ConfigError
+from orka.ids import parse_queue
 from orka.operations import cancel_run
 from orka.orchestrator import Orchestrator, refuse_warnings
 from orka.runs import Runs
@@ -44,8 +44,7 @@ def submit(
     With --wait the answer alone goes to standard output, and the id to standard error. Ctrl-C then ends the waiting, not
     the run.
     """
-    if not queue.strip():
-        raise ConfigError("--queue needs the name of a queue")
+    parse_queue(queue)
     refuse_twice((file, input))
     loaded = load_source(file, strict=strict)
     if strict:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import signal
 import sys
@@ -18,7 +19,9 @@ from orka.cli.exits import Exit
 from orka.cli.interrupt import run_to_the_end
 from orka.cli.output import warn
 from orka.cli.run import AllowFunctions, permission
+from orka.engine.away import SHARED
 from orka.errors import ConfigError
+from orka.ids import parse_queue
 from orka.services import open_services
 from orka.settings import Settings
 from orka.worker import Worker, WorkerOptions
@@ -54,12 +57,12 @@ def worker(
     settings = Settings.from_environment()
     if redis is not None:
         settings = replace(settings, redis_url=redis)
-    if concurrency < 1 or max_deaths < 1 or grace < 0:
-        raise ConfigError("--concurrency and --max-deaths are at least 1, --grace is at least 0")
+    if concurrency < 1 or max_deaths < 1 or not 0 <= grace < math.inf:
+        raise ConfigError("--concurrency and --max-deaths are at least 1, --grace is a number of seconds, at least 0")
     allowed = permission(allow_functions)
     _import(import_ or [])
     options = WorkerOptions(
-        queues=tuple(queue or ("default",)),
+        queues=tuple(dict.fromkeys(parse_queue(name) for name in queue or (SHARED,))),
         concurrency=concurrency,
         grace=grace,
         most_deaths=max_deaths,
