@@ -12,6 +12,7 @@ from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import warn
 from orka.cli.run import report
 from orka.cli.runs import RunArgument
@@ -38,6 +39,7 @@ def submit(
     wait: Annotated[bool, Parameter(help="Wait for the end, and print the answer as orka run does.")] = False,
     strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
     quiet: Annotated[bool, Parameter(help="Show no warnings.")] = False,
+    import_: Modules = None,
 ) -> int:
     """Put a run on a queue for a worker, and print its id.
 
@@ -46,6 +48,7 @@ def submit(
     """
     parse_queue(queue)
     refuse_twice((file, input))
+    import_agents(import_)
     loaded = load_source(file, strict=strict)
     if strict:
         refuse_warnings(loaded.warnings)

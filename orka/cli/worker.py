@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import math
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +15,7 @@ from cyclopts import Parameter
 
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_to_the_end
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import warn
 from orka.cli.run import AllowFunctions, permission
 from orka.engine.away import SHARED
@@ -36,9 +35,7 @@ def worker(
         list[str] | None,
         Parameter(help="A queue to serve, as `runs_on` names it; may be repeated.", consume_multiple=True),
     ] = None,
-    import_: Annotated[
-        list[str] | None, Parameter(name="--import", help="A module that registers agent types; may be repeated.")
-    ] = None,
+    import_: Modules = None,
     redis: Annotated[str | None, Parameter(help="The server, instead of REDIS_URL.")] = None,
     grace: Annotated[
         float, Parameter(help="Seconds that tasks have to end after SIGTERM; then they are handed back.")
@@ -60,7 +57,7 @@ def worker(
     if concurrency < 1 or max_deaths < 1 or not 0 <= grace < math.inf:
         raise ConfigError("--concurrency and --max-deaths are at least 1, --grace is a number of seconds, at least 0")
     allowed = permission(allow_functions)
-    _import(import_ or [])
+    import_agents(import_)
     options = WorkerOptions(
         queues=tuple(dict.fromkeys(parse_queue(name) for name in queue or (SHARED,))),
         concurrency=concurrency,
@@ -69,16 +66,6 @@ def worker(
         health=health,
     )
     return run_to_the_end(_work(settings, options, allowed))
-
-
-def _import(modules: list[str]) -> None:
-    """Modules are found in the working folder too, as `python -m` finds them."""
-    sys.path.insert(0, os.getcwd())
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as exc:
-            raise ConfigError(f"--import {module}: {exc}", path=module) from exc
 
 
 async def _work(settings: Settings, options: WorkerOptions, allowed: bool | frozenset[str]) -> int:
