@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
+import asyncio
+from collections.abc import AsyncGenerator, Generator
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 import anyio
 
 from orka.dispatch.dead import DeadLetters, Letter
+from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
 from orka.engine.away import SHARED
 from orka.engine.needs import facts_of
@@ -17,6 +19,7 @@ from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
 from orka.graph.codec import decode_graph
 from orka.ids import parse_queue
 from orka.journal.feed import RunEvent, read_feed
+from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
 from orka.journal.registry import not_found
 from orka.redis.keys import RUNS, task_stream
@@ -27,8 +30,6 @@ from orka.types import RunId, RunStatus
 
 CANCELLING = 7.0
 """Seconds beyond a lease that whoever executes a run has to end it: an agent alone may take five."""
-_LOOK = 0.25
-"""Seconds between two looks whether somebody still executes a run that is to be cancelled."""
 _CANCELLED = Failure(
     kind=RunCancelled.__name__, message="it was cancelled while no process executed it (`orka cancel`)"
 )
@@ -41,7 +42,7 @@ async def cancel_run(services: Services, run_id: RunId, *, patience: float | Non
     stays marked, and whoever goes on with it cancels it. `RunNotFound`.
     """
     keys = services.registry.keys(run_id)
-    reply = await services.registry.one(keys.run, mark_cancelled(keys, run_id))
+    reply = await services.registry.one(keys.run, mark_cancelled(keys, run_id, services.process))
     if reply[0] != b"ok":
         raise not_found(run_id)
     info = await services.registry.info(run_id)
@@ -73,13 +74,47 @@ def _feed(services: Services, run_id: RunId) -> AsyncGenerator[RunEvent]:
     return read_feed(services.registry, services.router, run_id, follow=True)
 
 
+@contextmanager
+def _told_of(services: Services, run_id: RunId) -> Generator[asyncio.Event]:
+    """Set when the run's lease was given back. (asyncio's event, because it is waited for more than once.)"""
+    idle = asyncio.Event()
+
+    def tell(_: Message) -> None:
+        idle.set()
+
+    services.inbox.expect("idle", run_id, "", tell)
+    try:
+        yield idle
+    finally:
+        services.inbox.forget("idle", run_id, "", tell)
+
+
 async def _end_when_idle(services: Services, run_id: RunId) -> None:
-    """Nobody may execute it now, or its process may die before it hears of its cancelling."""
-    while True:
-        with suppress(RunAlive):
-            await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
-            return
-        await anyio.sleep(_LOOK)
+    """Nobody may execute it now, or its process may die, or give it back, before it hears of its cancelling."""
+    key = services.registry.keys(run_id).run
+    with _told_of(services, run_id) as idle:
+        while True:
+            idle.clear()
+            [holder] = await services.registry.hash(key, "holder")
+            try:
+                await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
+                return
+            except RunAlive as exc:
+                with anyio.move_on_after(exc.left_ms / 1000):  # unless it is renewed it is over then
+                    await _until_idle((holder or b"").decode(), idle)
+
+
+async def _until_idle(holder: str, idle: asyncio.Event) -> None:
+    """The lease was given back, or its holder is dead."""
+
+    async def watch() -> None:
+        await until_dead(holder)
+        idle.set()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch)
+        await idle.wait()
+        group.cancel_scope.cancel()
 
 
 async def retry_letter(services: Services, letter: Letter, queue: str | None = None) -> str:

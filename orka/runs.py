@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.dispatch.diagnosis import read_diagnosis
 from orka.dispatch.findings import Diagnosis
+from orka.dispatch.limits import Limit
 from orka.dispatch.roster import Roster, WorkerInfo
-from orka.errors import RunNotFound
+from orka.engine.limiting import all_limits
+from orka.errors import ConfigError, RunNotFound
+from orka.graph.codec import decode_graph
 from orka.journal.entries import BranchFinished, Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
 from orka.journal.registry import MOST_FOUND, Registry, RunInfo
@@ -100,7 +103,17 @@ class Runs:
 
     async def diagnose(self, run_id: RunId) -> Diagnosis:
         """Why it does not move: see `orka.dispatch.findings.find_reasons`. Reads the whole journal."""
-        return await read_diagnosis(self._registry, run_id)
+        info = await self._registry.info(run_id)
+        return await read_diagnosis(self._registry, info, await self._limits(info))
+
+    async def _limits(self, info: RunInfo) -> Collection[Limit]:
+        """Those of the graph that a run goes by; none where that cannot be read any more."""
+        if info.status.ended:
+            return ()
+        with suppress(RunNotFound, ConfigError):
+            raw = await self._registry.graph(info.run_id, info.digest)
+            return all_limits(decode_graph(raw, source=f"run {info.run_id}")).values()
+        return ()
 
     async def workers(self) -> list[WorkerInfo]:
         """The workers of this Redis, the latest sign of life first; those that vanished stay for a while."""

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orka.errors import SettingsError
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
 _DAY = 86400.0
+_HOURS = 876_000.0
+"""A hundred years."""
+_DECAY = "ORKA_MEMORY_DECAY_"
+_OPENAI = "api.openai.com"
 _VALUE = 512 * 1024 * 1024
 """Bytes of the longest string that Redis stores."""
 
@@ -49,6 +54,28 @@ class Settings:
     """`ORKA_PARTITIONS`: hash tags that runs spread over; the same for every process that shares a Redis."""
     allow_eviction: bool = False
     """`ORKA_ALLOW_EVICTION`: run on a server whose `maxmemory-policy` may drop journals."""
+    backend: str = "redisstack"
+    """`ORKA_MEMORY_BACKEND`: how memories are searched, `redisstack` (search module) or `redis` (none needed)."""
+    force_basic_redis: bool = False
+    """`ORKA_FORCE_BASIC_REDIS`: `redis`, whatever `ORKA_MEMORY_BACKEND` says."""
+    decay_enabled: bool | None = None
+    """`ORKA_MEMORY_DECAY_ENABLED`: whether memories expire. Unset: as the graph and its presets say."""
+    decay_short_term_hours: float | None = None
+    """`ORKA_MEMORY_DECAY_SHORT_TERM_HOURS`: life of a short-term memory without importance."""
+    decay_long_term_hours: float | None = None
+    """`ORKA_MEMORY_DECAY_LONG_TERM_HOURS`: life of a long-term memory without importance."""
+    decay_check_interval_minutes: float | None = None
+    """`ORKA_MEMORY_DECAY_CHECK_INTERVAL_MINUTES`: pause between two rounds that delete what has expired."""
+    embedding_model: str = "wordllama-256"
+    """`ORKA_EMBEDDING_MODEL`: `wordllama-256`, `-128` or `-64` (local, offline), or the name of an endpoint's model."""
+    embedding_url: str | None = None
+    """`ORKA_EMBEDDING_URL`: OpenAI-compatible endpoint, as in `https://api.openai.com/v1`. Unset: the local model."""
+    embedding_key: str | None = field(default=None, repr=False)
+    """`ORKA_EMBEDDING_KEY`: the endpoint's API key. Unset: `OPENAI_API_KEY` for OpenAI itself, none for any other host."""
+    embedding_dimension: int | None = None
+    """`ORKA_EMBEDDING_DIMENSION`: numbers of a vector, which the endpoint is asked for. Unset: as the model gives."""
+    embedding_cache: float | None = None
+    """`ORKA_EMBEDDING_CACHE`: how long vectors stay in Redis; seconds here, days there. Unset: 30 days for an endpoint."""
     log_level: str = "warning"
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
@@ -58,6 +85,8 @@ class Settings:
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Reads `os.environ` (or the mapping given). A bad value raises `SettingsError` naming the variable."""
         env = os.environ if environment is None else environment
+        dimension = _some(env, "ORKA_EMBEDDING_DIMENSION", least=1, most=32_768)
+        days = _some(env, "ORKA_EMBEDDING_CACHE", least=0, most=36_500)
         return cls(
             redis_url=env.get("REDIS_URL") or None,
             home=Path(env.get("ORKA_HOME") or ".orka"),
@@ -72,9 +101,71 @@ class Settings:
             value_hard_limit=int(_number(env, "ORKA_VALUE_HARD_LIMIT", 64 * 1024 * 1024, least=1024, most=_VALUE)),
             partitions=int(_number(env, "ORKA_PARTITIONS", 16, least=1, most=1024)),
             allow_eviction=_flag(env, "ORKA_ALLOW_EVICTION"),
+            backend=_choice(env, "ORKA_MEMORY_BACKEND", "redisstack", ("redisstack", "redis")),
+            force_basic_redis=_flag(env, "ORKA_FORCE_BASIC_REDIS"),
+            decay_enabled=_flag(env, _DECAY + "ENABLED") if env.get(_DECAY + "ENABLED", "").strip() else None,
+            decay_short_term_hours=_some(env, _DECAY + "SHORT_TERM_HOURS", least=0.001, most=_HOURS),
+            decay_long_term_hours=_some(env, _DECAY + "LONG_TERM_HOURS", least=0.001, most=_HOURS),
+            decay_check_interval_minutes=_some(env, _DECAY + "CHECK_INTERVAL_MINUTES", least=0.01, most=43_200),
+            embedding_model=env.get("ORKA_EMBEDDING_MODEL", "").strip() or "wordllama-256",
+            embedding_url=_endpoint(env, "ORKA_EMBEDDING_URL"),
+            embedding_key=_embedding_key(env),
+            embedding_dimension=None if dimension is None else int(dimension),
+            embedding_cache=None if days is None else days * _DAY,
             log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
             log_format=_choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
         )
+
+    @property
+    def memory_backend(self) -> str:
+        """`redisstack` or `redis`, `force_basic_redis` considered."""
+        return "redis" if self.force_basic_redis else self.backend
+
+
+def endpoint_fault(url: str) -> str | None:
+    """Why `url` cannot be the base address of an HTTP API; never quotes what may be a password."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as exc:
+        return f"is no address: {exc}"
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return "must begin with http:// or https:// and name a host"
+    if "@" in parts.netloc:
+        return "must not hold a user name or password: give the key apart from it"
+    if parts.fragment or not url.isprintable() or " " in url:
+        return "must not hold a # or white space"
+    return None
+
+
+def _endpoint(env: Mapping[str, str], name: str) -> str | None:
+    url = env.get(name, "").strip()
+    if not url:
+        return None
+    if fault := endpoint_fault(url):
+        shown = "" if "@" in url else f"={url!r}"
+        raise SettingsError(f"{name}{shown} {fault}", path=name)
+    return url
+
+
+def _embedding_key(env: Mapping[str, str]) -> str | None:
+    """`OPENAI_API_KEY` is for OpenAI alone: sent anywhere else it would be given away, and without TLS to everybody."""
+    name = "ORKA_EMBEDDING_KEY"
+    key = env.get(name, "").strip()
+    if not key:
+        parts = urlsplit(env.get("ORKA_EMBEDDING_URL", "").strip())
+        host = parts.hostname or ""
+        if parts.scheme == "https" and (host == _OPENAI or host.endswith("." + _OPENAI)):
+            name = "OPENAI_API_KEY"
+            key = env.get(name, "").strip()
+    if key and (not key.isascii() or not key.isprintable() or " " in key):
+        raise SettingsError(f"{name} has a character that no HTTP header can carry: copy the key again", path=name)
+    return key or None
+
+
+def _some(env: Mapping[str, str], name: str, *, least: float, most: float) -> float | None:
+    """Like `_number`; None when unset."""
+    return _number(env, name, 0.0, least=least, most=most) if env.get(name, "").strip() else None
 
 
 def _number(env: Mapping[str, str], name: str, default: float, *, least: float, most: float) -> float:

@@ -17,6 +17,7 @@ from support.pages import ROOT, Reader, read_blocks
 from orka.journal.entries import BODIES
 from orka.redis.keys import (
     RUNS,
+    bell_key,
     dead_key,
     ended_runs_key,
     graph_key,
@@ -132,7 +133,7 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     keys = [run.run, run.journal, run.values, graph_key(run.tag, Digest("<digest>"))]
     keys += [open_runs_key(run.tag), ended_runs_key(run.tag)]
     keys += [run.branches, run.scopes, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
-    keys += [inbox_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
+    keys += [inbox_key(run.tag, "<process>"), bell_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
     assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]

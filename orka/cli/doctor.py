@@ -46,6 +46,7 @@ def _as_json(facts: Diagnosis) -> dict[str, Any]:
         "branches": [{**asdict(branch), "abandoned": facts.abandoned(branch)} for branch in facts.branches],
         "agents": [asdict(agent) for agent in facts.agents],
         "letters": [asdict(letter) for letter in facts.letters],
+        "limits": [asdict(usage) for usage in facts.limits],
         "workers": [described(worker, facts.local_ms) for worker in facts.workers],
         "findings": [asdict(finding) for finding in find_reasons(facts)],
     }
@@ -72,6 +73,7 @@ def _print_facts(facts: Diagnosis) -> None:
             print(f"{name:<9} {safe_text(value)}")
     _print_branches(facts)
     _print_agents(facts)
+    _print_limits(facts)
     _print_letters(facts)
     print()
     for finding in find_reasons(facts):
@@ -120,6 +122,26 @@ def _print_agents(facts: Diagnosis) -> None:
     )
     print_table(("PATH", "ATTEMPT", "FOR", "LAST ERROR"), rows)
     _print_rest(len(facts.agents))
+
+
+def _print_limits(facts: Diagnosis) -> None:
+    run = facts.info.run_id
+    crowded = [(usage, mine) for usage in facts.limits if (mine := usage.of_run(run))]
+    if not crowded:
+        return
+    print("\nlimits that it waits for:")
+    rows = (
+        (
+            usage.limit.name,
+            f"{len(usage.holders)} of {usage.limit.most}" if usage.limit.most else "-",
+            f"{len(usage.waiting)} in line, {len(usage.turns)} with a turn to come",
+            str(len(mine)),
+            span(usage.turns[0].ms) if usage.turns else "-",
+        )
+        for usage, mine in crowded[:_MOST_ROWS]
+    )
+    print_table(("LIMIT", "HELD", "WAITING", "OF THIS RUN", "NEXT TURN"), rows)
+    _print_rest(len(crowded))
 
 
 def _print_letters(facts: Diagnosis) -> None:

@@ -17,12 +17,14 @@ import anyio.abc
 import msgspec
 from redis.exceptions import RedisError, ResponseError
 
+from orka.dispatch.bell import Bell, end_reads, ring
 from orka.dispatch.inbox import RECONNECT, give_way
 from orka.dispatch.slots import Slot, Slots
 from orka.errors import StoreError
 from orka.journal.registry import Registry
 from orka.logs import get_logger
 from orka.redis.client import Connection, NodeRouter
+from orka.redis.faults import reply_text
 from orka.redis.keys import BRANCHES, GROUP, INNER, LEVELS, RUNS, tag_of, task_stream
 from orka.redis.lua import Command
 from orka.redis.pipeline import exchange
@@ -97,9 +99,7 @@ class Consumer:
         self._stopping = False
         self._lanes: anyio.abc.TaskGroup | None = None
         """Of the tasks that read, while they do."""
-        self._blocked: dict[tuple[int, str], int] = {}
-        """Connections that wait for tasks, by client id and a key on its node (the nodes of a cluster may use the same ids):
-        the choice of queues that the read began with."""
+        self._bells = {lane: Bell(lane[0], process) for lane in router.lanes(self._tags)}
         self._choice = 0
         """Changes when a queue is wanted again."""
         self._passed: Counter[str] = Counter()
@@ -127,21 +127,17 @@ class Consumer:
         async with asyncio.TaskGroup() as tasks:
             try:
                 async with anyio.create_task_group() as self._lanes:
-                    for lane in self._router.lanes(self._tags):
-                        self._lanes.start_soon(self._read_lane, lane, tasks)
+                    for lane, bell in self._bells.items():
+                        self._lanes.start_soon(self._read_lane, lane, bell, tasks)
                     task_status.started()
             finally:
                 self._lanes = None
-                self._blocked.clear()
 
     async def stop(self) -> None:
-        """Takes nothing more. A read that waits is ended on the server, so that it cannot take a task with it."""
+        """Takes nothing more, and returns when no read waits."""
         self._stopping = True
         self.slots.notify()
-        while self._blocked:  # more than once: the server may hear of it before it hears of the read
-            with suppress(StoreError):  # a server that is away holds no reads
-                await self._unblock()
-            await anyio.sleep(0.01)
+        await end_reads(self._registry, self._bells.values())
 
     @contextmanager
     def passing_over(self, queue: str) -> Generator[None]:
@@ -158,17 +154,9 @@ class Consumer:
                     self._lanes.start_soon(self._choose_again)
 
     async def _choose_again(self) -> None:
-        """Ends reads that wait for another choice of queues than the present one. More than once: the server may hear of
-        it before it hears of the read."""
-        while any(choice != self._choice for choice in self._blocked.values()):
-            with suppress(StoreError):
-                await self._unblock()
-            await anyio.sleep(0.01)
-
-    async def _unblock(self) -> None:
-        """Ends the reads that wait, on the server, so that none can take a task with it."""
-        waiting = [(key, ("CLIENT", "UNBLOCK", client_id)) for (client_id, key) in self._blocked]
-        await self._registry.ask(waiting)
+        """Ends reads that wait for another choice of queues than the present one."""
+        old = [bell for bell in self._bells.values() if bell.read is not None and bell.read.choice != self._choice]
+        await end_reads(self._registry, old)
 
     def _streams(self, tags: Sequence[str], levels: Sequence[int]) -> tuple[str, ...]:
         return tuple(task_stream(tag, queue, level) for level in levels for queue in self._queues for tag in tags)
@@ -184,24 +172,23 @@ class Consumer:
             return LEVELS
         return (INNER,) if self.slots.parked >= 2 * MOST_PARKED * self.slots.total else (INNER, BRANCHES)
 
-    async def _read_lane(self, tags: Sequence[str], tasks: asyncio.TaskGroup) -> None:
+    async def _read_lane(self, tags: Sequence[str], bell: Bell, tasks: asyncio.TaskGroup) -> None:
         failures = 0
         while not self._stopping:
             try:
                 async with self._router.dedicated(task_stream(tags[0], self._queues[0], RUNS)) as connection:
-                    await _greet(connection, self._streams(tags, LEVELS))
-                    client_id = (await exchange(connection, [("CLIENT", "ID")]))[0]
+                    await _greet(connection, (*self._streams(tags, LEVELS), bell.key))
                     failures = 0
-                    await self._take_from(connection, client_id, tags, tasks)
+                    await self._take_from(connection, bell, tags, tasks)
             except (RedisError, OSError, StoreError) as exc:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1
                 self._reconnects += 1
-                _log.warning("worker.disconnected", error=str(exc), retry_in=pause)
+                _log.warning("worker.disconnected", error=reply_text(exc), retry_in=pause)
                 await anyio.sleep(pause)
 
     async def _take_from(
-        self, connection: Connection, client_id: int, tags: Sequence[str], tasks: asyncio.TaskGroup
+        self, connection: Connection, bell: Bell, tags: Sequence[str], tasks: asyncio.TaskGroup
     ) -> None:
         turn = 0
         crowded = True  # there may be more than a waiting read would give at once
@@ -219,7 +206,7 @@ class Consumer:
                 crowded = sum(len(entries) for _, entries in found) == room
             else:
                 each = min(room, max(_LEAST_READ, room // len(streams)))
-                found = await self._wait_for(connection, client_id, streams, each)
+                found = await self._wait_for(connection, bell, streams, each)
                 crowded = any(len(entries) == each for _, entries in found)
                 waited = True
             await self._accept(found, tasks)
@@ -234,17 +221,15 @@ class Consumer:
         finally:
             self.slots.give_back(room)
 
-    async def _wait_for(
-        self, connection: Connection, client_id: int, streams: Sequence[str], each: int
-    ) -> Sequence[Any]:
+    async def _wait_for(self, connection: Connection, bell: Bell, streams: Sequence[str], each: int) -> Sequence[Any]:
         """The first tasks that come, at most `each` of every stream."""
         if self._stopping:  # since the fetch: nobody would end the read
             return []
-        self._blocked[client_id, streams[0]] = self._choice
-        try:
-            return await _reply(connection, _blocking_read(self._process, streams, each)) or []
-        finally:
-            self._blocked.pop((client_id, streams[0]), None)
+        found: Sequence[Any] = []
+        with bell.waiting(self._choice):
+            read = _blocking_read(self._process, (*streams, bell.key), each)
+            found = await _reply(connection, *bell.spent, read) or []
+        return bell.take_rings(found)
 
     async def _accept(self, found: Sequence[Any], tasks: asyncio.TaskGroup) -> None:
         for raw_stream, entries in found:
@@ -257,8 +242,8 @@ class Consumer:
                     tasks.create_task(self._execute(delivery, self.slots.take(alone=delivery.alone)))
                 else:  # a waiting read was given one task of several streams at once, or one before is to run alone
                     await self.hand_back(delivery)
-        if not self.slots.free and len(self._blocked) > 0:
-            await self._unblock()
+        if not self.slots.free:  # what other lanes wait for would come too early
+            await ring(self._registry, self._bells.values())
 
     async def _execute(self, delivery: Delivery, slot: Slot) -> None:
         try:
@@ -309,6 +294,7 @@ class Consumer:
         commands: list[tuple[str, Command]] = [
             (stream, ("XGROUP", "DELCONSUMER", stream, GROUP, self._process)) for stream in self.streams
         ]
+        commands += [(bell.key, ("DEL", bell.key)) for bell in self._bells.values()]
         await self._registry.ask(commands)
 
 
@@ -319,8 +305,9 @@ async def _greet(connection: Connection, streams: Sequence[str]) -> None:
             raise reply
 
 
-async def _reply(connection: Connection, command: Command) -> Any:
-    [reply] = await exchange(connection, [command])
+async def _reply(connection: Connection, *commands: Command) -> Any:
+    """Of the last one; the others are sent with it."""
+    reply = (await exchange(connection, commands))[-1]
     if isinstance(reply, ResponseError):
         if str(reply).startswith("UNBLOCKED"):
             return []

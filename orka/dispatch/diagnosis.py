@@ -1,11 +1,12 @@
-"""Reads everything that tells why a run does not move: its hash, the records of its branches, streams, journal, roster.
+"""Reads everything that tells why a run does not move: its hash, the records of its branches, streams, journal,
+roster, limits.
 
 Reads only. What follows from the facts is in `orka.dispatch.findings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -13,11 +14,13 @@ import msgspec
 from orka.clock import now_ms
 from orka.dispatch.dead import DeadLetters, queue_of
 from orka.dispatch.findings import BranchInfo, BranchState, Diagnosis, agents_under_way
+from orka.dispatch.limits import Limit
 from orka.dispatch.roster import Roster
-from orka.journal.registry import Registry
+from orka.dispatch.usage import read_usage
+from orka.journal.registry import Registry, RunInfo
 from orka.redis.keys import GROUP, RunKeys, parked_key
 from orka.redis.lua import Command
-from orka.types import Path, RunId
+from orka.types import Path
 
 MOST_BRANCHES = 1_000
 """Branches that are looked at one by one: those of a large map differ little."""
@@ -45,9 +48,9 @@ class _Parked(msgspec.Struct):
     path: str
 
 
-async def read_diagnosis(registry: Registry, run_id: RunId) -> Diagnosis:
-    """`RunNotFound` when there is no such run."""
-    info = await registry.info(run_id)
+async def read_diagnosis(registry: Registry, info: RunInfo, limits: Iterable[Limit]) -> Diagnosis:
+    """`limits`: those that the run may have to wait for."""
+    run_id = info.run_id
     keys = registry.keys(run_id)
     raw, cancel, time = await registry.ask(
         [
@@ -68,6 +71,7 @@ async def read_diagnosis(registry: Registry, run_id: RunId) -> Diagnosis:
         letters=tuple(await DeadLetters(registry).list(run_id)),
         workers=tuple(await Roster(registry).workers()),
         local_ms=now_ms(),
+        limits=tuple(await read_usage(registry, limits)),
     )
 
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orka.dispatch.dead import Letter
+from orka.dispatch.limit_reasons import reasons_of, span
 from orka.dispatch.roster import WorkerInfo, remedy_for, serving
+from orka.dispatch.usage import Usage
 from orka.journal.entries import BranchFinished, NodeFinished, NodeRetrying, NodeStarted, RoundScored, Row, RunResumed
 from orka.journal.paths import readable
 from orka.journal.registry import RunInfo
@@ -85,6 +87,8 @@ class Diagnosis:
     workers: tuple[WorkerInfo, ...]
     local_ms: int
     """By this machine's clock, which the roster and the journal go by."""
+    limits: tuple[Usage, ...] = ()
+    """Every limit that it may have to wait for."""
 
     @property
     def served(self) -> frozenset[str]:
@@ -145,7 +149,7 @@ def _drop_below(begun: dict[Path, AgentInfo], path: Path) -> None:
 def find_reasons(facts: Diagnosis) -> tuple[Finding, ...]:
     """The most urgent first; never empty."""
     found = [*_of_the_end(facts), *_of_the_owner(facts), *_of_the_wishes(facts)]
-    found += [*_of_queues(facts), *_of_branches(facts), *_of_agents(facts), *_of_letters(facts)]
+    found += [*_of_queues(facts), *_of_branches(facts), *_of_limits(facts), *_of_agents(facts), *_of_letters(facts)]
     if not found:
         found.append(Finding(what="nothing hinders it: it waits for nothing that is known", remedy=""))
     return tuple(found)
@@ -185,12 +189,12 @@ def _of_the_wishes(facts: Diagnosis) -> Iterator[Finding]:
         return
     if facts.cancel_ms is not None:
         yield Finding(
-            what=f"somebody wanted it cancelled {_span(facts.now_ms - facts.cancel_ms)} ago, and it has not ended yet",
+            what=f"somebody wanted it cancelled {span(facts.now_ms - facts.cancel_ms)} ago, and it has not ended yet",
             remedy=f"`orka cancel {info.run_id}` waits for that, and ends it when nobody executes it",
         )
     if info.deadline_ms is not None and info.deadline_ms < facts.now_ms:
         yield Finding(
-            what=f"its deadline passed {_span(facts.now_ms - info.deadline_ms)} ago; whoever executes it next ends it",
+            what=f"its deadline passed {span(facts.now_ms - info.deadline_ms)} ago; whoever executes it next ends it",
             remedy="",
         )
 
@@ -248,11 +252,19 @@ def _of_branches(facts: Diagnosis) -> Iterator[Finding]:
             )
 
 
+def _of_limits(facts: Diagnosis) -> Iterator[Finding]:
+    silent = frozenset(one.worker for one in facts.workers if not one.alive(facts.local_ms, stopping=True))
+    for usage in facts.limits:
+        for what, remedy in reasons_of(usage, facts.info.run_id, silent=silent):
+            yield Finding(what=what, remedy=remedy)
+
+
 def _of_agents(facts: Diagnosis) -> Iterator[Finding]:
     if facts.info.status.ended:
         return
-    for agent in facts.agents[:5]:
-        lasts = _span(facts.local_ms - agent.since_ms)
+    held_up = {ticket.path for usage in facts.limits for ticket in usage.of_run(facts.info.run_id)}
+    for agent in [agent for agent in facts.agents if agent.path not in held_up][:5]:
+        lasts = span(facts.local_ms - agent.since_ms)
         which = f"{readable(agent.path)} is under way for {lasts} (attempt {agent.attempt})"
         if agent.error:
             which += f"; the attempt before failed: {agent.error}"
@@ -266,7 +278,3 @@ def _of_letters(facts: Diagnosis) -> Iterator[Finding]:
             what=f"{readable(letter.path) or 'the run'} was given up: {letter.reason}",
             remedy=f"`orka dead retry {letter.id}`" if ended else f"`orka dead show {letter.id}`",
         )
-
-
-def _span(ms: int) -> str:
-    return f"{max(0, ms) / 1000:.1f} s" if ms < 120_000 else f"{ms // 60_000} min"

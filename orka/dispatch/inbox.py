@@ -1,8 +1,9 @@
 """`Inbox`: what this process is told, one blocking reader for everything that it waits for.
 
-Messages have a kind (`done`: a branch has ended; `stop`: a branch is not wanted any more; `cancel`: a run is not), a run and
-a path. Whoever waits leaves a callback; a message that nobody waits for is dropped and counted. Reading begins at the
-first use, behind nothing: the name of the inbox is used once only.
+Messages have a kind, a run and a path. `done`: a branch has ended; `stop`: a branch is not wanted any more; `cancel`: a run is
+not; `idle`: a run that this process wants cancelled was given back by its owner; `limit`: a place is there. Whoever waits
+leaves a callback; a message that nobody waits for is dropped and counted. Reading begins at the first use, behind nothing:
+the name of the inbox is used once only.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from orka.errors import StoreError
 from orka.journal.registry import Registry
 from orka.logs import get_logger
 from orka.redis.client import NodeRouter
+from orka.redis.faults import reply_text
 from orka.redis.keys import inbox_key, tag_of
 from orka.redis.pipeline import exchange
 from orka.redis.task_scripts import forget_read, read_inbox
@@ -114,7 +116,7 @@ class Inbox:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1
                 self._reconnects += 1
-                _log.warning("inbox.disconnected", error=str(exc), retry_in=pause)
+                _log.warning("inbox.disconnected", error=reply_text(exc), retry_in=pause)
                 await anyio.sleep(pause)
 
     def _deliver(self, reply: object, after: dict[str, str]) -> list[tuple[str, str]]:

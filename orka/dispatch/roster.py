@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orka.journal.holder import is_dead
@@ -110,6 +110,13 @@ class Roster:
             if fields:
                 found.append(_info(raw.decode(), fields))
         return found
+
+    async def without(self, workers: Sequence[str]) -> list[str]:
+        """Those that are not on the roster. A worker is on it before it asks for its first task, and until it has
+        left, or was silent for a hundred leases."""
+        keys = [worker_key(worker) for worker in workers]
+        found = await self._registry.ask([(key, ("EXISTS", key)) for key in keys]) if keys else []
+        return [worker for worker, there in zip(workers, found, strict=True) if not there]
 
     async def queues(self) -> tuple[str, ...]:
         """Every queue that a worker has served."""

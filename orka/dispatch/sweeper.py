@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,15 +14,17 @@ from orka.dispatch.roster import Roster
 from orka.errors import StoreError
 from orka.journal.registry import Registry
 from orka.logs import get_logger
-from orka.redis.keys import LEVELS, sweeper_key, tag_of, task_stream
+from orka.redis.keys import GROUP, LEVELS, sweeper_key, tag_of, task_stream
 from orka.redis.lua import Command
-from orka.redis.recovery_scripts import sweep
+from orka.redis.recovery_scripts import forget_consumers, sweep
 from orka.types import Path, RunId
 
 _PER_STREAM = 1000
 """Tasks of one stream that one call looks at: keeps the script under a few milliseconds."""
 _MOST_CALLS = 500
 """For one partition in one sweep; the next sweep goes on where this one has stopped."""
+_MOST_FORGOTTEN = 200
+"""Consumers of vanished processes that are looked at in one sweep."""
 
 _draw = random.SystemRandom()
 """Not the shared generator: programs that seed it get their own numbers."""
@@ -51,6 +53,8 @@ class SweeperStatistics(NamedTuple):
     queued: int
     """Tasks queued again."""
     given_up: int
+    forgotten: int
+    """Consumers of vanished processes that were taken out of their groups."""
 
 
 class Sweeper:
@@ -76,10 +80,12 @@ class Sweeper:
         self._bury = bury
         self._places: dict[str, str] = {}
         """Where the next call goes on in each stream."""
-        self._sweeps = self._queued = self._given_up = 0
+        self._sweeps = self._queued = self._given_up = self._forgotten = 0
 
     def statistics(self) -> SweeperStatistics:
-        return SweeperStatistics(sweeps=self._sweeps, queued=self._queued, given_up=self._given_up)
+        return SweeperStatistics(
+            sweeps=self._sweeps, queued=self._queued, given_up=self._given_up, forgotten=self._forgotten
+        )
 
     async def run(self) -> None:
         """Sweeps four times per lease while this process is the one that does; for ever."""
@@ -109,11 +115,12 @@ class Sweeper:
         queues = await self._roster.queues()
         if not queues:
             return 0
-        dead = tuple(info.worker for info in await self._roster.workers() if info.dead)
+        workers = await self._roster.workers()
+        dead = tuple(info.worker for info in workers if info.dead)
         moved = 0
         for number in range(self._partitions):
             tag = tag_of(number)
-            streams = [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
+            streams = _streams(tag, queues)
             if await self._just_started(streams[0]):
                 continue
             for _ in range(_MOST_CALLS):
@@ -130,10 +137,33 @@ class Sweeper:
                 }
                 if all(self._places[stream] == "-" for stream in streams):
                     break
+        await self._forget_consumers(
+            _streams(tag_of(self._sweeps % self._partitions), queues), {info.worker for info in workers}
+        )
         self._queued += moved
         if moved:
             _log.info("sweep.queued", tasks=moved)
         return moved
+
+    async def _forget_consumers(self, streams: Sequence[str], known: Set[str]) -> None:
+        """A process that was killed leaves its name in the groups. Looks at one partition's, and takes out those that are on
+        the roster no more, and have nothing pending. The consumers are read before the roster is asked, because a worker
+        is there before it is a consumer."""
+        replies = await self._registry.ask(
+            [(stream, ("XINFO", "CONSUMERS", stream, GROUP)) for stream in streams], tolerant=True
+        )
+        found = {stream: _idle_consumers(reply or ()) for stream, reply in zip(streams, replies, strict=True)}
+        strangers = dict.fromkeys(name for names in found.values() for name in names if name not in known)
+        gone = set(await self._roster.without(list(strangers)[:_MOST_FORGOTTEN]))
+        commands = [
+            (stream, forget_consumers(stream, theirs))
+            for stream, names in found.items()
+            if (theirs := [name for name in names if name in gone])
+        ]
+        if commands:
+            count = sum(await self._registry.ask(commands))
+            self._forgotten += count
+            _log.info("sweep.forgotten", consumers=count, processes=len(gone))
 
     async def _just_started(self, key: str) -> bool:
         """The server has not been up for long enough that living workers have renewed what they hold."""
@@ -166,3 +196,13 @@ class Sweeper:
         )
         _log.error("task.given_up", run_id=given_up.run, path=given_up.path, deaths=given_up.deaths)
         await self._bury(given_up)
+
+
+def _streams(tag: str, queues: Sequence[str]) -> list[str]:
+    return [task_stream(tag, queue, level) for queue in queues for level in LEVELS]
+
+
+def _idle_consumers(reply: Sequence[Sequence[Any]]) -> list[str]:
+    """Names of those without a pending task, from XINFO CONSUMERS."""
+    rows = (dict(zip(row[::2], row[1::2], strict=True)) for row in reply)
+    return [row[b"name"].decode() for row in rows if row[b"pending"] == 0]

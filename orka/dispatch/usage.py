@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from orka.dispatch.limits import Limit
 from orka.journal.registry import Registry
 from orka.redis.keys import limit_keys
 from orka.redis.lua import Command
@@ -27,33 +28,36 @@ class Ticket:
 class Usage:
     """One limit at one moment."""
 
-    name: str
-    """`agent:<graph>/<agent>`, `resource:<name>` or `queue:<name>`."""
+    limit: Limit
     holders: tuple[Ticket, ...]
     waiting: tuple[Ticket, ...]
     """In the order in which they get a place."""
     turns: tuple[Ticket, ...]
     """Those whose turn is still to come, the next one first; with places, too, they are among the holders as well."""
 
+    def of_run(self, run: RunId) -> tuple[Ticket, ...]:
+        """Those of one run that cannot go on yet."""
+        return tuple(ticket for ticket in (*self.waiting, *self.turns) if ticket.run == run)
 
-async def read_usage(registry: Registry, names: Iterable[str], *, partitions: int, most: int = 1000) -> list[Usage]:
-    """One round trip for all limits; `most` tickets of each kind. `orka.engine.limiting.all_limits` knows the names."""
-    names = list(names)
+
+async def read_usage(registry: Registry, limits: Iterable[Limit], *, most: int = 1000) -> list[Usage]:
+    """One round trip for all limits; `most` tickets of each kind. `orka.engine.limiting.all_limits` knows those of a graph."""
+    limits = list(limits)
     commands: list[tuple[str, Command]] = []
-    for name in names:
-        held, queue, asked, turns, _, _ = limit_keys(name, partitions)
+    for limit in limits:
+        held, queue, asked, turns, _, _ = limit_keys(limit.name, len(registry.tags))
         for key in (held, queue, turns):
             commands.append((key, ("ZRANGE", key, 0, most - 1, "WITHSCORES")))
         commands += [(asked, ("HGETALL", asked)), (held, ("TIME",))]
     replies = await registry.ask(commands) if commands else []
     found: list[Usage] = []
-    for index, name in enumerate(names):
+    for index, limit in enumerate(limits):
         held, queue, turns, asked, time = replies[5 * index : 5 * index + 5]
         now = int(time[0]) * 1_000_000 + int(time[1])
         since = {asked[i]: int(asked[i + 1].rpartition(b"|")[2]) for i in range(0, len(asked), 2)}
         found.append(
             Usage(
-                name=name,
+                limit=limit,
                 holders=tuple(_ticket(raw, at - now) for raw, at in _scored(held) if at > now),
                 waiting=tuple(_ticket(raw, now - since.get(raw, now)) for raw, _ in _scored(queue)),
                 turns=tuple(_ticket(raw, at - now) for raw, at in _scored(turns) if at > now),

@@ -19,11 +19,13 @@ from orka.clock import monotonic
 from orka.errors import StoreError
 from orka.journal.entries import ENDED
 from orka.journal.registry import Registry, decode_entry
-from orka.redis.pipeline import Router
+from orka.redis.pipeline import Router, is_moving
 from orka.types import Json, Path, RunId
 
 _RECONNECT = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each attempt to reach Redis again; after the last one the feed fails."""
+_MOVING = 3
+"""Attempts that are counted while the slot moves to another node of a cluster: that ends, and is no failure."""
 _SOUND = 1.0
 """Seconds after which a connection that had nothing to tell counts as one that worked."""
 
@@ -76,10 +78,9 @@ async def read_feed(
     if not follow:
         return
     key = registry.keys(run_id).journal
-    node = router.node_of(key_slot(key.encode()))
     failures = 0
     while not await _is_over(registry, run_id, kind):
-        reader = cast("Reader", router.connection(node))
+        reader = cast("Reader", router.connection(router.node_of(key_slot(key.encode()))))
         connected = monotonic()
         try:
             await reader.connect()
@@ -96,12 +97,15 @@ async def read_feed(
         except (RedisConnectionError, RedisTimeoutError, ResponseError, OSError) as exc:
             if monotonic() - connected > _SOUND:
                 failures = 0  # it has worked for a while, with nothing to tell
+            if is_moving(exc):
+                failures = min(failures, _MOVING)
             if failures >= len(_RECONNECT):
                 raise StoreError(f"lost the feed of run {run_id} after {after}: {exc}") from exc
             await anyio.sleep(_RECONNECT[failures])
             failures += 1
             with contextlib.suppress(StoreError):
-                await registry.info(run_id)  # a server that came back without its last second may not have it any more
+                # It finds the node that holds the slot now; a server without its last second may not have the run any more.
+                await registry.info(run_id)
         finally:
             with anyio.CancelScope(shield=True):
                 await reader.disconnect(nowait=True)

@@ -6,11 +6,16 @@ A holder is `<host>/<boot>/<pid namespace>/<pid>/<start>`: only a process that s
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import socket
+import sys
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
+
+import anyio
 
 from orka.ids import new_nonce
 
@@ -62,11 +67,37 @@ def new_process() -> str:
 
 def is_dead(holder: str) -> bool:
     """True only when it is certain: same host, boot and pid namespace, and the process is gone."""
-    host, _, rest = holder.rpartition("/")[0].rpartition("/")
-    start = holder.rpartition("/")[2]
-    if host != _host() or not rest.isdigit() or start == "-":
-        return False
-    return _start_of(int(rest)) != start
+    pid, start = _pid_here(holder), holder.rpartition("/")[2]
+    return pid is not None and start != "-" and _start_of(pid) != start
+
+
+def _pid_here(holder: str) -> int | None:
+    """Of a holder that shares host, boot and pid namespace with this process."""
+    host, _, pid = holder.rpartition("/")[0].rpartition("/")
+    return int(pid) if host == _host() and pid.isdigit() else None
+
+
+async def until_dead(holder: str) -> None:
+    """Returns when `is_dead` has become true; never where the end of its process cannot be waited for (another machine,
+    a system without pidfd_open(2))."""
+    watch = -1
+    if sys.platform == "linux" and (pid := _pid_here(holder)) is not None:
+        with suppress(OSError):  # refused, or unknown to the kernel; one that is gone already is found below
+            watch = os.pidfd_open(pid)
+    try:
+        if is_dead(holder):  # asked behind the opening: a later process of that pid is not waited for
+            return
+        if watch < 0:
+            await anyio.sleep_forever()
+        ended = asyncio.Event()
+        asyncio.get_running_loop().add_reader(watch, ended.set)
+        try:
+            await ended.wait()
+        finally:
+            asyncio.get_running_loop().remove_reader(watch)
+    finally:
+        if watch >= 0:
+            os.close(watch)
 
 
 def describe(holder: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,8 +12,9 @@ import anyio
 from orka.errors import RunNotFound, StoreError
 from orka.journal.entries import Row, Value, decode_body, decode_json
 from orka.journal.holder import describe, is_dead
+from orka.redis.faults import reply_text
 from orka.redis.keys import RunKeys, ended_runs_key, graph_key, open_runs_key, run_keys, tag_of
-from orka.redis.pipeline import ConnectionLost, Pipe
+from orka.redis.pipeline import ConnectionLost, Pipe, is_moving
 from orka.redis.scripts import Command
 from orka.types import Digest, Json, Path, RunId, RunStatus
 
@@ -201,13 +203,14 @@ class Registry:
         return (await self.ask([(key, command)]))[0]
 
     async def ask(self, commands: Sequence[tuple[str, Command]], *, tolerant: bool = False) -> list[Any]:
-        """One round trip, again when the connection is lost: it may have been cut while nobody used it. An error reply
-        raises `StoreError`, or is None when `tolerant`."""
+        """One round trip, again when the connection is lost (it may have been cut while nobody used it) and while a slot
+        of a cluster moves. An error reply raises `StoreError`, or is None when `tolerant`."""
         for pause in _RECONNECT:
-            try:
-                return _checked(await self._pipe.roundtrip(commands), tolerant)
-            except ConnectionLost:
-                await anyio.sleep(pause)
+            with suppress(ConnectionLost):
+                replies = await self._pipe.roundtrip(commands)
+                if not any(is_moving(reply) for reply in replies):
+                    return _checked(replies, tolerant)
+            await anyio.sleep(pause)
         return _checked(await self._pipe.roundtrip(commands), tolerant)
 
     async def _newest(self, kind: Any, offset: int, count: int) -> list[RunId]:
@@ -271,5 +274,5 @@ def _checked(replies: list[Any], tolerant: bool) -> list[Any]:
         return [None if isinstance(reply, Exception) else reply for reply in replies]
     for reply in replies:
         if isinstance(reply, Exception):
-            raise StoreError(f"Redis refused a command: {reply}") from reply
+            raise StoreError(f"Redis refused a command: {reply_text(reply)}") from reply
     return replies

@@ -20,22 +20,20 @@ from orka.errors import JournalUnavailable, LeaseLost, OrkaError, RunExists, Sto
 from orka.journal.log import Creation, RunLog
 from orka.logs import get_logger
 from orka.redis.faults import reply_text
-from orka.redis.pipeline import Keyed, Pipe
+from orka.redis.pipeline import Keyed, Pipe, is_moving
 from orka.types import Digest, RunId
 
 _MOST_ENTRIES = 256
 """Entries of one run in one command: keeps a script call well under a millisecond."""
-_RETRY_FIRST, _RETRY_MOST = 0.02, 1.0
-"""Seconds between attempts while Redis cannot be reached."""
+_RETRY_FIRST, _RETRY_MOST, _RETRY_MOVING = 0.02, 1.0, 0.1
+"""Seconds between attempts while Redis cannot be reached; the last: while a slot of a cluster moves, for the others do not."""
 _REPEATED = 10.0
 """Seconds between two log events about the same trouble."""
 _OPENING, _REQUEST = -1, -2
 """What was sent for a log, where it is not a number of entries."""
 _TURNS = 2
 """Turns of the loop that a batch for which nobody waits is left to grow."""
-_TRANSIENT = frozenset(
-    {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
-)
+_TRANSIENT = frozenset({"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "BUSY", "NOREPLICAS"})
 """Error replies that pass by themselves (Redis error prefixes)."""
 
 _log = get_logger()
@@ -123,7 +121,7 @@ class Journal:
                     self._told_at = monotonic()
                     _log.warning("journal.unreachable", error=str(exc))
                 await anyio.sleep(pause)
-                pause = min(_RETRY_MOST, pause * 2)
+                pause = min(_RETRY_MOVING if is_moving(exc.__cause__) else _RETRY_MOST, pause * 2)
                 self._wanted.set()
 
     def add(self, log: RunLog) -> None:
@@ -191,13 +189,13 @@ class Journal:
                     unopened.add(log)
                 elif log in unopened:  # it is sent again behind the next opening, if there is one
                     continue
-                if isinstance(reply, ResponseError) and _code_of(reply) in _TRANSIENT:
+                if isinstance(reply, ResponseError) and (is_moving(reply) or _code_of(reply) in _TRANSIENT):
                     trouble = reply
                     self._dirty[log] = None
                 elif log.failure is None:
                     self._settle(log, count, reply)
             if trouble is not None:
-                raise StoreError(f"Redis refuses writes for now: {reply_text(trouble)}")
+                raise StoreError(f"Redis refuses writes for now: {reply_text(trouble)}") from trouble
 
     def _next_batch(self) -> list[RunLog]:
         """The logs to send now, the longest waiting first: enough for one round trip to be worth while, and not all of

@@ -86,7 +86,7 @@ class NodeRouter:
     ) -> None:
         self._target = target
         self._connect = connect
-        self._cluster = cluster
+        self.cluster = cluster
         self._timeout = timeout
         self._slots: list[str] = [target.label] * (1 if not cluster else REDIS_CLUSTER_HASH_SLOTS)
 
@@ -96,11 +96,16 @@ class NodeRouter:
         return tuple(dict.fromkeys(self._slots))
 
     def node_of(self, slot: int) -> str:
-        return self._slots[slot] if self._cluster else self._slots[0]
+        return self._slots[slot] if self.cluster else self._slots[0]
+
+    def learn(self, slot: int, node: str) -> None:
+        """A node has said who holds a slot."""
+        if self.cluster:
+            self._slots[slot] = node
 
     def lanes(self, tags: Sequence[str]) -> list[tuple[str, ...]]:
         """Hash tags in groups whose keys one command may name: all of them, or on a cluster each alone."""
-        return [(tag,) for tag in tags] if self._cluster else [tuple(tags)]
+        return [(tag,) for tag in tags] if self.cluster else [tuple(tags)]
 
     @contextlib.asynccontextmanager
     async def dedicated(self, key: str) -> AsyncGenerator[Connection]:
@@ -111,12 +116,12 @@ class NodeRouter:
 
     def connection(self, node: str) -> Connection:
         """A new one, not yet connected: see `connection_for`."""
-        return self._connect(node if self._cluster else None)
+        return self._connect(node if self.cluster else None)
 
     async def refresh(self) -> None:
         """Asks the nodes one after the other who holds what, those known from the last time first. Nothing on a
         single server. Raises `StoreError` when none answers or slots have no node."""
-        if not self._cluster:
+        if not self.cluster:
             return
         known = [node for node in self.nodes if node != self._target.label]
         failure: BaseException | None = None

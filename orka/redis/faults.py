@@ -75,6 +75,9 @@ def translate(exc: BaseException, where: str = "", *, tls: bool = False) -> Stor
 
 def reply_text(reply: BaseException) -> str:
     """An error reply for people: without the place in our own script that the server adds."""
+    if isinstance(reply, redis.AskError):  # whose text are two numbers
+        slot, _, node = str(cast("object", reply.args[0])).partition(" ")
+        return f"slot {slot} of the cluster moves to {node}, or has moved there"
     return _PLACE.sub("", str(reply)).strip()
 
 

@@ -7,6 +7,7 @@ import os
 import secrets
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from orka.errors import ServerError
 SOCKET_LIMIT = 100
 """Bytes of a socket's path; sun_path takes 107 on Linux and 103 on macOS (unix(7)), the server cuts what is longer."""
 _LOG_LIMIT = 1 << 20
+_NO_DATA = 512
+"""Bytes of an append-only file that a server without a key has written; a first one is 88."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +55,21 @@ class ServerFolder:
     def pid(self) -> Path:
         """File: the pid of the server started last, written by the server."""
         return self.path / "server.pid"
+
+    @property
+    def data(self) -> Path:
+        """Folder: the append-only files and their manifest, written by the server."""
+        return self.path / "appendonlydir"
+
+    @property
+    def manifest(self) -> Path:
+        """File: which append-only files make up the data. Without it the server begins with none, and writes over them."""
+        return self.data / "appendonly.aof.manifest"
+
+    @property
+    def kept(self) -> Path:
+        """File: there once a server has started on this folder."""
+        return self.path / "kept"
 
     @property
     def log(self) -> Path:
@@ -119,6 +137,30 @@ def new_socket(folder: ServerFolder) -> Path:
     for stale in place.glob(f"{prefix}*.sock"):
         stale.unlink(missing_ok=True)
     return place / f"{prefix}{name}"
+
+
+def require_data(folder: ServerFolder) -> None:
+    """Raises `ServerError` where a server would begin without the data that was here. Changes nothing."""
+    if folder.manifest.exists():
+        return  # what that names and is not there, the server misses itself
+    files = sorted(file.name for file in folder.data.glob("*") if file.suffix in {".aof", ".rdb"})
+    if folder.kept.exists() and not files:
+        lost = f"a server has kept its data in {folder.path}, and its folder {folder.data.name} is gone or empty"
+    elif folder.kept.exists() or any((folder.data / name).stat().st_size > _NO_DATA for name in files):
+        named = ", ".join(files[:3])
+        lost = f"{folder.data} has data ({named}) and no {folder.manifest.name}, which says how it belongs together"
+    else:
+        return  # none yet, or the first start was cut off
+    raise ServerError(
+        f"{lost}: a server started now would be empty. Bring back what is missing, from a copy; or start afresh by removing"
+        f" {folder.path}"
+    )
+
+
+def mark_kept(folder: ServerFolder) -> None:
+    """A server has started: from now on its data are missed when they are gone."""
+    with suppress(OSError):  # a full disk is told of by the server
+        folder.kept.write_text(f"A server keeps its data here, in {folder.data.name}. It is missed when it is gone.\n")
 
 
 def write_address(folder: ServerFolder, socket: Path) -> None:

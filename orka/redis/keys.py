@@ -17,6 +17,8 @@ What branches need that other processes execute is in the same partition as thei
   one as they are done; the empty streams stay.
 * `{orka:N}:inbox:<process>` stream: what a process is told (a branch is done, a branch is not wanted any more). Read
   entries are deleted; it expires an hour after the last message.
+* `{orka:N}:bell:<process>` stream with the group `workers`: a message in it ends a worker's wait for tasks, and is deleted at
+  once. A worker deletes its own when it leaves, the sweeper those of the dead.
 * `{orka:N}:parked` sorted set: tasks that no worker could take, by the time at which they are offered again.
 * `{orka:N}:dead` stream: tasks that took their worker down too often, until somebody retries or drops them.
 * `{orka:N}:limit:<name>:...` what many processes respect together, in the partition of the limit's name: `held` (sorted set:
@@ -101,6 +103,15 @@ def task_stream(tag: str, queue: str, level: int) -> str:
 
 def inbox_key(tag: str, process: str) -> str:
     return f"{tag}:inbox:{process}"
+
+
+def moving_key(tag: str) -> str:
+    """Never there, and named by every script on a cluster: see `orka.redis.pipeline`."""
+    return f"{tag}:moving"
+
+
+def bell_key(tag: str, process: str) -> str:
+    return f"{tag}:bell:{process}"
 
 
 def limit_keys(name: str, partitions: int) -> tuple[str, str, str, str, str, str]:

@@ -48,6 +48,7 @@ async def start_server(folder: ServerFolder, lock: int, settings: Settings) -> P
         os.close(lock)
     try:
         await _first_word(folder, socket, settings.server_patience)
+        await anyio.to_thread.run_sync(files.mark_kept, folder)
     except BaseException:  # bulkhead: whatever ends the wait, the half-started process goes too, and the error goes on
         with anyio.CancelScope(shield=True):
             await _kill(pid)
@@ -93,6 +94,7 @@ def died(folder: ServerFolder, what: str) -> ServerError:
 
 
 def _prepare(folder: ServerFolder) -> tuple[Wheels, Path]:
+    files.require_data(folder)
     wheels = find_wheels()
     socket = files.new_socket(folder)
     files.write_address(folder, socket)

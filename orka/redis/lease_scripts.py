@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from orka.redis.keys import RunKeys, graph_key
-from orka.redis.lua import NOW, RECORDS, Command, Script
+from orka.redis.lua import NOW, RECORDS, TELL, Command, Script
 from orka.redis.scripts import shared_keys
 from orka.types import Digest
 
@@ -96,12 +96,17 @@ return {'ok', seq, {redis.call('XADD', KEYS[2], '*', 'kind', 'run.resumed', 'pat
 """
 )
 
-# KEYS: run, journal, values.  ARGV: the lease's nonce, retention_ms.  Gives a lease back without having written anything.
+# KEYS: run, journal, values.  ARGV: the lease's nonce, retention_ms.  Gives a lease back without having written anything. Who
+# wants the run cancelled may end it now.
 RELEASE = Script.of(
-    """
+    "local run_key = KEYS[1]\n"
+    + TELL
+    + """
 local held = redis.call('HMGET', KEYS[1], 'lease', 'status', 'ended_ms')
 if string.match(held[1] or '', '-(.*)$') ~= ARGV[1] then return {'stale'} end
 redis.call('HSET', KEYS[1], 'lease_until', 0)
+local canceller = redis.call('HGET', KEYS[1], 'canceller')
+if canceller then tell(canceller, 'kind', 'idle', 'run', string.match(KEYS[1], ':run:(.*)$'), 'path', '') end
 if held[2] ~= 'running' then
   for i = 1, 3 do redis.call('PEXPIREAT', KEYS[i], held[3] + ARGV[2]) end
 end

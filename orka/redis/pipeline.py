@@ -3,6 +3,11 @@
 One connection per Redis node, used by one round trip at a time, so that commands of one key arrive in the order in which
 they were given. Replies are raw; an error reply is returned in place, not raised. A lost connection raises
 `StoreError`: whoever sent the commands decides whether sending them again is harmless.
+
+On a cluster slots move (https://valkey.io/topics/cluster-spec/#live-reconfiguration). What has moved, or moves with its only
+key, is followed. Scripts wait: while the keys of a slot are partly here and partly there, a script that comes to a key
+which is not here fails in the middle, with what it has written before left standing. So each names one key more, which is
+never there, and the server refuses it (TRYAGAIN) before it begins; `is_moving` tells such replies to whoever waits.
 """
 
 from __future__ import annotations
@@ -14,15 +19,21 @@ from typing import Any, Protocol, TypeAlias, cast
 import anyio
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
 from redis.crc import key_slot
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from orka.errors import StoreError
+from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
 from orka.redis.lua import Command
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
 from orka.redis.scripts import SCRIPTS
 from orka.redis.task_scripts import TASK_SCRIPTS
+from orka.redis.url import node_name
+
+_HOPS = 3
+"""Times that a reply which names another node is followed."""
+_MOVING = frozenset({"MovedError", "AskError", "TryAgainError"})
 
 Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
@@ -49,6 +60,9 @@ class Connection(Protocol):
 class Router(Protocol):
     """Where the commands of a slot go; `orka.redis.client` makes one."""
 
+    @property
+    def cluster(self) -> bool: ...
+
     def node_of(self, slot: int) -> str:
         """Name of the primary that holds `slot` (0 to 16383; always the same name on a single server)."""
         ...
@@ -59,6 +73,10 @@ class Router(Protocol):
 
     async def refresh(self) -> None:
         """Asks the cluster again who holds what."""
+        ...
+
+    def learn(self, slot: int, node: str) -> None:
+        """A node has said who holds a slot."""
         ...
 
 
@@ -79,13 +97,30 @@ class Pipe:
         been executed. Cancelling closes the connections in use, because their replies are still on the way.
         """
         async with self._lock:
+            if self._router.cluster:
+                commands = [_guarded(key, command) for key, command in commands]
             replies = await self._send(commands)
-            again = [i for i, reply in enumerate(replies) if _moved(reply)]
-            if again:
-                await self._router.refresh()
-                for i, reply in zip(again, await self._send([commands[i] for i in again]), strict=True):
-                    replies[i] = reply
+            for _ in range(_HOPS):
+                again = [i for i, reply in enumerate(replies) if _node_named(reply)]
+                if not again:
+                    break
+                await self._follow(commands, replies, again)
             return replies
+
+    async def _follow(self, commands: Sequence[Keyed], replies: list[Any], again: Sequence[int]) -> None:
+        """Sends some of the commands to the nodes that their replies name, and puts the new replies in their places."""
+        if any(isinstance(replies[i], MovedError) for i in again):
+            await self._router.refresh()
+            for i in again:  # the node that was asked may not have heard of it yet
+                if isinstance(reply := replies[i], MovedError):
+                    self._router.learn(reply.slot_id, _node_named(reply))
+        moved = [i for i in again if isinstance(replies[i], MovedError)]
+        asked = [i for i in again if i not in moved]
+        if moved:
+            for i, reply in zip(moved, await self._send([commands[i] for i in moved]), strict=True):
+                replies[i] = reply
+        for i in asked:  # one by one: there are few, and each is for one command alone
+            replies[i] = (await self._exchange(_node_named(replies[i]), [("ASKING",), commands[i][1]]))[-1]
 
     async def aclose(self) -> None:
         connections, self._connections = self._connections, {}
@@ -184,5 +219,23 @@ def _no_script(error: ResponseError) -> bool:
     return type(error).__name__ == "NoScriptError" or str(error).startswith("NOSCRIPT")
 
 
-def _moved(reply: object) -> bool:
-    return isinstance(reply, ResponseError) and type(reply).__name__ in {"MovedError", "AskError", "TryAgainError"}
+def is_moving(reply: object) -> bool:
+    """An error reply that passes when a slot has moved: the same command may be sent again."""
+    return isinstance(reply, ResponseError) and type(reply).__name__ in _MOVING
+
+
+def _node_named(reply: object) -> str:
+    """That an error reply sends the command to; empty: none."""
+    if not isinstance(reply, AskError):
+        return ""
+    host, port = cast("tuple[str, int]", reply.node_addr)
+    return node_name(host, port) if host else ""
+
+
+def _guarded(key: str, command: Command) -> Keyed:
+    """A script with the key that is never there."""
+    if command[0] != "EVALSHA":
+        return key, command
+    behind = 3 + int(command[2])
+    tag = key[: key.index("}") + 1]
+    return key, (*command[:2], behind - 2, *command[3:behind], moving_key(tag), *command[behind:])

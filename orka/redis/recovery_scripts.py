@@ -44,9 +44,9 @@ return {'ok'}
 )
 
 # KEYS: parked, then task streams of its partition.  ARGV: lease_ms, how many to look at per stream, deaths alone that are too
-# many, process, where to begin in each stream, then processes known to be dead. Queues again parked tasks that are due, and
-# tasks whose worker is dead or gave no sign of life for a lease. Reply: tasks queued again, where to go on in each stream
-# (`-`: it is done), then stream, id, run, path, task, deaths of each task that has died too often.
+# many, process, number of streams, where to begin in each of them, then processes known to be dead. Queues again parked tasks
+# that are due, and tasks whose worker is dead or gave no sign of life for a lease. Reply: tasks queued again, where to go on
+# in each stream (`-`: it is done), then stream, id, run, path, task, deaths of each task that has died too often.
 SWEEP = Script.of(
     NOW
     + """
@@ -118,10 +118,10 @@ local function left_behind(stream, id, consumer)
   end
   keep(named.path, r)
 end
-local streams = #KEYS - 1
+local streams = tonumber(ARGV[5])
 local after = {}
 for k = 1, streams do
-  local stream, from = KEYS[k + 1], ARGV[4 + k]
+  local stream, from = KEYS[k + 1], ARGV[5 + k]
   after[k] = '-'
   -- A part of the list by id, because the server would walk all of it to find those that are late.
   local pending = redis.pcall('XPENDING', stream, 'workers', from, '+', ARGV[2])
@@ -135,13 +135,16 @@ for k = 1, streams do
       end
     end
     if after[k] == '-' and #pending == tonumber(ARGV[2]) then after[k] = '(' .. pending[#pending][1] end
-    for i = 5 + streams, #ARGV do
+    for i = 6 + streams, #ARGV do
       local theirs = redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])
       for _, p in ipairs(theirs) do
         left_behind(stream, p[1], p[2])
         if after[k] == '-' then after[k] = p[1] end
       end
-      if #theirs == 0 then redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[i]) end
+      if #theirs == 0 then
+        redis.call('XGROUP', 'DELCONSUMER', stream, 'workers', ARGV[i])
+        redis.call('DEL', tag .. ':bell:' .. ARGV[i])
+      end
     end
   end
 end
@@ -181,7 +184,24 @@ return {'ok'}
 """
 )
 
-# KEYS: run.  ARGV: run id.  Wants a run cancelled. Reply: `ok`, its status, its holder, ms that the lease still lasts.
+# KEYS: task stream.  ARGV: names of consumers.  Those without a pending task go: a consumer takes its pending list with it, so
+# the look and the removal are one step. Reply: how many went.
+FORGET = Script.of(
+    """
+local gone = 0
+for _, name in ipairs(ARGV) do
+  if #redis.call('XPENDING', KEYS[1], 'workers', '-', '+', 1, name) == 0 then
+    redis.call('XGROUP', 'DELCONSUMER', KEYS[1], 'workers', name)
+    redis.call('DEL', string.match(KEYS[1], '^{.-}') .. ':bell:' .. name)
+    gone = gone + 1
+  end
+end
+return gone
+"""
+)
+
+# KEYS: run.  ARGV: run id, process.  Wants a run cancelled; the process is told if its lease is given back. Reply: `ok`, its
+# status, its holder, ms that the lease still lasts.
 CANCEL = Script.of(
     NOW
     + "local run_key, branches = KEYS[1], ''\n"
@@ -190,7 +210,7 @@ CANCEL = Script.of(
 local held = redis.call('HMGET', KEYS[1], 'status', 'holder', 'lease_until', 'process')
 if not held[1] then return {'missing'} end
 if held[1] == 'running' or held[1] == 'queued' then
-  redis.call('HSET', KEYS[1], 'cancel', now)
+  redis.call('HSET', KEYS[1], 'cancel', now, 'canceller', ARGV[2])
   if held[4] then tell(held[4], 'kind', 'cancel', 'run', ARGV[1], 'path', '') end
 end
 return {'ok', held[1], held[2] or '', math.max(0, tonumber(held[3] or 0) - now)}
@@ -223,7 +243,7 @@ return {'ok'}
 """
 )
 
-RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, BURY, CANCEL, RETRY)
+RECOVERY_SCRIPTS = (HAND_BACK, SWEEP, FORGET, BURY, CANCEL, RETRY)
 """Loaded beside those of `orka.redis.scripts`."""
 
 
@@ -252,8 +272,13 @@ def sweep(
     each stream from its place in `starts` on. Reply: number queued, where to go on, tasks that died too often."""
     return (
         *("EVALSHA", SWEEP.sha, 1 + len(streams), parked_key(tag), *streams),
-        *(lease_ms, count, most_deaths, process, *starts, *dead),
+        *(lease_ms, count, most_deaths, process, len(streams), *starts, *dead),
     )
+
+
+def forget_consumers(stream: str, names: Sequence[str]) -> Command:
+    """Takes consumers that have nothing pending out of a stream's group, whose process is gone for good. Reply: how many."""
+    return ("EVALSHA", FORGET.sha, 1, stream, *names)
 
 
 def bury(
@@ -275,9 +300,10 @@ def bury(
     )
 
 
-def cancel_run(keys: RunKeys, run_id: str) -> Command:
-    """Marks a run as not wanted any more and tells its owner. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
-    return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id)
+def cancel_run(keys: RunKeys, run_id: str, process: str) -> Command:
+    """Marks a run as not wanted any more and tells its owner; `process` is told (`idle`) when that gives it back without
+    ending it. Reply: `ok`, status, holder, ms of lease left; or `missing`."""
+    return ("EVALSHA", CANCEL.sha, 1, keys.run, run_id, process)
 
 
 def retry_run(keys: RunKeys, stream: str, *, run_id: str, task: bytes, letter: str) -> Command:

@@ -76,7 +76,7 @@ for _, path in ipairs(redis.call('HKEYS', branches)) do
   end
 end
 redis.call('DEL', branches, KEYS[8])
-redis.call('HDEL', KEYS[1], 'cancel')
+redis.call('HDEL', KEYS[1], 'cancel', 'canceller')
 local run_id, status, retention = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
 if redis.call('HGET', KEYS[1], 'status') == 'running' then
   local keep = math.max(now + retention + 60000, tonumber(redis.call('HGET', KEYS[4], 'keep') or 0))

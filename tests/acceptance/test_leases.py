@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from servers import wait_until
+from servers import until, wait_until
 from support.effects import ANSWER, EFFECTS, executions
 from support.journals import client_of, entries_of, keys_of
 from support.killing import Nursery, Run, is_gone, send
@@ -163,3 +163,18 @@ async def test_a_stopped_process_keeps_its_run_if_nobody_took_it(
     process.send_signal(signal.SIGCONT)
     out, err = await asyncio.to_thread(process.communicate, timeout=10)
     assert (process.returncode, out) == (0, "one then two\n"), err
+
+
+async def test_cancelling_a_run_whose_process_is_killed_meanwhile_does_not_wait_for_its_lease(
+    orka: Any, write: Callable[[str, str], str], redis_settings: Settings
+) -> None:
+    process = await started(orka, write, "30")
+    run_id = (await the_run(redis_settings)).run_id
+    process.send_signal(signal.SIGSTOP)  # it hears of nothing
+    async with Orchestrator(orka.folder / "leased.yml", settings=redis_settings, allow_functions=True) as orchestrator:
+        cancelling = asyncio.create_task(orchestrator.cancel(run_id))
+        await until(lambda: orchestrator.statistics().inbox.waiting == 1)
+        done, _ = await asyncio.wait([cancelling], timeout=0.3)
+        assert not done
+        process.kill()
+        assert await asyncio.wait_for(cancelling, 3) is RunStatus.CANCELLED

@@ -4,6 +4,7 @@ import asyncio
 from dataclasses import replace
 
 import pytest
+from servers import until
 from support.crew import working
 from support.journals import Gate, keys_of, kinds_of
 from support.running import opened
@@ -144,3 +145,24 @@ async def test_a_process_that_does_not_listen_is_named(redis_settings: Settings,
         assert await clean_redis.client.hget(keys_of(run_id).run, "cancel") is not None
         gate.opened.set()
         assert (await running).status is RunStatus.COMPLETED  # it was faster
+
+
+async def test_the_canceller_is_woken_when_the_lease_is_given_back_and_asks_nobody_meanwhile(
+    redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    gate, client = Gate(), clean_redis.client
+    async with open_services(redis_settings) as holders, open_services(redis_settings) as others:
+        async with opened(redis_settings, GRAPH, registry=gate.registry()) as orchestrator:
+            handle = await orchestrator.submit("x", queue="nowhere")
+        taken = await holders.leases.take(handle.run_id)
+        assert taken is not None
+        cancelling = asyncio.create_task(cancel_run(others, handle.run_id))
+        await until(lambda: others.inbox.statistics().waiting == 1)
+        await asyncio.sleep(0.1)  # its first look
+        before = (await client.info("commandstats"))["cmdstat_evalsha"]["calls"]
+        await asyncio.sleep(0.7)
+        assert (await client.info("commandstats"))["cmdstat_evalsha"]["calls"] == before
+        await holders.leases.release(taken.log)
+        assert await asyncio.wait_for(cancelling, 1) is RunStatus.CANCELLED
+        assert others.inbox.statistics().waiting == 0
+    assert await client.hget(keys_of(handle.run_id).run, "canceller") is None

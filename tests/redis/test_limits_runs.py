@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import anyio
 import pytest
-from support.limits import PARTITIONS, Gauge, state, until, worker
+from support.limits import Gauge, state, until, worker
 from support.running import opened
 
 from orka.agents.base import AgentInput
@@ -209,9 +209,10 @@ async def test_a_run_cancelled_while_it_waits_leaves_nothing_behind(
 
             await until(waiting)
             services, _ = orchestrator._current()
-            names = all_limits(orchestrator.graph)
-            usages = await read_usage(services.registry, names, partitions=PARTITIONS)
-            shown = {usage.name: (len(usage.holders), [ticket.path for ticket in usage.waiting]) for usage in usages}
+            usages = await read_usage(services.registry, all_limits(orchestrator.graph).values())
+            shown = {
+                usage.limit.name: (len(usage.holders), [ticket.path for ticket in usage.waiting]) for usage in usages
+            }
             assert set(shown) == {"resource:m", "queue:default"}
             assert [count for count, _ in shown.values()] == [3, 1]
             assert len(shown["resource:m"][1]) == len(shown["queue:default"][1]) == 2
