@@ -1,4 +1,4 @@
-"""Ids that sort by the time they were made, and digests of JSON."""
+"""Ids that sort by the time they were made, names that callers choose, and digests of JSON."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import re
 import threading
 import uuid
+from typing import Final
 
 import msgspec
 
@@ -56,6 +57,18 @@ def parse_run_id(given: object) -> RunId:
             f"run_id is {shown}; it may hold letters, digits and the characters - _ . : (1 to 128 in all)"
         )
     return RunId(given)
+
+
+QUEUE: Final = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Name of a queue: part of Redis keys."""
+QUEUE_SHAPE: Final = "a name of at most 64 letters, digits, '_', '.' and '-'"
+
+
+def parse_queue(given: object) -> str:
+    """A queue that is named outside of a file. `ConfigError` for what no file could name: one side alone would use it."""
+    if not isinstance(given, str) or QUEUE.fullmatch(given) is None:
+        raise ConfigError(f"a queue is {QUEUE_SHAPE}, not {given!r:.80}")
+    return given
 
 
 def new_nonce() -> str:

@@ -24,6 +24,7 @@ from orka.engine.run import Assignment, execute, read_again
 from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
+from orka.ids import digest_of
 from orka.journal.entries import (
     RULES,
     Kind,
@@ -100,9 +101,10 @@ def _fields_of(graph: Graph, value: Json, distributed: bool) -> dict[str, str]:
 
 
 async def submit_run(services: Services, program: Program, input: Json, run_id: RunId, queue: str) -> None:
-    """A new run, for whichever worker of `queue` takes it. Returns when it is stored."""
+    """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
     value = ensure_json(input, "input")
+    stored, values = services.codec.store(value)
     task = BranchTask(
         run=run_id,
         path=ROOT,
@@ -115,11 +117,12 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, *services.codec.store(value)),
+        entry=_start_of(graph, stored, values),
         fields={**_fields_of(graph, value, True), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
+        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode()]),
     )
 
 

@@ -17,6 +17,7 @@ from orka.engine.needs import facts_of
 from orka.engine.program import build_program
 from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
 from orka.graph.codec import decode_graph
+from orka.ids import parse_queue
 from orka.journal.feed import RunEvent, read_feed
 from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
@@ -120,6 +121,7 @@ async def retry_letter(services: Services, letter: Letter, queue: str | None = N
     """Has a worker resume the run of a dead letter, which is deleted; gives the queue. `RetryRefused` when the run does
     not wait for that; `LetterNotFound` when the letter is gone."""
     registry = services.registry
+    queue = None if queue is None else parse_queue(queue)
     try:
         info = await registry.info(letter.run)
         graph = decode_graph(await registry.graph(letter.run, info.digest), source=f"run {letter.run}")

@@ -21,7 +21,7 @@ from orka.errors import (
 from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id, parse_run_id
+from orka.ids import new_run_id, parse_queue, parse_run_id
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
 from orka.operations import cancel_run
@@ -182,11 +182,12 @@ class Orchestrator:
     async def submit(self, input: Json, *, run_id: str | None = None, queue: str = SHARED) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
-        Needs an open Orchestrator if `result()` of the handle is to be awaited.
+        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph and input under
+        the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
         """
+        named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
         async with self._open() as (services, program):
-            named = new_run_id() if run_id is None else parse_run_id(run_id)
-            await submit_run(services, program, input, named, queue)
+            await submit_run(services, program, input, named, chosen)
             return RunHandle(self, named)
 
     resume = _Resume()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.dispatch.diagnosis import read_diagnosis
@@ -14,7 +14,7 @@ from orka.dispatch.roster import Roster, WorkerInfo
 from orka.engine.limiting import all_limits
 from orka.errors import ConfigError, RunNotFound
 from orka.graph.codec import decode_graph
-from orka.journal.entries import Kind, NodeFinished, NodeStarted, decode_body, decode_json
+from orka.journal.entries import BranchFinished, Kind, NodeFinished, NodeStarted, decode_body, decode_json
 from orka.journal.feed import RunEvent, read_feed
 from orka.journal.registry import MOST_FOUND, Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
@@ -93,6 +93,8 @@ class Runs:
             elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
                 visits[Path(path)] = _finished(Path(path), body)
+            elif isinstance(body, BranchFinished) and body.error is not None:
+                visits |= _ended_with(Path(path), body.error.message, visits)
             elif kind in {Kind.RUN_FAILED, Kind.RUN_CANCELLED, Kind.RUN_RESUMED}:
                 failure = getattr(body, "error", None)
                 error = failure.message if failure is not None else None
@@ -152,6 +154,15 @@ def _started(path: Path, body: NodeStarted) -> VisitInfo:
         warnings=(),
         output=None,
     )
+
+
+def _ended_with(branch: Path, error: str, visits: Mapping[Path, VisitInfo]) -> dict[Path, VisitInfo]:
+    """The visits of a branch that were under way when it failed: of a task that was given up they have no end."""
+    return {
+        path: replace(visit, status="error", error=error)
+        for path, visit in visits.items()
+        if visit.status == "started" and (path == branch or path.startswith(f"{branch}/"))
+    }
 
 
 def _finished(path: Path, body: NodeFinished) -> VisitInfo:

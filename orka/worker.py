@@ -16,6 +16,7 @@ from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer
 from orka.dispatch.delivery import Delivery
 from orka.dispatch.gate import Gate
+from orka.dispatch.health import HealthFile
 from orka.dispatch.inbox import Message
 from orka.dispatch.roster import Roster
 from orka.dispatch.slots import Slot, Slots
@@ -24,7 +25,15 @@ from orka.dispatch.task import BranchTask, decode_task
 from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
 from orka.engine.shelf import Shelf
-from orka.errors import LeaseLost, OrkaError, RunAlive, RunNotFound, StoreError, TaskRefused, TaskUndecodable
+from orka.errors import (
+    LeaseLost,
+    OrkaError,
+    RunAlive,
+    RunNotFound,
+    StoreError,
+    TaskRefused,
+    TaskUndecodable,
+)
 from orka.journal.entries import RULES, WORKER_DIED, BranchFinished, encode_json
 from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
@@ -76,6 +85,7 @@ class Worker:
         self._types = frozenset(self._workshop.types)
         self._shelf = Shelf(services.registry, self._workshop)
         self._logs: dict[RunLog, None] = {}
+        self._health = None if options.health is None else HealthFile(options.health)
         self._stopping = False
         self._started_ms = self._progress_ms = now_ms()
         self.refused = 0
@@ -306,8 +316,8 @@ class Worker:
 
     async def _sign(self) -> None:
         facts = self.facts()
-        if self._options.health is not None:
-            await _write(self._options.health, encode_json({**facts, "queues": list(self._options.queues)}))
+        if self._health is not None:
+            await self._health.write(encode_json({**facts, "queues": list(self._options.queues)}))
         lease_ms = int(self._services.settings.lease * 1000)
         await self.roster.sign(self._services.process, facts, queues=self._options.queues, lease_ms=lease_ms)
 
@@ -329,10 +339,3 @@ class Worker:
             "state": "stopping" if self._stopping else "running",
             "abandoned": self._services.calls.statistics().abandoned,
         }
-
-
-async def _write(path: FilePath, data: bytes) -> None:
-    """Whole or not at all: readers never see half a file."""
-    part = anyio.Path(path.with_name(f"{path.name}.part"))
-    await part.write_bytes(data)
-    await part.replace(path)

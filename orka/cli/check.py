@@ -9,6 +9,7 @@ from cyclopts import Parameter
 
 from orka.cli.arguments import STANDARD_INPUT
 from orka.cli.exits import Exit
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import print_json, render_json, safe_text
 from orka.cli.source import load_source, refuse_twice, shown_name
 from orka.errors import ConfigError, GraphError
@@ -23,12 +24,14 @@ def check(
     *rest: Annotated[Path, Parameter(name="FILES", help="More graph files.")],
     json: Annotated[bool, Parameter(help="Print a list with one object per file.")] = False,
     strict: Annotated[bool, Parameter(help="Exit with 1 when there are warnings.")] = False,
+    import_: Modules = None,
 ) -> int:
     """Report every fault of graph files, without running them.
 
     Exit code 0: clean (warnings allowed unless --strict). 1: warnings with --strict. 2: errors.
     """
     refuse_twice((first, *rest))
+    import_agents(import_)
     reports: list[dict[str, Json]] = []
     worst = Exit.OK
     for file in (first, *rest):

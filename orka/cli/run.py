@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeAlias
@@ -16,6 +14,7 @@ from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.live import Show, draw_while, on_terminal, print_event
 from orka.cli.lookup import find_run
+from orka.cli.modules import Modules, import_agents, search_here
 from orka.cli.output import print_json, print_value, safe_line, warn
 from orka.cli.remarks import remarks
 from orka.cli.source import load_source, refuse_twice
@@ -51,6 +50,7 @@ def run(
     watch: Watch = False,
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
+    import_: Modules = None,
     distributed: Annotated[bool, Parameter(help="Send branches to the shared queues that orka worker serves.")] = False,
     strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
 ) -> int:
@@ -64,6 +64,7 @@ def run(
     run_id = new_run_id()
     stored: list[RunId] = []
     with set_output_aside() as out:
+        import_agents(import_)
         loaded = load_source(file, strict=strict)
         if strict:
             refuse_warnings(loaded.warnings)
@@ -95,6 +96,7 @@ def resume(
     watch: Watch = False,
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
+    import_: Modules = None,
 ) -> int:
     """Finish a run that was interrupted or failed. What has finished is not executed again.
 
@@ -105,6 +107,7 @@ def resume(
     allowed = permission(allow_functions)
     found: list[RunId] = []
     with set_output_aside() as out:
+        import_agents(import_)
         changed = load_source(graph).graph if graph is not None else None
 
         async def work() -> int:
@@ -128,13 +131,10 @@ def resume(
 
 
 def permission(argument: str | None) -> bool | frozenset[str]:
-    """Which functions may be called. Modules are found in the working folder too, as `python -m` finds them."""
+    """Which functions may be called."""
     if argument is None:
         return False
-    try:
-        sys.path.insert(0, os.getcwd())
-    except FileNotFoundError:
-        raise ConfigError("the working folder does not exist any more, so there are no functions in it") from None
+    search_here("functions")
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 

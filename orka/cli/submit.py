@@ -12,6 +12,7 @@ from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import warn
 from orka.cli.run import report
 from orka.cli.runs import RunArgument
@@ -19,7 +20,7 @@ from orka.cli.source import load_source, refuse_twice
 from orka.clock import now_ms
 from orka.dispatch.roster import remedy_for, serving
 from orka.engine.away import SHARED
-from orka.errors import ConfigError
+from orka.ids import parse_queue
 from orka.operations import cancel_run
 from orka.orchestrator import Orchestrator, refuse_warnings
 from orka.runs import Runs
@@ -38,15 +39,16 @@ def submit(
     wait: Annotated[bool, Parameter(help="Wait for the end, and print the answer as orka run does.")] = False,
     strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
     quiet: Annotated[bool, Parameter(help="Show no warnings.")] = False,
+    import_: Modules = None,
 ) -> int:
     """Put a run on a queue for a worker, and print its id.
 
     With --wait the answer alone goes to standard output, and the id to standard error. Ctrl-C then ends the waiting, not
     the run.
     """
-    if not queue.strip():
-        raise ConfigError("--queue needs the name of a queue")
+    parse_queue(queue)
     refuse_twice((file, input))
+    import_agents(import_)
     loaded = load_source(file, strict=strict)
     if strict:
         refuse_warnings(loaded.warnings)

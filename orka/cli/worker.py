@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
+import math
 import os
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -16,9 +15,12 @@ from cyclopts import Parameter
 
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_to_the_end
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import warn
 from orka.cli.run import AllowFunctions, permission
+from orka.engine.away import SHARED
 from orka.errors import ConfigError
+from orka.ids import parse_queue
 from orka.services import open_services
 from orka.settings import Settings
 from orka.worker import Worker, WorkerOptions
@@ -33,9 +35,7 @@ def worker(
         list[str] | None,
         Parameter(help="A queue to serve, as `runs_on` names it; may be repeated.", consume_multiple=True),
     ] = None,
-    import_: Annotated[
-        list[str] | None, Parameter(name="--import", help="A module that registers agent types; may be repeated.")
-    ] = None,
+    import_: Modules = None,
     redis: Annotated[str | None, Parameter(help="The server, instead of REDIS_URL.")] = None,
     grace: Annotated[
         float, Parameter(help="Seconds that tasks have to end after SIGTERM; then they are handed back.")
@@ -54,28 +54,18 @@ def worker(
     settings = Settings.from_environment()
     if redis is not None:
         settings = replace(settings, redis_url=redis)
-    if concurrency < 1 or max_deaths < 1 or grace < 0:
-        raise ConfigError("--concurrency and --max-deaths are at least 1, --grace is at least 0")
+    if concurrency < 1 or max_deaths < 1 or not 0 <= grace < math.inf:
+        raise ConfigError("--concurrency and --max-deaths are at least 1, --grace is a number of seconds, at least 0")
     allowed = permission(allow_functions)
-    _import(import_ or [])
+    import_agents(import_)
     options = WorkerOptions(
-        queues=tuple(queue or ("default",)),
+        queues=tuple(dict.fromkeys(parse_queue(name) for name in queue or (SHARED,))),
         concurrency=concurrency,
         grace=grace,
         most_deaths=max_deaths,
         health=health,
     )
     return run_to_the_end(_work(settings, options, allowed))
-
-
-def _import(modules: list[str]) -> None:
-    """Modules are found in the working folder too, as `python -m` finds them."""
-    sys.path.insert(0, os.getcwd())
-    for module in modules:
-        try:
-            importlib.import_module(module)
-        except ImportError as exc:
-            raise ConfigError(f"--import {module}: {exc}", path=module) from exc
 
 
 async def _work(settings: Settings, options: WorkerOptions, allowed: bool | frozenset[str]) -> int:

@@ -12,7 +12,7 @@ import signal
 import threading
 import traceback
 from functools import partial
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 
@@ -96,40 +96,51 @@ class Calls:
 
 
 async def _as_coroutine(agent: Agent, task: AgentInput) -> AgentOutput:
+    own = asyncio.current_task()
     try:
         return await agent.run(task)
     except BaseException as exc:
-        _contain(exc, task)
+        _contain(exc, task, own)
         raise
 
 
 async def _in_place(agent: Agent, task: AgentInput, timeout: float | None) -> AgentOutput:
+    own = asyncio.current_task()
     try:
         if timeout is None:
             return await agent.run(task)
         with anyio.move_on_after(timeout):
             return await agent.run(task)
     except asyncio.CancelledError:
-        current = asyncio.current_task()
-        if current is None or current.cancelling():
+        if own is None or own.cancelling():
             raise
         raise _cancelled_itself(task) from None
     except BaseException as exc:
-        _contain(exc, task)
+        _contain(exc, task, own)
         raise
     raise _timed_out(task, timeout)
 
 
-def _contain(error: BaseException, task: AgentInput) -> None:
+def _contain(error: BaseException, task: AgentInput, own: asyncio.Task[Any] | None) -> None:
     """Raises an `AgentError` for what would end the process, or the event loop with every run in it: `sys.exit()`, a
-    `KeyboardInterrupt` of the agent's own. Cancellation and the user's Ctrl-C pass."""
-    if isinstance(error, Exception | asyncio.CancelledError | GeneratorExit):
+    `KeyboardInterrupt` or `GeneratorExit` of the agent's own. Cancellation and the user's Ctrl-C pass, and so does the
+    closing of a coroutine that nobody awaits any more, which is no doing of `own`, the task that called the agent."""
+    if isinstance(error, Exception | asyncio.CancelledError):
+        return
+    if isinstance(error, GeneratorExit) and not _is_current(own):
         return
     if isinstance(error, KeyboardInterrupt) and _is_from_user(error):
         return
     kind = type(error).__name__
     message = f"the agent raised {kind}: {message_of(error)}"
     raise AgentError(message, kind=kind, run_id=task.run_id, path=task.path) from error
+
+
+def _is_current(task: asyncio.Task[Any] | None) -> bool:
+    try:
+        return asyncio.current_task() is task
+    except RuntimeError:  # no event loop runs: it is closed, or collected as garbage
+        return False
 
 
 def _is_from_user(error: KeyboardInterrupt) -> bool:

@@ -52,7 +52,7 @@ class BranchClosed(Exception):
 
 
 class RecallEnded(Exception):
-    """What another process has executed of a branch ends here."""
+    """What another process has executed of a branch ends here: at the visit whose path is its argument."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ import anyio
 
 from orka.engine.branches import OpenFork, RunFrame, branch_frame, late_branch, run_branch
 from orka.engine.context import BranchClosed, RecallEnded
+from orka.engine.recalling import recall_given_up
 from orka.engine.remote import Departure, close_rest, queues_of
 from orka.journal.entries import NodeFinished
 from orka.types import Json
@@ -82,7 +83,7 @@ async def _run_some(
             continue
         frame = branch_frame(fork, index, fork.base if carried is None else {**fork.base, **carried})
         try:
-            settled = await run_branch(run_frame, fork, index, frame)
+            settled = await recall_given_up(run_frame, fork, index) or await run_branch(run_frame, fork, index, frame)
         except (BranchClosed, RecallEnded):  # of a recalled branch: it was cut off here
             return
         if carried is not None:

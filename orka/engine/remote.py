@@ -32,7 +32,7 @@ from orka.engine.context import Frame, Run
 from orka.engine.limiting import most_under_way
 from orka.engine.needs import facts_of
 from orka.engine.program import Step
-from orka.engine.recalling import entries_of, incomplete, raise_if_fatal, recall, recall_frame
+from orka.engine.recalling import entries_of, incomplete, raise_if_fatal, recall, recall_given_up
 from orka.graph.nodes import AgentNode, ForkNode, MapNode
 from orka.journal.entries import WORKER_DIED
 from orka.journal.paths import member
@@ -159,11 +159,8 @@ class Departure:
                 left.append(index)
             elif finished.error is None:
                 fork.settle(index, await run_branch(run_frame, fork, index, branch_frame(fork, index, fork.base)))
-            elif finished.error.kind == WORKER_DIED:  # given up: only somebody who asks for it tries that again
-                self._recalling.replay, self._recalling.tasks = replay, None
-                settled, _ = await recall_frame(run_frame, fork, index, self._recalling)
-                settled.error = finished.error
-                fork.settle(index, settled)
+            elif (settled := await recall_given_up(run_frame, fork, index)) is not None:
+                fork.settle(index, settled)  # only somebody who asks for it tries that again
             else:
                 left.append(index)
         self._waiting = left

@@ -10,7 +10,8 @@ from orka.graph.keys import Keys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.models import OrchestratorKeys
 from orka.graph.nodes import NO_LIMITS, Rate, SharedLimit
 from orka.graph.tree import MapTree
-from orka.graph.values import PERIODS, QUEUE, RATE
+from orka.graph.values import PERIODS, RATE
+from orka.ids import QUEUE
 
 
 def rate_of(keys: str | RateKeys | None) -> Rate | None:

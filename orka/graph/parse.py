@@ -279,7 +279,7 @@ class _Parser:
                 value.at,
                 hint=suggest(found.name, known_types(self._specs))
                 or suggest(found.name, spellings(self._specs))
-                or f"known are: {', '.join(known_types(self._specs))}",
+                or f"known are: {', '.join(known_types(self._specs))}; `--import MODULE` adds those of a module",
                 agent=node_id,
                 key="type",
             )

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from orka.ids import QUEUE, QUEUE_SHAPE
+
 Ignored: TypeAlias = Annotated[Any, Field(json_schema_extra={"ignored": True})]
 """A key that files may have and that changes nothing."""
 _TAKEN = frozenset({"input", "index", "previous_outputs"})
@@ -81,10 +83,7 @@ Names: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": [*_NAMES, {"type": "n
 SomeNames: TypeAlias = Annotated[Any, WithJsonSchema({"anyOf": _NAMES})]
 """The same with at least one."""
 Variable: TypeAlias = Annotated[str, BeforeValidator(_variable)]
-QUEUE: Final = re.compile(r"^[A-Za-z0-9_.-]{1,64}$")
-Queue: TypeAlias = Annotated[
-    str, Field(pattern=QUEUE.pattern), shape("a name of at most 64 letters, digits, '_', '.' and '-'")
-]
+Queue: TypeAlias = Annotated[str, Field(pattern=f"^{QUEUE.pattern}$"), shape(QUEUE_SHAPE)]
 """Name of a queue or a resource: part of a Redis key."""
 RateText: TypeAlias = Annotated[
     str, BeforeValidator(_rate), WithJsonSchema({"type": "string", "pattern": f"^{RATE.pattern}$"})

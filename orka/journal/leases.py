@@ -16,7 +16,7 @@ from orka.journal.holder import current_holder, describe, is_dead
 from orka.journal.log import FAREWELL, Listener, RunLog
 from orka.journal.registry import Registry, RunInfo, not_found
 from orka.journal.terms import Claim, Creation, Ending, Reopening
-from orka.journal.writer import Journal
+from orka.journal.writer import Journal, run_exists
 from orka.redis.keys import RunKeys
 from orka.redis.lease_scripts import release, take
 from orka.redis.scripts import Entry, create
@@ -197,17 +197,18 @@ class Leases:
         deadline: float | None,
         stream: str,
         task: bytes,
+        order: Digest,
     ) -> None:
         """Run, `run.started` and the task that has a worker execute it, as one script. Sent again after a lost
-        connection: the same id makes that harmless."""
+        connection: of the same id, graph and input there is one run. `RunExists` when the id is another run's."""
         keys = self._registry.keys(run_id)
         pairs = (*("digest", digest, "holder", ""), *(part for pair in fields.items() for part in pair))
-        await self._registry.one(
+        reply = await self._registry.one(
             keys.run,
             create(
                 keys,
                 digest,
-                lease="0-submitted",
+                lease=f"0-{order}",
                 lease_ms=0,
                 run_id=run_id,
                 graph=graph,
@@ -219,6 +220,8 @@ class Leases:
                 task=task,
             ),
         )
+        if reply[0] != b"ok":
+            raise run_exists(run_id)
 
     def claim(self, run_id: RunId, digest: Digest, claim: Claim) -> RunLog:
         """The writing end of a branch whose task this process was given. Its first entry makes the claim."""

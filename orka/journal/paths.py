@@ -82,6 +82,13 @@ def frame_of(path: Path) -> Path:
     return Path(path.rpartition("/")[0])
 
 
+def named_in(frame: Path, path: Path) -> tuple[Path, NodeId]:
+    """The visit of `frame` that `path`, which lies in it, is or lies under, and the id that it names."""
+    whole = path[len(frame) + 1 :].partition("/")[0] if frame else path.partition("/")[0]
+    name = FRAME_SUFFIX.sub("", whole)
+    return Path(f"{frame}/{name}" if frame else name), NodeId(unescape(name.partition("#")[0]))
+
+
 def frames(path: Path) -> list[Path]:
     """Branches, items and children that `path` lies in or is, outermost first: `a.1/b[2]/c.0/d` -> `a.1`, `a.1/b[2]/c.0`."""
     if "." not in path:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from orka.errors import JournalMismatch
 from orka.journal.entries import (
+    WORKER_DIED,
     BranchFinished,
     NodeFinished,
     NodeRetrying,
@@ -24,6 +25,7 @@ from orka.journal.entries import (
     RunStarted,
 )
 from orka.journal.paths import frame_of, frames, parents
+from orka.results import Failure
 from orka.types import Path, Status
 
 
@@ -77,6 +79,8 @@ class Replay:
         """What is known of `path`. `JournalMismatch` if it was written for another node."""
         visit = self.visits.get(path)
         if self.complete and (visit is None or not (visit.finished or visit.opened or visit.scored)):
+            if any(self.given_up(frame) for frame in frames(path)):
+                return None  # there its branch ends
             raise self.incomplete(path)
         if visit is None:
             return None
@@ -98,6 +102,12 @@ class Replay:
             run_id=self.run_id,
             path=path,
         )
+
+    def given_up(self, branch: Path) -> Failure | None:
+        """Why: its task took its workers down too often. Its entries just end, and nobody has asked to try it again."""
+        finished = self.branches.get(branch)
+        error = None if finished is None else finished.error
+        return error if error is not None and error.kind == WORKER_DIED else None
 
     def passed(self, path: Path) -> bool:
         """A frame that has visited `path` may have gone on behind it."""
@@ -146,13 +156,13 @@ class Replay:
     def _optional(self, path: Path) -> bool:
         """Below a visit that is tried again or whose failure stands, or where a join or a round did not wait for it."""
         return self._is_elsewhere(path) or any(
-            p in self._reopened or p in self.joins or p in self.closed or self._given_up(p) for p in parents(path)
+            p in self._reopened or p in self.joins or p in self.closed or self._has_failed(p) for p in parents(path)
         )
 
     def _is_elsewhere(self, path: Path) -> bool:
         return bool(self.elsewhere) and any(frame in self.elsewhere for frame in frames(path))
 
-    def _given_up(self, path: Path) -> bool:
+    def _has_failed(self, path: Path) -> bool:
         visit = self.visits.get(path)
         if visit is None:
             return False
@@ -167,7 +177,7 @@ _DONE = (Status.SUCCESS, Status.SKIPPED)
 def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path] = (), whole: bool = False) -> Replay:
     """From the entries of a run, or of one branch, (kind, path, body) in stream order. A later entry of a path replaces
     an earlier one. `retried`: visits whose failure is not believed. `whole`: the branch is done, and everything is."""
-    replay = Replay(run_id)
+    replay, doubted = Replay(run_id), set[Path]()
     for _, path, body, entry_id in entries:
         replay.entries += 1
         replay.cover(path, entry_id)
@@ -180,7 +190,7 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
                     visit.fatal = True
             case RunResumed():
                 if replay.ended is not None:  # whoever resumes a run that has ended wants its failures tried again
-                    replay.branches = {at: ended for at, ended in replay.branches.items() if ended.error is None}
+                    doubted |= {at for at, ended in replay.branches.items() if ended.error is not None}
                 replay.ended = None
             case NodeStarted(node=node, at_ms=at_ms) | NodeRetrying(node=node, at_ms=at_ms):
                 visit = replay.visits.setdefault(path, Visit())
@@ -194,30 +204,34 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
                 visit.node, visit.at_ms, visit.scored = body.node, body.at_ms, body
             case BranchFinished():
                 replay.branches[path] = body
+                doubted.discard(path)
             case NodeFinished():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = body.node, body.at_ms, body, False
     if replay.ended is not None and not whole:
-        replay.branches = {at: ended for at, ended in replay.branches.items() if ended.error is None}
+        doubted |= {at for at, ended in replay.branches.items() if ended.error is not None}
     for path in retried:
         if path in replay.visits:
             replay.visits[path].fatal = True
-    _believe(replay, whole)
+    reopened = _believe(replay, whole)
+    for path in doubted:
+        if not _taken_in(replay, reopened, path):
+            del replay.branches[path]
     for path in replay.visits:
         replay._frames.setdefault(frame_of(path), []).append(path)  # pyright: ignore[reportPrivateUsage]
     return replay
 
 
-def _believe(replay: Replay, whole: bool) -> None:
-    """Drops the failures that have to be tried again."""
+def _believe(replay: Replay, whole: bool) -> set[Path]:
+    """Drops the failures that have to be tried again, and gives what is open again."""
     failed = {p: v.finished for p, v in replay.visits.items() if v.finished and v.finished.status not in _DONE}
     for visit in replay.visits.values():
         finished = visit.finished
         if finished is not None and finished.fork and (whole or finished.status in _DONE or finished.consumed):
             replay.joins[Path(finished.fork)] = finished
-    if whole:
-        return
     reopened: set[Path] = set()
+    if whole:
+        return reopened
     found = True
     while found:  # a failure that is tried again takes with it what failed below
         found = False
@@ -238,16 +252,23 @@ def _believe(replay: Replay, whole: bool) -> None:
             replay.joins[Path(visit.finished.fork)] = visit.finished
     replay._reopened = frozenset(reopened)  # pyright: ignore[reportPrivateUsage]
     replay._retried = frozenset(reopened & failed.keys())  # pyright: ignore[reportPrivateUsage]
+    return reopened
 
 
 def _stands(replay: Replay, reopened: set[Path], path: Path, finished: NodeFinished) -> bool:
     """A failure is believed. The innermost visit above it that has been decided says so, else its own entry."""
+    taken = _taken_in(replay, reopened, path)
+    return finished.consumed and not replay.visits[path].fatal if taken is None else taken
+
+
+def _taken_in(replay: Replay, reopened: set[Path], path: Path) -> bool | None:
+    """What the innermost visit above `path` that has been decided did with a failure there. None: there is none."""
     for parent in parents(path):
         if parent in reopened:
             return False
         if _takes_in(replay, parent):
             return True
-    return finished.consumed and not replay.visits[path].fatal
+    return None
 
 
 def _takes_in(replay: Replay, parent: Path) -> bool:

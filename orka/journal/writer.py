@@ -25,7 +25,7 @@ from orka.journal.terms import Creation
 from orka.logs import get_logger
 from orka.redis.faults import passes, reply_text
 from orka.redis.pipeline import Keyed, Pipe, ServerChanged, is_moving
-from orka.types import Digest
+from orka.types import Digest, RunId
 
 _MOST_ENTRIES = 256
 """Entries of one run in one command: keeps a script call well under a millisecond."""
@@ -256,7 +256,7 @@ class Journal:
                 why = f"run {log.run_id} needs this branch no more; nothing more is written"
                 self._fail(log, LeaseLost(why, run_id=log.run_id))
             case b"stale" if count == OPENING and isinstance(log.opening, Creation):
-                log.fail(_exists(log))
+                log.fail(run_exists(log.run_id))
             case b"stale":
                 self._fail(
                     log,
@@ -340,8 +340,8 @@ async def _while_nobody_waits() -> None:
         await asyncio.sleep(0)
 
 
-def _exists(log: RunLog) -> RunExists:
+def run_exists(run_id: RunId) -> RunExists:
     return RunExists(
-        f"a run {log.run_id!r} exists already: give another id, or finish that one with `orka resume {log.run_id}`",
-        run_id=log.run_id,
+        f"a run {run_id!r} exists already: give another id, or finish that one with `orka resume {run_id}`",
+        run_id=run_id,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from redis.exceptions import ResponseError
@@ -15,6 +16,7 @@ from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.index import Indexes, OnProgress, Place, is_unknown
 from orka.memory.index_lock import IndexLock
 from orka.memory.layout import LAYOUT_FIELDS, Layout, decode_layout
+from orka.memory.patience import patiently
 from orka.memory.plan import merge_candidates, plan_look, read_reply
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
@@ -123,6 +125,9 @@ class RedisStackStore:
                 raise QueryRefused(
                     f"a vector of shape {look.vector.shape} was looked for: {self.layout.dimension} numbers are wanted"
                 )
+        return await patiently(partial(self._search, looks))
+
+    async def _search(self, looks: Sequence[Look]) -> list[list[Candidate]]:
         for _ in range(_ATTEMPTS):
             commands, owners = self._planned(looks)
             replies = await self._searching.roundtrip(commands) if commands else []

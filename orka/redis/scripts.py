@@ -100,9 +100,9 @@ return {'ok', last, ids}
 CREATE = Script.of(
     NOW
     + """
-local held = redis.call('HMGET', KEYS[1], 'lease', 'seq')
+local held = redis.call('HMGET', KEYS[1], 'lease', 'seq', 'submitted')
 if held[2] then
-  if held[1] == ARGV[1] or ARGV[8] ~= '' then return {'ok', tonumber(held[2]), {false}} end
+  if held[1] == ARGV[1] or held[3] == ARGV[1] then return {'ok', tonumber(held[2]), {false}} end
   return {'stale'}
 end
 if ARGV[4] == '' then
@@ -122,7 +122,7 @@ end
 if ARGV[8] ~= '' then
   local id = redis.call('XADD', ARGV[8], '*', 'run', ARGV[3], 'path', '', 'task', ARGV[9])
   redis.call('HSET', KEYS[7], '', table.concat({'open', '', '0', '0', '0', id, ARGV[8], '', '', ''}, '|'))
-  redis.call('HSET', KEYS[1], 'status', 'queued', 'lease_until', 0)
+  redis.call('HSET', KEYS[1], 'status', 'queued', 'lease_until', 0, 'submitted', ARGV[1])
 end
 redis.call('ZADD', KEYS[5], now, ARGV[3])
 redis.call('ZREMRANGEBYSCORE', KEYS[6], '-inf', now - ARGV[5])
@@ -191,9 +191,10 @@ def create(
     task: bytes = b"",
 ) -> Command:
     """Creates run, lease and `run.started` as one. `graph` may be empty when the server should have it already.
-    With `stream`, `task` is put there for a worker, and nobody holds the lease until one takes it.
+    With `stream`, `task` is put there for a worker, and nobody holds the lease until one takes it; `lease` then says what
+    was submitted.
 
-    Reply as `append`, or `graph` when the graph has to be sent along.
+    Reply as `append`, or `graph` when the graph has to be sent along; `stale`: another run has this id.
     """
     return (
         *("EVALSHA", CREATE.sha, 7, keys.run, keys.journal, keys.values, *shared_keys(keys, digest), keys.branches),

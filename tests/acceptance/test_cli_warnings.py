@@ -22,6 +22,11 @@ ENTRIES = """
   - {id: f, type: failover, children: [bad, ok]}
   - {id: none, type: failover, children: [bad]}
   - {id: quiet, type: map, items: "[1]", agents: [f]}
+  - {id: hurried, type: fork, timeout: 0.2, targets: [[ok], [slow]]}
+  - {id: slow, type: echo, delay: 30}
+  - {id: met, type: join, group: hurried}
+  - {id: race, type: fork, targets: [[ok], [slow]]}
+  - {id: first, type: join, group: race, mode: any}
   - {id: undefined, type: loop, max_loops: 2, internal_workflow: {orchestrator: {agents: [t, t2]}, agents: [
        {id: t2, type: template, prompt: "{{ past.a }}{{ past.b }}{{ past.c }}{{ past.d }}{{ past.e }}"}]}}
 """
@@ -47,6 +52,8 @@ FAILING = "AgentError: no luck"
         ("ok, l", [f"l: failures in 2 of 2 rounds (first: l[1]/bad: {FAILING})"]),
         ("ok, deep", [f"deep: failures in 2 of 2 rounds (first: deep[1]/m.0/bad: {FAILING})"]),
         ("f", []),
+        ("hurried, met", ["hurried.1/slow failed: RunTimeout: not done within 0.2 s"]),
+        ("race, first", []),  # a loser is no failure
         ("quiet", []),
         ("none, ok", ["none failed: FailoverExhausted: every child failed: bad: no luck"]),
         ("t", ["t: `{{ nothing }}` (line 1): 'nothing' is undefined"]),

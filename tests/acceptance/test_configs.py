@@ -107,7 +107,8 @@ async def test_graph_gives_what_its_header_says(name: str, orka, redis_settings:
 
 @pytest.fixture(autouse=True)
 async def nothing_is_remembered(redis_settings: Settings) -> None:
-    await create_memory_logger(settings=redis_settings).clear_all_memories()
+    async with create_memory_logger(settings=redis_settings) as memories:
+        await memories.clear_all_memories()
 
 
 async def test_a_later_run_knows_what_an_earlier_one_was_told(redis_settings: Settings) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from servers import until
-from support.crew import becomes, working
+from support.crew import becomes, take_and_bury, working
 from support.journals import Gate, entries_of, keys_of, registry_of
 from support.running import opened
 
@@ -15,12 +15,9 @@ from orka.agents.registry import Registry
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.errors import LetterNotFound, RetryRefused
 from orka.ids import new_run_id
-from orka.journal.entries import RULES, BranchFinished, encode_json
 from orka.operations import cancel_run, retry_letter
 from orka.redis.client import RedisHandle
-from orka.redis.keys import GROUP, run_keys
-from orka.redis.recovery_scripts import bury
-from orka.results import Failure, RunResult
+from orka.results import RunResult
 from orka.services import Services, open_services
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
@@ -35,7 +32,6 @@ agents:
   - {id: join, type: join, group: spread, on_failure: MODE, on_error: stop}
   - {id: after, type: template, prompt: "{{ previous_outputs.poison.response }}"}
 """
-DEATH = Failure(kind="WorkerDied", message="given up: it has taken its worker down 3 times")
 
 
 @dataclass
@@ -51,31 +47,6 @@ class Poisoned:
     @property
     def letters(self) -> DeadLetters:
         return DeadLetters(self.services.registry)
-
-
-async def take_and_bury(services: Services, client: Any, run_id: RunId, path: str, level: int = 1) -> None:
-    """What a sweeper does with the task of a branch whose workers died too often."""
-    keys = run_keys(run_id, services.settings.partitions)
-    stream = f"{keys.tag}:tasks:default:{level}"
-    task_id = (await client.hget(keys.branches, path)).decode().split("|")[5]
-    pending = await client.xpending_range(stream, GROUP, "-", "+", 10)
-    assert [entry["message_id"].decode() for entry in pending] == [task_id]
-    await client.xclaim(stream, GROUP, services.process, 0, [task_id])
-    body = BranchFinished(worker=services.process, error=DEATH, rules=RULES)
-    await services.registry.one(
-        keys.run,
-        bury(
-            keys,
-            process=services.process,
-            path=path,
-            task_id=task_id,
-            run_id=run_id,
-            parent="",
-            data=encode_json(body),
-            reason=DEATH.message,
-            retention_ms=60_000,
-        ),
-    )
 
 
 @asynccontextmanager

@@ -185,6 +185,7 @@ async def test_an_error_whose_message_no_journal_can_hold_is_kept_readable(redis
         ("leave", "SystemExit", "the agent raised SystemExit: 3"),
         ("leave_at_once", "SystemExit", "the agent raised SystemExit: gone"),
         ("interrupt", "KeyboardInterrupt", "the agent raised KeyboardInterrupt: "),
+        ("stop_generating", "GeneratorExit", "the agent raised GeneratorExit: "),
         ("speechless", "Speechless", "(its text cannot be told: ValueError)"),
     ],
 )

@@ -17,7 +17,10 @@ GRAPH = """
 orchestrator: {{id: g, agents: [{order}], {more}}}
 agents:
   - {{id: read, type: memory-reader, namespace: "{namespace}", config: {{similarity_threshold: 0.1, limit: 5}}}}
-  - {{id: write, type: memory-writer, namespace: "{namespace}", metadata: {{from: "{{{{ input | length }}}}", deep: ["{{{{ run_id }}}}"]}}}}
+  - id: write
+    type: memory-writer
+    namespace: "{namespace}"
+    metadata: {{from: "{{{{ input | length }}}}", deep: ["{{{{ run_id }}}}"]}}
 """
 
 
@@ -138,9 +141,11 @@ async def test_memories_of_other_sessions_and_categories_are_not_seen(
 orchestrator: {{id: g, agents: [a, b, c, d]}}
 agents:
   - {{id: a, type: memory-writer, namespace: "{namespace}", prompt: red apples, config: {{session: "s-1"}}}}
-  - {{id: b, type: memory-writer, namespace: "{namespace}", prompt: red apples too, metadata: {{category: other}}, config: {{session: "s-2"}}}}
+  - {{id: b, type: memory-writer, namespace: "{namespace}", prompt: red apples too, metadata: {{category: other}},
+      config: {{session: "s-2"}}}}
   - {{id: c, type: memory, namespace: "{namespace}", prompt: apples, config: {{similarity_threshold: -1, session: "s-1"}}}}
-  - {{id: d, type: memory, namespace: "{namespace}", prompt: apples, config: {{similarity_threshold: -1, memory_category_filter: other}}}}
+  - {{id: d, type: memory, namespace: "{namespace}", prompt: apples,
+      config: {{similarity_threshold: -1, memory_category_filter: other}}}}
 """
     async with Orchestrator(written(tmp_path, text), settings=settings) as orchestrator:
         result = await orchestrator.execute("x")

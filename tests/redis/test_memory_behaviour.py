@@ -487,15 +487,19 @@ async def test_hashes_of_the_old_orka_are_found_by_words_and_filters(
     async with open_memories(backend, settings) as memories:
         assert await memories.words("router address") == ["the router forgets its address"]
         assert await memories.near("router address") == []
-        for filters in (
+        own: list[dict[str, Any]] = [
             {"memory_type": "long_term", "least_importance": 0.8},
             {"node_id": "writer-1"},
             {"trace_id": "trace-9"},
             {"since_ms": MINUTE, "until_ms": MINUTE + 1},
+        ]
+        in_metadata: list[dict[str, Any]] = [
             {"namespace": "faults"},
             {"session": "s9", "category": "stored"},
             {"metadata": {"log_type": "memory"}},
-        ):
+        ]
+        # What the old version kept in the metadata only, the search module sees after `orka memory reindex`.
+        for filters in own if backend == "redisstack" else [*own, *in_metadata]:
             assert await memories.newest(**filters) == ["the router forgets its address"], filters
         assert await memories.newest(namespace="default") == []
         [[candidate]] = await memories.store.search([look()])

@@ -10,7 +10,7 @@ from support.journals import Gate, kinds_of, registry_of
 from support.running import opened
 
 from orka import RunHandle
-from orka.errors import AgentError
+from orka.errors import AgentError, ConfigError, RunExists
 from orka.redis.client import RedisHandle
 from orka.settings import Settings
 from orka.types import RunStatus
@@ -94,3 +94,42 @@ async def test_a_run_on_a_queue_that_nobody_has_ever_served_can_be_finished_here
         ]
         client = clean_redis.client
         assert [await client.xlen(key) for key in await client.keys("*:tasks:*")] == [0]
+
+
+async def test_submitting_again_under_one_id_is_one_run_and_something_else_is_refused(
+    redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    text = "orchestrator: {id: once, agents: [a]}\nagents: [{id: a, type: counted}]"
+    calls: list[Any] = []
+
+    async def counted(task: Any) -> Any:
+        calls.append(task.input)
+        return task.input
+
+    registry = registry_of(counted=counted)
+    async with opened(redis_settings, text, registry=registry) as orchestrator:
+        large = {"text": "x" * 100_000}
+        for run_id, given, other in (("order-1", "first", "second"), ("order-2", large, {"text": "y" * 100_000})):
+            await orchestrator.submit(given, run_id=run_id, queue="once")
+            await orchestrator.submit(given, run_id=run_id, queue="once")
+            with pytest.raises(RunExists, match=f"a run '{run_id}' exists already"):
+                await orchestrator.submit(other, run_id=run_id, queue="once")
+            with pytest.raises(RunExists):
+                await orchestrator.execute(given, run_id=run_id)
+        async with working(redis_settings, "once", registry=registry):
+            for run_id, given in (("order-1", "first"), ("order-2", large)):
+                again = await orchestrator.submit(given, run_id=run_id, queue="once")
+                assert await asyncio.wait_for(again.result(), 5) == given
+                assert await (await orchestrator.submit(given, run_id=run_id)).result() == given
+        await orchestrator.execute("here", run_id="order-3")
+        with pytest.raises(RunExists):
+            await orchestrator.submit("here", run_id="order-3")
+    assert [str(given)[:5] for given in calls] == ["first", "{'tex", "here"]
+
+
+@pytest.mark.parametrize("queue", ["", "two words", "a:b", "{q}", "ü", "x" * 65, "line\n", None, 3])
+async def test_a_queue_that_no_file_could_name_is_refused(redis_settings: Settings, queue: Any) -> None:
+    async with opened(redis_settings, GRAPH, registry=Gate().registry()) as orchestrator:
+        with pytest.raises(ConfigError, match="a queue is a name of at most 64 letters"):
+            await orchestrator.submit("x", queue=queue)
+        assert await orchestrator.runs.list(status=RunStatus.QUEUED) == []

@@ -74,6 +74,10 @@ async def interrupt(_task: AgentInput) -> Json:
     raise KeyboardInterrupt
 
 
+async def stop_generating(_task: AgentInput) -> Json:
+    raise GeneratorExit
+
+
 def not_json(_task: AgentInput) -> set[int]:
     return {1}
 

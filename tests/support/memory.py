@@ -14,6 +14,7 @@ from orka.memory.basic import open_basic
 from orka.memory.layout import Layout
 from orka.memory.query import Candidate, Filters, Look
 from orka.memory.record import MemoryRecord, new_record
+from orka.memory.redisstack import open_redisstack
 from orka.memory.store import MemoryStore
 from orka.memory.text import query_words
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
@@ -27,6 +28,7 @@ Opener = Callable[
 BACKENDS: dict[str, Opener] = {
     "redis": open_basic,
     "redis, nothing in the background": lambda redis, router, layout, _: open_basic(redis, router, layout),
+    "redisstack": lambda redis, router, layout, _: open_redisstack(redis, router, layout),
 }
 """Every test of the behaviour suite runs on each of them."""
 

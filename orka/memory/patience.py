@@ -1,0 +1,34 @@
+"""Asking again while a server restarts: for what may be asked twice."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, TypeVar
+
+import anyio
+
+from orka.clock import monotonic
+from orka.errors import BackendMissing, IndexMismatch, QueryRefused, StoreError
+
+SECONDS: Final = 10.0
+"""For which a search waits for a server that is away."""
+_FIRST, _MOST = 0.02, 1.0
+"""Seconds between attempts."""
+_FINAL = (BackendMissing, IndexMismatch, QueryRefused)
+
+T = TypeVar("T")
+
+
+async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """What `ask` gives, asked again after a `StoreError` that may pass. Raises the last one after `SECONDS`."""
+    until, pause = monotonic() + SECONDS, _FIRST
+    while True:
+        try:
+            return await ask()
+        except _FINAL:
+            raise
+        except StoreError:
+            if monotonic() >= until:
+                raise
+        await anyio.sleep(pause)
+        pause = min(_MOST, pause * 2)
