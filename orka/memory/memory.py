@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -15,7 +15,7 @@ from orka.errors import OrkaError, StoreError, WriteLost, sole_error
 from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
-from orka.memory.layout import Layout, agree_on
+from orka.memory.layout import Layout, agree_on, layout_for
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
@@ -136,12 +136,13 @@ class Memory:
         parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
         return sum([await _connected(partial(self.store.delete, part)) for part in parts])
 
-    async def scan(self) -> AsyncIterator[list[MemoryRecord]]:
+    async def scan(self) -> AsyncGenerator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
         if self.writer is not None:
             await self.writer.settled()
-        async for rows in self.hashes.scan():
-            yield [record for key, fields in rows if (record := decode_record(key, fields)) is not None]
+        async with aclosing(self.hashes.scan()) as pages:
+            async for rows in pages:
+                yield [record for key, fields in rows if (record := decode_record(key, fields)) is not None]
 
     async def _store_now(self, batch: list[Pending]) -> list[OrkaError | None]:
         """For each None or why it was not stored."""
@@ -241,6 +242,6 @@ async def _open_store(
         redis.facts.require_search(redis.target.label)
     else:
         from orka.memory.basic import open_basic as opening
-    layout = await agree_on(redis.client, Layout(embedder=embedder.name, dimension=embedder.dimension))
+    layout = await agree_on(redis.client, await layout_for(redis.client, embedder.name, embedder.dimension))
     async with opening(redis, router, layout, on_progress=on_progress) as store:
         yield store, layout
