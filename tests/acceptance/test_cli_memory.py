@@ -333,6 +333,7 @@ def test_ten_thousand_memories_go_in_and_out(store: Callable[..., None], here: R
     assert len(keys) == 10_000
 
 
+@pytest.mark.parametrize("backend", ["redisstack"], indirect=True)
 def test_an_import_that_is_stopped_says_how_to_go_on(
     store: Callable[..., None], backend: str, orka: Any, tmp_path: Path
 ) -> None:

@@ -28,8 +28,8 @@ from orka.memory.record import new_record
 from orka.redis.wheels import find_wheels
 from orka.settings import Settings
 
-KILLS = 50
-AT_ONCE = 5
+KILLS = {"redis": 20, "redisstack": 30}
+AT_ONCE = 8
 EVERYSEC = 1.0
 """Seconds that a crash of the server may cost: docs/durability.md."""
 
@@ -133,7 +133,7 @@ async def test_killed_writers_lose_nothing_that_was_acknowledged(
         plan: list[tuple[float, int, Path]] = []
         for _ in range(AT_ONCE):
             logs.append(tmp_path / f"w{len(logs)}")
-            plan.append((chance.uniform(0.1, 0.7), writers.start(settings, logs[-1]), logs[-1]))
+            plan.append((chance.uniform(0.1, 0.6), writers.start(settings, logs[-1]), logs[-1]))
         for moment, pid, _ in sorted(plan):
             time.sleep(max(0.0, began + moment - time.monotonic()))
             assert send(pid, signal.SIGKILL), "it ended by itself"
@@ -141,10 +141,10 @@ async def test_killed_writers_lose_nothing_that_was_acknowledged(
         return sum(log.exists() and log.stat().st_size > 0 for _, _, log in plan)
 
     kills = 0
-    while kills < KILLS:
+    while kills < KILLS[backend]:
         kills += await asyncio.to_thread(kill_some)
     expected = acknowledged(*logs)
-    assert len(expected) > 20 * KILLS
+    assert len(expected) > 20 * kills
     async with open_memories(settings) as (_, memory):
         await check_stored(memory, expected)
         for content in chance.sample([content for _, content in expected.values()], 20):
@@ -170,7 +170,6 @@ async def test_a_killed_private_server_costs_a_second_at_most_and_the_writer_goe
         assert send(pid, signal.SIGKILL)
         return time.time()
 
-    await lived()
     killed = await lived()
     before = acknowledged(log)
     await until(lambda: any(at > killed + 0.1 for at, _ in acknowledged(log).values()), 20, 0.1)
@@ -201,13 +200,13 @@ async def test_a_stopped_server_does_not_let_the_memory_of_a_writer_grow(
     await until(lambda: statistics()["waiting"] * 20_000 > 60 * 2**20)
     await asyncio.sleep(0.3)
     first, accepted = resident(pid), statistics()["accepted"]
-    await asyncio.sleep(1.5)
+    await asyncio.sleep(1)
     assert resident(pid) < first + 30
     assert statistics()["accepted"] <= accepted + 100
     assert resident(pid) < 500
     stored = statistics()["stored"]
     server.send(signal.SIGCONT)
-    await until(lambda: statistics()["stored"] > stored + 4000)
+    await until(lambda: statistics()["stored"] > stored + 1000)
     assert statistics()["lost"] == 0
     assert send(pid, signal.SIGKILL)
 

@@ -522,3 +522,17 @@ async def test_a_cluster_url(servers: Servers, with_url: Callable[[str], Setting
         assert await memory.scan(match="app:*") == (0, ["app:x"])
         assert await memory.delete_memory(keys[0])
         assert await memory.clear_all_memories() == 19
+
+
+async def test_the_documented_monitoring_commands_answer(clean_redis: RedisHandle, redis_settings: Settings) -> None:
+    async with create_memory_logger(backend="redisstack", settings=redis_settings) as memory:
+        await memory.write_many([f"memory {number}" for number in range(12)])
+    client: Any = clean_redis.client
+    info = await client.execute_command("FT.INFO", "orka_enhanced_memory")
+    facts = dict(zip(info[::2], info[1::2], strict=True))
+    assert int(facts[b"num_docs"]) == 12
+    count, *rows = await client.execute_command("FT.SEARCH", "orka_enhanced_memory", "*")
+    assert (count, len(rows)) == (12, 20)
+    modules = await client.execute_command("MODULE LIST")
+    assert "search" in str(modules).lower()
+    assert (await client.info("memory"))["used_memory"] > 0
