@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+import random
+from collections.abc import AsyncGenerator, Sequence
+from typing import Any
 
 import anyio
 import numpy as np
 import pytest
 from support.stores import AWAY, FussyEmbedder, PlainStore
 
-from orka.errors import RecordRefused, StoreError, WriteLost
+from orka.errors import OrkaError, RecordRefused, StoreError, WriteLost
 from orka.memory.record import MemoryRecord, key_for, new_key, new_record
 from orka.memory.turns import Turns
 from orka.memory.writer import MOST_BYTES, MemoryWriter
@@ -316,3 +318,46 @@ async def test_who_waits_is_told_when_the_writer_is_cancelled() -> None:
     assert [type(one) for one in found[4:8]] == [StoreError] * 4, "they were never accepted"
     with pytest.raises(StoreError, match="closed"):
         await writer.write(new_record("late"))
+
+
+class _ShakyStore(PlainStore):
+    """Loses its connection before, in the middle of and behind writes, which take different times."""
+
+    def __init__(self, chance: random.Random) -> None:
+        super().__init__()
+        self._chance = chance
+        self._lock = asyncio.Lock()
+
+    async def write(self, records: Sequence[MemoryRecord], vectors: Any, /) -> Sequence[OrkaError | None]:
+        async with self._lock:  # as the one connection to a server
+            await asyncio.sleep(self._chance.choice((0, 0.001, 0.08)))
+            cut = self._chance.choice((*[None] * 6, 0, len(records) // 2, len(records)))
+            if cut == 0:
+                raise AWAY
+            found = await super().write(records[:cut], vectors[:cut])
+            if cut is not None:
+                raise AWAY
+            return found
+
+
+async def test_whatever_fails_the_last_write_of_each_key_stays() -> None:
+    seed = random.randrange(1_000_000)
+    print(f"seed {seed}")
+
+    async def one(number: int) -> None:
+        chance = random.Random(seed + number)
+        store, last = _ShakyStore(chance), dict[str, str]()
+        async with running(store, batch=chance.randint(1, 6), capacity=10, patience=30) as writer:
+            for step in range(10):
+                name = f"{chance.randrange(3)}"
+                last[name] = f"{step}"
+                await writer.write(named(name, f"{step}"))
+                if chance.random() < 0.2:
+                    await asyncio.sleep(chance.choice((0, 0.01, 0.06)))
+            await writer.flush()
+            assert writer.statistics().stored == 10
+        assert {name: kept(store, name) for name in last} == last
+
+    async with asyncio.TaskGroup() as tasks:
+        for number in range(40):
+            tasks.create_task(one(number))
