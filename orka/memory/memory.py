@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
@@ -16,6 +16,7 @@ from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
 from orka.memory.layout import Layout, agree_on, layout_for
+from orka.memory.patience import patiently
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
@@ -23,17 +24,13 @@ from orka.memory.store import MemoryStore
 from orka.memory.storing import RETRY_FIRST, RETRY_MOST, Pending, embed_batch, write_each
 from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
 from orka.redis.client import NodeRouter, RedisHandle
-from orka.redis.pipeline import ConnectionLost, Pipe
+from orka.redis.pipeline import Pipe
 from orka.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_PAUSES, _PATIENCE = (0.0, 0.02, 0.1, 0.3, 1.0), 1.5
-"""Seconds before a search is sent again, and in all."""
-
-T = TypeVar("T")
 _log = get_logger()
 
 OnProgress = Callable[[int, int], None]
@@ -121,20 +118,20 @@ class Memory:
         """See `MemoryReader.search`. What this process has written before is found."""
         if self.writer is not None:
             await self.writer.settled()
-        return await _connected(lambda: self.reader.search(query))
+        return await self.reader.search(query)
 
     async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
         """By key; None for what is not there."""
         if self.writer is not None:
             await self.writer.settled()
-        return await _connected(lambda: self.hashes.read(keys))
+        return await patiently(partial(self.hashes.read, keys))
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Gives how many were there; fewer, when a connection was lost on the way."""
         if self.writer is not None:
             await self.writer.settled()
         parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
-        return sum([await _connected(partial(self.store.delete, part)) for part in parts])
+        return sum([await patiently(partial(self.store.delete, part)) for part in parts])
 
     async def scan(self) -> AsyncGenerator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
@@ -168,19 +165,6 @@ class Memory:
                 _log.warning("memory.unreachable", memories=len(records), error=str(exc), retry_in=pause)
             await anyio.sleep(pause)
             pause = min(RETRY_MOST, pause * 2)
-
-
-async def _connected(ask: Callable[[], Awaitable[T]]) -> T:
-    """Asks again when a connection is lost: the server may have been restarted since it was used last."""
-    until = monotonic() + _PATIENCE
-    for pause in _PAUSES:
-        try:
-            return await ask()
-        except ConnectionLost:
-            if monotonic() + pause > until:
-                raise
-        await anyio.sleep(pause)
-    return await ask()
 
 
 @asynccontextmanager
