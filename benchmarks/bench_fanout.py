@@ -41,6 +41,7 @@ from typing import Any
 
 import fanout_rivals as rivals
 
+from orka.dispatch.sweeper import PER_STREAM
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle, open_redis
 from orka.redis.keys import BRANCHES, GROUP, LEVELS, run_keys, task_stream
@@ -375,7 +376,7 @@ async def measure_sweep(bench: Bench, tasks: int) -> dict[str, Any]:
                 keys.tag,
                 streams,
                 lease_ms=lease_ms,
-                count=1000,
+                count=PER_STREAM,
                 most_deaths=1_000_000,
                 process="bench",
                 starts=["-"] * len(streams),

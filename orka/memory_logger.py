@@ -9,13 +9,16 @@ from typing import Any
 from orka.errors import SettingsError
 from orka.memory.decay import environment_layer, merge, parse_decay
 from orka.memory.logger import MemoryLogger
-from orka.memory.presets import get_memory_preset
+from orka.memory.presets import get_memory_preset, merge_preset_with_config
 from orka.memory.writer import Until
 from orka.redis.keys import memory_events_key
 from orka.settings import Settings
 from orka.types import Json
 
-__all__ = ["MemoryLogger", "create_memory_logger"]
+__all__ = ["MemoryLogger", "RedisMemoryLogger", "apply_memory_preset_to_config", "create_memory_logger"]
+
+RedisMemoryLogger = MemoryLogger
+"""Its name in OrKa 0.9."""
 
 _BACKENDS = ("redisstack", "redis")
 
@@ -57,3 +60,10 @@ def create_memory_logger(
         rules=merge(*layers[:-1], environment_layer(chosen), layers[-1]),
         write=write,
     )
+
+
+def apply_memory_preset_to_config(
+    config: Mapping[str, Json], memory_preset: str | None = None, operation: str | None = None
+) -> dict[str, Json]:
+    """`config` with the defaults of a preset where it says nothing itself. `ConfigError` for an unknown preset."""
+    return dict(config) if memory_preset is None else merge_preset_with_config(memory_preset, config, operation)

@@ -15,13 +15,19 @@ from servers import Servers
 from support.pages import ROOT, Reader, read_blocks
 
 from orka.journal.entries import BODIES
+from orka.memory.record import PREFIX
 from orka.redis.keys import (
     RUNS,
     bell_key,
     dead_key,
+    embedding_key,
     ended_runs_key,
     graph_key,
     inbox_key,
+    memory_changes_key,
+    memory_events_key,
+    memory_layout_key,
+    memory_lock_key,
     open_runs_key,
     parked_key,
     queues_key,
@@ -90,7 +96,7 @@ def test_every_page_is_linked_from_the_readme() -> None:
 def test_files_that_a_page_names_exist(name: str) -> None:
     named = set(re.findall(r"`((?:\w+/)*\w+\.(?:py|md|yaml))`", (ROOT / "docs" / name).read_text(encoding="utf-8")))
     missing = {file for file in named if not (ROOT / file).exists() and not (ROOT / "orka" / file).exists()}
-    assert missing - {"memory_logger.py"} == set(), "it is announced for its floor"
+    assert missing == set()
 
 
 def rows(page: str, title: str) -> list[list[str]]:
@@ -135,5 +141,7 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     keys += [run.branches, run.scopes, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
     keys += [inbox_key(run.tag, "<process>"), bell_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
+    single += [PREFIX + "<id>", memory_layout_key(), memory_lock_key(), memory_changes_key(), memory_events_key()]
+    single += [embedding_key("<model>", "<digest>")]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
     assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]

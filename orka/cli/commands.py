@@ -41,6 +41,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("memory watch", "orka.cli.memory:watch", "Print memories as they are written."),
     Command("memory export", "orka.cli.transfer:export", "Write memories to a file."),
     Command("memory import", "orka.cli.transfer:import_", "Store the memories of a file."),
+    Command("memory reindex", "orka.cli.transfer:reindex", "Index memories anew while the old index serves."),
     Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
     Command("system stop", "orka.cli.system:stop", "Stop the private server."),
 )

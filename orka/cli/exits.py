@@ -11,6 +11,7 @@ from orka.errors import (
     LeaseLost,
     LetterNotFound,
     OrkaError,
+    QueryRefused,
     RunAlive,
     RunCancelled,
     RunNotFound,
@@ -39,11 +40,12 @@ class Exit(IntEnum):
 MEANINGS: Mapping[Exit, str] = MappingProxyType(
     {
         Exit.OK: "done",
-        Exit.FAILED: "the run failed, or cannot be resumed, cancelled or retried as asked; `check --strict` found warnings",
+        Exit.FAILED: "the run failed, or cannot be resumed, cancelled or retried as asked; `check --strict` found warnings; "
+        "`memory import` refused lines",
         Exit.USAGE: "a bad argument, graph file, template or setting",
         Exit.UNREACHABLE: "Redis or the private server cannot be reached, did not start, or lacks something",
         Exit.HELD: "another process executes the run (`cancel`: and has not ended it in time), or took it over",
-        Exit.NOT_FOUND: "no run, or no dead letter, of this id",
+        Exit.NOT_FOUND: "no run, dead letter or memory of this id",
         Exit.CANCELLED: "the run was cancelled by somebody else",
         Exit.INTERNAL: "a defect of Orka; `-v` prints the traceback to report",
         Exit.OUTPUT_LOST: "standard output cannot be written: its disk is full, or the device fails",
@@ -55,6 +57,7 @@ MEANINGS: Mapping[Exit, str] = MappingProxyType(
 
 _BY_ERROR: tuple[tuple[type[OrkaError], Exit], ...] = (
     (ConfigError, Exit.USAGE),
+    (QueryRefused, Exit.USAGE),
     (StoreError, Exit.UNREACHABLE),
     (ServerError, Exit.UNREACHABLE),
     (RunAlive, Exit.HELD),

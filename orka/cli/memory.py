@@ -229,7 +229,8 @@ def with_memories(work: Callable[[RedisHandle, Memory], Awaitable[int]], backend
 
 
 def _whole(key: str) -> str:
-    """Keys may be given without what they all begin with."""
+    """Keys may be given without what they all begin with. Bytes that are no text name nothing."""
+    key = key.encode("utf-8", "replace").decode()
     return key if key.startswith(PREFIX) else PREFIX + key
 
 

@@ -45,9 +45,9 @@ def status(*, json: Annotated[bool, Parameter(help="Print one JSON object.")] = 
         private = await server_status(settings) if settings.redis_url is None else None
         findings = await _look(settings, private)
         if json:
-            print_json(_as_json(findings, private))
+            print_json(_as_json(findings, private, settings))
         else:
-            _print(findings, private)
+            _print(findings, private, settings)
         return Exit.OK if findings.connected else Exit.UNREACHABLE
 
     return run_until_stopped(main)
@@ -95,7 +95,16 @@ async def _ask(redis: RedisHandle) -> Findings:
     )
 
 
-def _as_json(findings: Findings, private: ServerStatus | None) -> dict[str, Json]:
+def _capability(findings: Findings, settings: Settings) -> str:
+    """What memories can do here, in one line."""
+    if settings.memory_backend == "redis":
+        return "redis: every process searches its own copy, exactly; no search module is needed"
+    if findings.search_module:
+        return "redisstack: the server's index finds them by meaning, words, filters and time"
+    return "none: redisstack is asked for and the server has no search module; set ORKA_MEMORY_BACKEND=redis or use Redis 8"
+
+
+def _as_json(findings: Findings, private: ServerStatus | None, settings: Settings) -> dict[str, Json]:
     server: dict[str, Json] | None = None
     if private is not None:
         server = {
@@ -111,6 +120,11 @@ def _as_json(findings: Findings, private: ServerStatus | None) -> dict[str, Json
     return {
         "version": VERSION,
         "backend": "redisstack" if findings.search_module else "redis",
+        "memory": {
+            "backend": settings.memory_backend,
+            "usable": settings.memory_backend == "redis" or findings.search_module,
+            "embedding_model": settings.embedding_model,
+        },
         "redis": {
             "url": findings.url,
             "connected": findings.connected,
@@ -124,11 +138,13 @@ def _as_json(findings: Findings, private: ServerStatus | None) -> dict[str, Json
     }
 
 
-def _print(findings: Findings, private: ServerStatus | None) -> None:
+def _print(findings: Findings, private: ServerStatus | None, settings: Settings) -> None:
     lines = [f"orka      {VERSION}", f"server    {findings.url}"]
     if findings.connected:
         lines.append(f"answers   in {findings.ping_ms} ms, {findings.version}")
         lines.append(f"search    {'yes' if findings.search_module else 'no (memories without an index)'}")
+        lines.append(f"memories  {_capability(findings, settings)}")
+        lines.append(f"vectors   {settings.embedding_model}")
     else:
         lines.append(f"answers   no: {findings.error}")
     if private is not None and private.running:

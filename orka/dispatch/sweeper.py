@@ -19,9 +19,9 @@ from orka.redis.lua import Command
 from orka.redis.recovery_scripts import forget_consumers, sweep
 from orka.types import Path, RunId
 
-_PER_STREAM = 1000
+PER_STREAM = 400
 """Tasks of one stream that one call looks at: keeps the script under a few milliseconds."""
-_MOST_CALLS = 500
+_MOST_CALLS = 1250
 """For one partition in one sweep; the next sweep goes on where this one has stopped."""
 _MOST_FORGOTTEN = 200
 """Consumers of vanished processes that are looked at in one sweep."""
@@ -176,7 +176,7 @@ class Sweeper:
             tag,
             streams,
             lease_ms=int(self._lease * 1000),
-            count=_PER_STREAM,
+            count=PER_STREAM,
             most_deaths=self._most_deaths,
             process=self._process,
             starts=starts,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
+import anyio
 import msgspec
 from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from orka.clock import iso, now_ms
+from orka.errors import ConfigError
 from orka.redis.faults import translate
 from orka.types import Json
 
@@ -60,6 +63,15 @@ class EventLog:
             return await self._execute("XLEN", self._stream)
         except (RedisError, OSError) as exc:
             raise translate(exc) from exc
+
+
+async def save_json(path: Path, value: object) -> None:
+    """Indented, over what is there. `ConfigError` where nothing can be written or the value is no JSON."""
+    try:
+        data = msgspec.json.format(_json.encode(value), indent=2)
+        await anyio.Path(path).write_bytes(data + b"\n")
+    except (OSError, TypeError, ValueError, msgspec.MsgspecError) as exc:
+        raise ConfigError(f"{path} cannot be written: {exc}", path=str(path)) from exc
 
 
 def _event(entry_id: bytes, raw: list[bytes] | dict[bytes, bytes]) -> dict[str, Json]:

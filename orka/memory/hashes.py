@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
 from redis.exceptions import RedisError, ResponseError
@@ -51,7 +52,7 @@ class Hashes:
         ends: list[int] = []
         for i, record in enumerate(records):
             packed = {field: rows[i] for field, rows in vectors.items()}
-            commands.extend((record.key, command) for command in _replace(record, packed))
+            commands.extend((record.key, command) for command in replace_commands(record, packed))
             ends.append(len(commands))
         replies = await self._pipe.roundtrip([*commands, *also])
         raise_if_transient(replies)
@@ -121,23 +122,27 @@ async def _scan_node(connection: Connection, fields: Sequence[str]) -> AsyncGene
             return
 
 
-def _replace(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
+def replace_commands(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
     """The hash as it is to be, whatever was there before; what it may have had is taken off first, so that the server
     indexes it once."""
     fields = encode_fields(record)
-    present = set(fields[::2])
-    leaving: list[str] = [name for name in _LEAVING if name not in present]
+    leaving = _absent(tuple(cast("list[str]", fields[::2])))
     for field, row in packed.items():
         if row:
             fields += (field, row)
         else:
-            leaving.append(field)
+            leaving = (*leaving, field)
     commands: list[Command] = [("HDEL", record.key, *leaving), ("HSET", record.key, *fields)]
     if record.expire_ms:
         commands.append(("PEXPIREAT", record.key, record.expire_ms))
     else:
         commands.append(("PERSIST", record.key))
     return commands
+
+
+@lru_cache(maxsize=256)
+def _absent(present: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name for name in _LEAVING if name not in present)
 
 
 def _named(fields: Sequence[str], values: Sequence[bytes | None]) -> dict[bytes, bytes]:

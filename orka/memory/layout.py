@@ -84,6 +84,14 @@ def decode_layout(raw: bytes | None) -> Layout | None:
     return None if raw is None else msgspec.json.decode(raw, type=Layout)
 
 
+async def layout_for(client: Redis | RedisCluster, embedder: str, dimension: int) -> Layout:
+    """What a process that has this model wants: the form that is in use, if there is one, since it may have been rebuilt with
+    other numbers than the defaults."""
+    raw = await client.hget(memory_layout_key(), "current")  # pyright: ignore[reportGeneralTypeIssues]
+    form = decode_layout(cast("bytes | None", raw)) or Layout(embedder=embedder, dimension=dimension)
+    return msgspec.structs.replace(form, embedder=embedder, dimension=dimension)
+
+
 async def agree_on(client: Redis | RedisCluster, wanted: Layout) -> Layout:
     """The layout in use: `wanted` if none was before. `IndexMismatch` when memories are there under another one."""
     key = memory_layout_key()

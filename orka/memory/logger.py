@@ -7,34 +7,48 @@ and every write is stored before it returns; `close` closes them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from orka.clock import now_ms
-from orka.errors import OrkaError, RecordRefused
+from orka.errors import OrkaError, QueryRefused, RecordRefused
+from orka.graph.diagnostics import shorten
 from orka.memory.census import count_memories, delete_expired
 from orka.memory.decay import DecayRules, Wishes, classify
+from orka.memory.events import MOST_EVENTS, save_json
 from orka.memory.memory import MemoryStatistics
 from orka.memory.opening import Opened, Openings
 from orka.memory.query import Filters, MemoryQuery
 from orka.memory.record import MemoryRecord, key_for, new_record
 from orka.memory.shape import cleaned_shape, describe, describe_record, split_metadata, stats_shape
+from orka.memory.storing import Pending
 from orka.memory.vectors import unit_vector
+from orka.memory.verbs import RedisVerbs
 from orka.memory.writer import Until
 from orka.settings import Settings
 from orka.types import Json
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-class MemoryLogger:
-    """Memories and workflow events in one Redis. Safe to use from several tasks."""
+
+class MemoryLogger(RedisVerbs):
+    """Memories and workflow events in one Redis. Safe to use from several tasks and event loops."""
 
     def __init__(self, settings: Settings, *, stream_key: str, rules: DecayRules, write: Until) -> None:
         """Nothing is opened yet."""
+        super().__init__(Openings(settings, stream_key))
         self.settings = settings
         self.rules = rules
         """By which `log_memory` judges what is given neither type nor expiry."""
         self._write: Until = write
-        self._openings = Openings(settings, stream_key)
+
+    @property
+    def redis(self) -> RedisVerbs:
+        """The verbs alone. A client of redis-py's is in `opened`."""
+        return self
 
     async def __aenter__(self) -> MemoryLogger:
         await self._openings.enter()
@@ -96,7 +110,7 @@ class MemoryLogger:
             dedupe=dedupe,
         )
         opened = await self.opened()
-        vector = None if content_vector is None else unit_vector(content_vector, opened.memory.embedder.dimension)
+        vector = _vector(content_vector, opened.memory.embedder.dimension)
         await opened.memory.write(record, until=write or self._write, vector=vector)
         return record.key
 
@@ -120,9 +134,9 @@ class MemoryLogger:
         namespace = lifted.get("namespace", "default")
         own = None
         if name is not None:
-            own = key_for("name", namespace, name)
+            own = key_for("name", str(namespace), str(name))
         elif dedupe:
-            own = key_for("content", namespace, str(content))
+            own = key_for("content", str(namespace), str(content))
         return new_record(
             content,
             key=own,
@@ -141,32 +155,36 @@ class MemoryLogger:
     ) -> list[OrkaError | None]:
         """Writes records, texts, or mappings of the arguments of `log_memory`; gives for each None or why it was not
         written. With `accepted` it returns as soon as all are in the buffer."""
-        made: list[MemoryRecord] = []
+        memory = (await self.opened()).memory
+        made: list[Pending] = []
         errors: dict[int, OrkaError] = {}
         for i, given in enumerate(records):
             try:
-                made.append(self._made(given))
+                made.append(self._made(given, memory.embedder.dimension))
             except RecordRefused as exc:
                 errors[i] = exc
-        found = iter(await (await self.opened()).memory.write_many(made, until=write))
+        vectors = [pending.vector for pending in made]
+        found = iter(await memory.write_many([pending.record for pending in made], until=write, vectors=vectors))
         return [errors[i] if i in errors else next(found) for i in range(len(records))]
 
-    def _made(self, given: MemoryRecord | str | Mapping[str, Any]) -> MemoryRecord:
+    def _made(self, given: MemoryRecord | str | Mapping[str, Any], dimension: int) -> Pending:
         if isinstance(given, MemoryRecord):
-            return given
+            return Pending(given, None)
         if isinstance(given, str):
-            return self.record(given)
-        values = dict(given)
-        wishes = Wishes(
-            memory_type=values.pop("memory_type", None),
-            importance=values.pop("importance_score", None),
-            expiry_hours=values.pop("expiry_hours", None),
-        )
-        fields = {name: values.pop(name, None) for name in ("namespace", "session", "category")}
+            return Pending(self.record(given), None)
         try:
-            return self.record(**values, wishes=wishes, fields=fields)
-        except TypeError as exc:
-            raise RecordRefused(f"a memory cannot be made of {sorted(given)}: {exc}") from exc
+            values = dict(given)
+            vector = _vector(values.pop("content_vector", None), dimension)
+            wishes = Wishes(
+                memory_type=values.pop("memory_type", None),
+                importance=values.pop("importance_score", None),
+                expiry_hours=values.pop("expiry_hours", None),
+            )
+            fields = {name: values.pop(name, None) for name in ("namespace", "session", "category")}
+            name = values.pop("key", None)
+            return Pending(self.record(**values, wishes=wishes, fields=fields, name=name), vector)
+        except (TypeError, ValueError, AttributeError) as exc:  # names and values of the caller's
+            raise RecordRefused(f"a memory cannot be made of {shorten(repr(given))}: {exc}") from exc
 
     async def flush(self) -> None:
         """Returns when everything accepted so far is stored. `WriteLost`."""
@@ -299,3 +317,21 @@ class MemoryLogger:
     async def tail(self, count: int = 10) -> list[dict[str, Json]]:
         """The last events, oldest first."""
         return await (await self.opened()).events.tail(count)
+
+    async def save_to_file(self, file_path: str | Path) -> int:
+        """Writes all events of the stream, a JSON list, over what is there; gives their number."""
+        events = await self.tail(MOST_EVENTS * 2)
+        await save_json(Path(file_path), events)
+        return len(events)
+
+    async def save_enhanced_trace(self, file_path: str | Path, enhanced_trace_data: Json) -> None:
+        """Writes a trace of the caller's as JSON over what is there."""
+        await save_json(Path(file_path), enhanced_trace_data)
+
+
+def _vector(given: Sequence[float] | None, dimension: int) -> NDArray[np.float32] | None:
+    """Of length 1. `RecordRefused` for one that memories cannot have."""
+    try:
+        return None if given is None else unit_vector(given, dimension)
+    except QueryRefused as exc:
+        raise RecordRefused(f"content_vector: {exc}") from exc

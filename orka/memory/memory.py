@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import anyio
 
 from orka.clock import monotonic
 from orka.embedding.base import Embedder
-from orka.errors import OrkaError, StoreError, WriteLost
+from orka.errors import OrkaError, StoreError, WriteLost, sole_error
+from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
-from orka.memory.layout import Layout, agree_on
+from orka.memory.layout import Layout, agree_on, layout_for
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
 from orka.memory.store import MemoryStore
-from orka.memory.writer import (
-    BATCH,
-    RETRY_FIRST,
-    RETRY_MOST,
-    MemoryWriter,
-    Pending,
-    Until,
-    WriterStatistics,
-    vectors_of,
-)
+from orka.memory.storing import RETRY_FIRST, RETRY_MOST, Pending, embed_batch, write_each
+from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
 from orka.redis.client import NodeRouter, RedisHandle
-from orka.redis.pipeline import Pipe
+from orka.redis.pipeline import ConnectionLost, Pipe
 from orka.settings import Settings
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_PAUSES, _PATIENCE = (0.0, 0.02, 0.1, 0.3, 1.0), 1.5
+"""Seconds before a search is sent again, and in all."""
+
+T = TypeVar("T")
+_log = get_logger()
 
 OnProgress = Callable[[int, int], None]
 """Called with (done, of how many; 0 where that is not known) while something lasts."""
@@ -70,7 +70,7 @@ class Memory:
         self.backend = store.name
         self.reader = MemoryReader(store, embedder)
         self._patience = patience
-        self._direct = Batcher[Pending, OrkaError | bool](self._store_now, most=BATCH)
+        self._direct = Batcher[Pending, OrkaError | None](self._store_now, most=BATCH)
 
     def no_vector(self) -> NDArray[np.float32]:
         """For a memory that is to be found by its words only."""
@@ -90,16 +90,15 @@ class Memory:
         if self.writer is not None:
             await self.writer.write(record, until=until, vector=vector)
             return
-        result = await self._direct.submit(Pending(record, vector))
-        if isinstance(result, OrkaError):
-            raise result
+        if (error := await self._direct.submit(Pending(record, vector))) is not None:
+            raise error
 
     async def write_many(
         self,
         records: Sequence[MemoryRecord],
         *,
         until: Until = "stored",
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[OrkaError | None]:
         """Stores many; gives for each None or why it was not stored. See `MemoryWriter.write_many`."""
         if self.writer is not None:
@@ -110,7 +109,7 @@ class Memory:
                 Pending(record, None if vectors is None else vectors[start + i])
                 for i, record in enumerate(records[start : start + BATCH])
             ]
-            found += [result if isinstance(result, OrkaError) else None for result in await self._store_now(part)]
+            found += await self._store_now(part)
         return found
 
     async def flush(self) -> None:
@@ -122,40 +121,66 @@ class Memory:
         """See `MemoryReader.search`. What this process has written before is found."""
         if self.writer is not None:
             await self.writer.settled()
-        return await self.reader.search(query)
+        return await _connected(lambda: self.reader.search(query))
 
     async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
         """By key; None for what is not there."""
         if self.writer is not None:
             await self.writer.settled()
-        return await self.hashes.read(keys)
+        return await _connected(lambda: self.hashes.read(keys))
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Gives how many were there."""
+        """Gives how many were there; fewer, when a connection was lost on the way."""
         if self.writer is not None:
             await self.writer.settled()
-        return sum([await self.store.delete(keys[at : at + BATCH]) for at in range(0, len(keys), BATCH)])
+        parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
+        return sum([await _connected(partial(self.store.delete, part)) for part in parts])
 
-    async def scan(self) -> AsyncIterator[list[MemoryRecord]]:
+    async def scan(self) -> AsyncGenerator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
         if self.writer is not None:
             await self.writer.settled()
-        async for rows in self.hashes.scan():
-            yield [record for key, fields in rows if (record := decode_record(key, fields)) is not None]
+        async with aclosing(self.hashes.scan()) as pages:
+            async for rows in pages:
+                yield [record for key, fields in rows if (record := decode_record(key, fields)) is not None]
 
-    async def _store_now(self, batch: list[Pending]) -> list[OrkaError | bool]:
-        vectors = await vectors_of(self.embedder, batch)
+    async def _store_now(self, batch: list[Pending]) -> list[OrkaError | None]:
+        """For each None or why it was not stored."""
+        try:
+            vectors, refused = await embed_batch(self.embedder, batch)
+            kept = [i for i in range(len(batch)) if i not in refused]
+            found = iter(await self._write([batch[i].record for i in kept], vectors[kept]))
+        except Exception as exc:  # bulkhead: each of those who wait is told
+            why = str(exc) if isinstance(exc, OrkaError) else repr(exc)
+            keys = [pending.record.key for pending in batch]
+            _log.error("memory.lost", memories=len(keys), keys=keys[:20], why=why)
+            return [WriteLost(f"memory {key} was not stored: {why}", keys=[key]) for key in keys]
+        return [refused[i] if i in refused else next(found) for i in range(len(batch))]
+
+    async def _write(self, records: list[MemoryRecord], vectors: NDArray[np.float32]) -> list[OrkaError | None]:
         until, pause = monotonic() + self._patience, RETRY_FIRST
         while True:
             try:
-                refusals = await self.store.write([pending.record for pending in batch], vectors)
-                return [True if refusal is None else refusal for refusal in refusals]
+                return await write_each(self.store, records, vectors)
             except StoreError as exc:
                 if monotonic() >= until:
-                    keys = [pending.record.key for pending in batch]
-                    raise WriteLost(f"{len(keys)} memories were not stored: {exc}", keys=keys) from exc
+                    raise
+                _log.warning("memory.unreachable", memories=len(records), error=str(exc), retry_in=pause)
             await anyio.sleep(pause)
             pause = min(RETRY_MOST, pause * 2)
+
+
+async def _connected(ask: Callable[[], Awaitable[T]]) -> T:
+    """Asks again when a connection is lost: the server may have been restarted since it was used last."""
+    until = monotonic() + _PATIENCE
+    for pause in _PAUSES:
+        try:
+            return await ask()
+        except ConnectionLost:
+            if monotonic() + pause > until:
+                raise
+        await anyio.sleep(pause)
+    return await ask()
 
 
 @asynccontextmanager
@@ -183,16 +208,27 @@ async def open_memory(
             yield Memory(store, hashes, embedder, layout, None, patience=patience)
             return
         writer = MemoryWriter(store, embedder, patience=patience)
+        async with _in_background(writer):
+            yield Memory(store, hashes, embedder, layout, writer, patience=patience)
+
+
+@asynccontextmanager
+async def _in_background(writer: MemoryWriter) -> AsyncGenerator[None]:
+    """Runs it, and stores at the end what was accepted. Errors of the block are raised as they are, not in a group."""
+    try:
         async with anyio.create_task_group() as tasks:
             await tasks.start(writer.run)
             try:
-                yield Memory(store, hashes, embedder, layout, writer, patience=patience)
+                yield
             finally:
                 with anyio.CancelScope(shield=True):
                     try:
                         await writer.aclose()
                     finally:
                         tasks.cancel_scope.cancel()
+    except BaseExceptionGroup as group:
+        error = sole_error(group)
+        raise error from error.__cause__ or error.__context__
 
 
 @asynccontextmanager
@@ -206,6 +242,6 @@ async def _open_store(
         redis.facts.require_search(redis.target.label)
     else:
         from orka.memory.basic import open_basic as opening
-    layout = await agree_on(redis.client, Layout(embedder=embedder.name, dimension=embedder.dimension))
+    layout = await agree_on(redis.client, await layout_for(redis.client, embedder.name, embedder.dimension))
     async with opening(redis, router, layout, on_progress=on_progress) as store:
         yield store, layout

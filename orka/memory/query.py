@@ -63,6 +63,8 @@ class Filters:
         """Whether a record that has not expired by `at_ms` is meant."""
         if record.expired(at_ms):
             return False
+        if self == _ANY:
+            return True
         if any(record.tag(name) not in values for name, values in self.tags()):
             return False
         if self.least_importance is not None and record.importance < self.least_importance:
@@ -75,6 +77,9 @@ class Filters:
             if name not in record.metadata or encode_facet(name, record.metadata[name]) not in facets:
                 return False
         return True
+
+
+_ANY = Filters()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, cast
 
@@ -31,6 +32,7 @@ OPTIONAL: Final = frozenset({"session", "node_id", "trace_id"})
 """Tags that a record need not have: empty means none."""
 FACETS: Final = "facets"
 """The scalars of the metadata as tags, `name=value`."""
+_TAGS: Final = tuple((name.encode(), name) for name in TAGS)
 _LONGEST_TAG: Final = 256
 _DIGITS: Final = 9
 """Of an importance behind the point: the search module gives numbers back with twelve."""
@@ -163,6 +165,7 @@ def _plain(metadata: Mapping[str, Json]) -> Mapping[str, Json]:
     return cast("dict[str, Json]", found)
 
 
+@lru_cache(maxsize=4096)  # most are repeated, and looking at every character takes a microsecond
 def encode_tag(value: str) -> str:
     """As tags are stored and looked for. Short printable text is itself; anything else (empty, with white space at an end,
     with control characters, long; with a backslash, which the search module takes off again before a mark) is `~` and its
@@ -170,6 +173,10 @@ def encode_tag(value: str) -> str:
     plain = 0 < len(value) <= _LONGEST_TAG and value.isprintable() and "\\" not in value
     if plain and value[0] not in "~ " and value[-1] != " ":
         return value
+    return _digest(value)
+
+
+def _digest(value: str) -> str:
     return "~" + blake2b(value.encode("utf-8", "replace"), digest_size=16).hexdigest()
 
 
@@ -177,6 +184,8 @@ def encode_facet(name: str, value: object) -> str | None:
     """One scalar of the metadata as a tag; None for what is none (a list, a mapping)."""
     if not isinstance(value, str | int | float | bool) and value is not None:
         return None
+    if type(value) is int:
+        return encode_tag(f"{name}={value}")
     text = value if isinstance(value, str) else _json.encode(value).decode()
     return encode_tag(f"{name}={text}")
 
@@ -187,10 +196,10 @@ def encode_fields(record: MemoryRecord) -> list[str | bytes]:
     fields: list[str | bytes] = ["content", record.content]
     labels: dict[str, str] = {}
     for name in TAGS:
-        value = record.tag(name)
+        value: str = getattr(record, name)
         if not value and name in OPTIONAL:
             continue
-        encoded = encode_tag(value)
+        encoded = encode_tag(value) if len(value) <= _LONGEST_TAG else _digest(value)
         fields += (name, encoded)
         if encoded != value:
             labels[name] = value
@@ -215,8 +224,9 @@ def decode_record(key: str, fields: Mapping[bytes, bytes]) -> MemoryRecord | Non
     if content is None:
         return None
     metadata = _mapping(fields.get(b"metadata"))
-    values = {name: fields[name.encode()].decode("utf-8", "replace") for name in TAGS if name.encode() in fields}
-    values |= {name: str(value) for name, value in _mapping(fields.get(b"labels")).items() if name in TAGS}
+    values = {name: fields[raw].decode("utf-8", "replace") for raw, name in _TAGS if raw in fields}
+    if b"labels" in fields:
+        values |= {name: str(value) for name, value in _mapping(fields[b"labels"]).items() if name in TAGS}
     if b"namespace" not in fields:  # OrKa 0.9 kept them in the metadata, and importance and type beside it
         for name in ("namespace", "session", "category"):
             if isinstance(known := metadata.get(name), str):
@@ -234,7 +244,7 @@ def decode_record(key: str, fields: Mapping[bytes, bytes]) -> MemoryRecord | Non
 
 def fields_of(pairs: Sequence[bytes]) -> dict[bytes, bytes]:
     """A reply of HGETALL, or a row of a search."""
-    return {pairs[i]: pairs[i + 1] for i in range(0, len(pairs), 2)}
+    return dict(zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _mapping(raw: bytes | None) -> dict[str, Json]:
@@ -248,6 +258,8 @@ def _mapping(raw: bytes | None) -> dict[str, Json]:
 
 
 def _number(raw: bytes | None, default: float) -> float:
+    if raw is None:
+        return default
     try:
         value = float(raw or default)
     except ValueError:

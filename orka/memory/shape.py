@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from orka.clock import now_ms
+from orka.errors import RecordRefused
 from orka.memory.census import Census, Cleaned
 from orka.memory.layout import INDEX
 from orka.memory.record import MemoryHit, MemoryRecord
@@ -58,7 +59,9 @@ def whole_metadata(record: MemoryRecord) -> dict[str, Json]:
 
 
 def split_metadata(metadata: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
-    """(what stays metadata, what becomes fields of the record)."""
+    """(what stays metadata, what becomes fields of the record). `RecordRefused` for what is no mapping."""
+    if not isinstance(metadata, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]  callers are not all typed
+        raise RecordRefused(f"metadata of a memory is a mapping, and this is a {type(metadata).__name__}")
     fields = {field: metadata[name] for name, field in _LIFTED.items() if isinstance(metadata.get(name), str)}
     rest = {name: value for name, value in metadata.items() if name not in fields and name not in _DROPPED}
     return rest, fields

@@ -7,10 +7,11 @@ that a file can be read by a store of another model.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, Literal, cast
 
 import anyio
 import msgspec
@@ -62,28 +63,43 @@ async def export_memories(
     on_progress: OnProgress | None = None,
 ) -> Exported:
     """Appends every memory that is `wanted` and that the file does not have. Without `resume` the file must not exist."""
-    known = await anyio.to_thread.run_sync(_known_keys, path) if resume else set[str]()
-    written = 0
     try:
-        file = await anyio.open_file(path, "ab" if resume else "xb")
+        known = await anyio.to_thread.run_sync(_known_keys, path) if resume else set[str]()
+        before = len(known)
+        written = await _append(memory, path, "ab" if resume else "xb", known, wanted, on_progress)
     except FileExistsError as exc:
         raise ConfigError(f"{path} exists: name another file, or go on with it with --resume", path=str(path)) from exc
-    before = len(known)
-    async with file:
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be written: {exc}", path=str(path)) from exc
+    return Exported(written=written, known=before)
+
+
+async def _append(
+    memory: Memory,
+    path: Path,
+    mode: Literal["ab", "xb"],
+    known: set[str],
+    wanted: Wanted,
+    on_progress: OnProgress | None,
+) -> int:
+    """Gives how many were written."""
+    written = 0
+    async with await anyio.open_file(path, mode) as file:
         if await file.tell() == 0:
             header = {"format": FORMAT, "version": VERSION, "embedder": memory.layout.embedder}
             await file.write(_encoder.encode(header) + b"\n")
-        async for batch in memory.scan():
-            fresh = [record for record in batch if record.key not in known and wanted(record)]
-            known.update(record.key for record in fresh)
-            if fresh:
-                await file.write(b"".join(_encoder.encode(record) + b"\n" for record in fresh))
-                written += len(fresh)
-            if on_progress is not None:
-                on_progress(written, 0)
+        async with aclosing(memory.scan()) as batches:
+            async for batch in batches:
+                fresh = [record for record in batch if record.key not in known and wanted(record)]
+                known.update(record.key for record in fresh)
+                if fresh:
+                    await file.write(b"".join(_encoder.encode(record) + b"\n" for record in fresh))
+                    written += len(fresh)
+                if on_progress is not None:
+                    on_progress(written, 0)
         await file.flush()
         await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
-    return Exported(written=written, known=before)
+    return written
 
 
 def _known_keys(path: Path) -> set[str]:
@@ -99,7 +115,14 @@ def _known_keys(path: Path) -> set[str]:
             if number == 1:
                 _check_header(line, path)
             else:
-                keys.add(_decoded(line).get("key", ""))
+                try:
+                    keys.add(str(_decoded(line).get("key")))
+                except RecordRefused as exc:
+                    raise ConfigError(
+                        f"{path}:{number}: {exc}: take the line out, or export to another file",
+                        path=str(path),
+                        line=number,
+                    ) from exc
             whole += len(line)
         file.truncate(whole)
     return keys
@@ -116,33 +139,45 @@ async def import_memories(
     """Writes every memory of a file under its own key, behind the first `skip` lines; doing it twice changes nothing.
     `done` is kept up to date: when this is cancelled, go on behind `done.line`."""
     done = done or Imported(faults=[])
-    size = (await anyio.Path(path).stat()).st_size
-    read = 0
-    async for first, lines in _parts(path):
-        read += sum(map(len, lines))
-        last = first + len(lines) - 1
-        if first == 1:
-            _check_header(lines[0], path)
-        records: list[tuple[int, MemoryRecord]] = []
-        for number, line in enumerate(lines, first):
-            if number == 1 or number <= skip or not line.strip():
-                continue
-            try:
-                records.append((number, _record_of(line)))
-            except RecordRefused as exc:
-                _refuse(done, number, exc)
-        found = await memory.write_many([record for _, record in records])
-        for (number, _), refusal in zip(records, found, strict=True):
-            if refusal is None:
-                done.stored += 1
-            elif isinstance(refusal, RecordRefused):
-                _refuse(done, number, refusal)
-            else:
-                raise refusal
-        done.line = last
-        if on_progress is not None:
-            on_progress(read, size)
+    read, size = 0, await _size(path)
+    async with aclosing(_parts(path)) as parts:
+        async for first, lines in parts:
+            read += sum(map(len, lines))
+            if first == 1:
+                _check_header(lines[0], path)
+            await _store(memory, first, lines, skip, done)
+            if on_progress is not None:
+                on_progress(read, size)
     return done
+
+
+async def _store(memory: Memory, first: int, lines: list[bytes], skip: int, done: Imported) -> None:
+    """Some lines, of which `first` is the number of the first one."""
+    records: list[tuple[int, MemoryRecord]] = []
+    for number, line in enumerate(lines, first):
+        if number == 1 or number <= skip or not line.strip():
+            continue
+        try:
+            records.append((number, _record_of(line)))
+        except RecordRefused as exc:
+            _refuse(done, number, exc)
+    found = await memory.write_many([record for _, record in records])
+    for (number, _), refusal in zip(records, found, strict=True):
+        if refusal is None:
+            done.stored += 1
+        elif isinstance(refusal, RecordRefused):
+            _refuse(done, number, refusal)
+        else:
+            raise refusal
+    done.line = first + len(lines) - 1
+
+
+async def _size(path: Path) -> int:
+    try:
+        async with await anyio.open_file(path, "rb") as file:
+            return await file.seek(0, os.SEEK_END)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror}", path=str(path)) from exc
 
 
 def _refuse(done: Imported, number: int, why: OrkaError) -> None:
@@ -151,7 +186,7 @@ def _refuse(done: Imported, number: int, why: OrkaError) -> None:
         done.faults.append((number, str(why)))
 
 
-async def _parts(path: Path) -> AsyncIterator[tuple[int, list[bytes]]]:
+async def _parts(path: Path) -> AsyncGenerator[tuple[int, list[bytes]]]:
     """(number of the first line, some lines)."""
     async with await anyio.open_file(path, "rb") as file:
         number = 1
@@ -200,5 +235,5 @@ def _record_of(line: bytes) -> MemoryRecord:
     found = _decoded(line)
     try:
         return new_record(**found)
-    except TypeError as exc:  # a field that this version does not know, or none of the name
+    except (TypeError, ValueError, OverflowError) as exc:  # a field that this version does not know, or no number
         raise RecordRefused(f"not a memory: {exc}") from exc

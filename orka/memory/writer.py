@@ -7,6 +7,7 @@ While the server works on one batch the next is embedded and packed.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import Counter, deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
@@ -16,10 +17,12 @@ import anyio.abc
 
 from orka.clock import monotonic
 from orka.embedding.base import Embedder
-from orka.errors import EmbeddingError, OrkaError, StoreError, WriteLost
+from orka.errors import OrkaError, StoreError, WriteLost
 from orka.logs import get_logger
 from orka.memory.record import MemoryRecord
 from orka.memory.store import MemoryStore
+from orka.memory.storing import RETRY_FIRST, RETRY_MOST, Entry, embed_batch, write_each
+from orka.memory.turns import Turns
 
 if TYPE_CHECKING:
     import numpy as np
@@ -32,14 +35,12 @@ BATCH = 500
 """Memories embedded and stored at once."""
 CAPACITY = 5_000
 """Memories in the buffer; a full one slows whoever writes."""
-_BATCH_BYTES = 8 * 1024 * 1024
-"""Of content in one batch, about."""
-_MOST_BYTES = 64 * 1024 * 1024
-"""Of content in the buffer, about."""
+BATCH_BYTES = 8 * 1024 * 1024
+"""In one batch, about."""
+MOST_BYTES = 64 * 1024 * 1024
+"""In the buffer, about."""
 _AT_ONCE = 2
 """Batches on their way: one that the server works on, and one that is ready behind it."""
-RETRY_FIRST, RETRY_MOST = 0.05, 2.0
-"""Seconds between attempts."""
 
 _log = get_logger()
 
@@ -57,29 +58,6 @@ class WriterStatistics(NamedTuple):
     waiting: int
     batches: int
     oldest_ms: int
-
-
-class Pending(NamedTuple):
-    """A memory to be stored."""
-
-    record: MemoryRecord
-    vector: NDArray[np.float32] | None
-    """Shape (dimension,), length 1; None: it is made from the content."""
-
-
-class _Entry:
-    """One accepted memory."""
-
-    __slots__ = ("at", "future", "number", "record", "vector")
-
-    def __init__(self, number: int, record: MemoryRecord, vector: NDArray[np.float32] | None, at: float) -> None:
-        self.number = number
-        self.record = record
-        self.vector = vector
-        """Shape (dimension,), length 1; None: it is made from the content."""
-        self.at = at
-        self.future: asyncio.Future[None] | None = None
-        """There while somebody waits for it alone."""
 
 
 class MemoryWriter:
@@ -100,9 +78,9 @@ class MemoryWriter:
         self._patience = patience
         self._batch = batch
         self._capacity = capacity
-        self._queue: deque[_Entry] = deque()
+        self._queue: deque[Entry] = deque()
         self._size = 0
-        self._under_way: dict[int, _Entry] = {}
+        self._under_way: dict[int, Entry] = {}
         """Taken from the queue and not done, by number, in order."""
         self._pending_keys: Counter[str] = Counter()
         """How many of each key are not done."""
@@ -111,12 +89,17 @@ class MemoryWriter:
         self._accepted = self._stored = self._refused = self._retried = self._lost = self._batches = 0
         self._wanted = asyncio.Event()
         self._room = asyncio.Event()
+        self._line = anyio.Lock()
+        """Of those who wait for room: who writes much does not keep out who writes little."""
         self._barriers: deque[tuple[int, asyncio.Future[None]]] = deque()
         """(last number accepted, whoever waits until nothing up to that is left)."""
         self._slots = anyio.Semaphore(_AT_ONCE)
+        self._turns = Turns()
         self._unreported: deque[tuple[str, str]] = deque(maxlen=CAPACITY)
         """(key, why) of what was not stored although nobody waits for it alone: the next `flush` tells."""
         self._closed = False
+        self._latest = math.inf
+        """When whatever cannot be stored is given up, once nothing more is taken."""
 
     def statistics(self) -> WriterStatistics:
         oldest = next(iter(self._under_way.values()), None) or (self._queue[0] if self._queue else None)
@@ -146,21 +129,31 @@ class MemoryWriter:
         records: Sequence[MemoryRecord],
         *,
         until: Until = "stored",
-        vectors: NDArray[np.float32] | None = None,
+        vectors: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[OrkaError | None]:
-        """Takes many, however many there are, without ever holding more than the buffer does. With `stored` it gives for each
-        None or why it was not stored; with `accepted`, Nones. `vectors`: shape (len(records), dimension), rows of length 1."""
+        """Takes many, however many there are, without ever holding more than the buffer does. Gives for each None
+        or why it was not stored; with `accepted`, not taken. `vectors`: one of length 1 for each, or None."""
         loop = asyncio.get_running_loop()
+        entries: list[Entry] = []
         futures: list[asyncio.Future[None]] = []
-        for i, record in enumerate(records):
-            entry = await self._accept(record, None if vectors is None else vectors[i])
-            if until == "stored":
-                entry.future = loop.create_future()
-                futures.append(entry.future)
-        if until == "accepted":
-            return [None] * len(records)
-        found = await asyncio.gather(*futures, return_exceptions=True)
-        return [result if isinstance(result, OrkaError) else None for result in found]
+        closed: list[OrkaError] = []
+        try:
+            for i, record in enumerate(records):
+                try:
+                    entry = await self._accept(record, None if vectors is None else vectors[i])
+                except StoreError as exc:
+                    closed = [exc] * (len(records) - i)
+                    break
+                if until == "stored":
+                    entry.future = loop.create_future()
+                    entries.append(entry)
+                    futures.append(entry.future)
+            found = await asyncio.gather(*futures, return_exceptions=True)
+        except BaseException:
+            self._abandon(entries)
+            raise
+        results = [result if isinstance(result, OrkaError) else None for result in found]
+        return [*(results or [None] * (len(records) - len(closed))), *closed]
 
     async def flush(self) -> None:
         """Returns when everything accepted so far is stored. `WriteLost` names what was not, once."""
@@ -176,14 +169,14 @@ class MemoryWriter:
         await future
 
     async def aclose(self) -> None:
-        """Takes nothing more and stores what is there. `WriteLost` as from `flush`."""
+        """Takes nothing more and stores what is there; what cannot be stored is given up after `patience` in all.
+        `WriteLost` as from `flush`."""
         self._closed = True
+        self._latest = min(self._latest, monotonic() + self._patience)
         await self.flush()
 
     async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Stores for ever. When cancelled, whoever waits is told that what is left was not stored."""
-        entered = asyncio.Event()
-        entered.set()
         try:
             async with anyio.create_task_group() as group:
                 task_status.started()
@@ -192,80 +185,101 @@ class MemoryWriter:
                     while not self._queue:
                         self._wanted.clear()
                         await self._wanted.wait()
-                    before, entered = entered, asyncio.Event()
-                    group.start_soon(self._carry, self._next_batch(), before, entered)
+                    group.start_soon(self._carry, self._batches, self._next_batch())
+                    self._batches += 1
         finally:
-            left = [*self._under_way.values(), *self._queue]
+            self._closed = True
+            self._under_way |= {entry.number: entry for entry in self._queue}
             self._queue.clear()
-            self._give_up(left, "the memory was closed before they were stored")
+            self._give_up(list(self._under_way.values()), "the memory was closed before that")
+            self._room.set()
 
-    async def _accept(self, record: MemoryRecord, vector: NDArray[np.float32] | None) -> _Entry:
-        while (len(self._queue) >= self._capacity or self._size >= _MOST_BYTES) and not self._closed:
-            self._room.clear()
-            await self._room.wait()
+    async def _accept(self, record: MemoryRecord, vector: NDArray[np.float32] | None) -> Entry:
+        if self._full() or self._line.locked():
+            async with self._line:
+                while self._full() and not self._closed:
+                    self._room.clear()
+                    await self._room.wait()
+                return self._take(record, vector)
+        return self._take(record, vector)
+
+    def _full(self) -> bool:
+        return len(self._queue) >= self._capacity or self._size >= MOST_BYTES
+
+    def _take(self, record: MemoryRecord, vector: NDArray[np.float32] | None) -> Entry:
         if self._closed:
             raise StoreError("the memory is closed: nothing more can be written to it")
         self._accepted += 1
-        entry = _Entry(self._accepted, record, vector, monotonic())
+        entry = Entry(self._accepted, record, vector, monotonic())
         self._pending_keys[record.key] += 1
         if self._pending_keys[record.key] > 1:
             self._overtaken.setdefault(record.key, 0)
         self._queue.append(entry)
-        self._size += len(record.content)
+        self._size += entry.size
         self._wanted.set()
         return entry
 
-    def _next_batch(self) -> list[_Entry]:
-        batch: list[_Entry] = []
+    def _next_batch(self) -> list[Entry]:
+        batch: list[Entry] = []
         size = 0
-        while self._queue and len(batch) < self._batch and size < _BATCH_BYTES:
+        while self._queue and len(batch) < self._batch and size < BATCH_BYTES:
             entry = self._queue.popleft()
-            size += len(entry.record.content)
-            self._size -= len(entry.record.content)
+            size += entry.size
+            self._size -= entry.size
             self._under_way[entry.number] = entry
             batch.append(entry)
         self._room.set()
         return batch
 
-    async def _carry(self, batch: list[_Entry], before: asyncio.Event, entered: asyncio.Event) -> None:
-        """One batch to the store. Batches enter it in order: `before` is set when the one before has, `entered` by this."""
-        self._batches += 1
+    async def _carry(self, number: int, batch: list[Entry]) -> None:
+        """One batch, from its texts to the store."""
         try:
-            try:
-                vectors = await vectors_of(self._embedder, batch)
-            except EmbeddingError as exc:
-                self._give_up(batch, str(exc))
-                return
-            await before.wait()
-            await self._store_batch(batch, vectors, entered)
+            vectors, refused = await embed_batch(self._embedder, batch)
+            for place, why in refused.items():
+                self._finish(batch[place], why)
+            kept = [i for i in range(len(batch)) if i not in refused]
+            await self._store_batch(number, [batch[i] for i in kept], vectors[kept] if refused else vectors)
+        except Exception as exc:  # bulkhead: one batch fails, whoever waits for it is told, and the writer goes on
+            self._give_up(batch, str(exc) if isinstance(exc, OrkaError) else repr(exc))
         finally:
-            entered.set()
+            self._turns.end(number)
             self._slots.release()
+        self._release()
 
-    async def _store_batch(self, batch: list[_Entry], vectors: NDArray[np.float32], entered: asyncio.Event) -> None:
+    async def _store_batch(self, number: int, batch: list[Entry], vectors: NDArray[np.float32]) -> None:
         until, pause = monotonic() + self._patience, RETRY_FIRST
-        while True:
-            entered.set()
+        whole = True
+        await self._turns.first(number)
+        while batch:
+            records = [entry.record for entry in batch]
             try:
-                refusals = await self._store.write([entry.record for entry in batch], vectors)
+                refusals = await (
+                    self._store.write(records, vectors) if whole else write_each(self._store, records, vectors)
+                )
             except StoreError as exc:
-                if monotonic() >= until:
-                    self._give_up(batch, str(exc))
-                    return
+                if monotonic() >= min(until, self._latest):
+                    raise
+                self._turns.fail(number)
                 self._retried += 1
                 _log.warning("memory.unreachable", memories=len(batch), error=str(exc), retry_in=pause)
                 await anyio.sleep(pause)
                 pause = min(RETRY_MOST, pause * 2)
-                batch, vectors = self._without_overtaken(batch, vectors)
+            except Exception as exc:  # bulkhead: what cannot be sent is found, and its neighbours are stored
+                if not whole:
+                    raise
+                self._turns.fail(number)
+                _log.warning("memory.unsendable", memories=len(batch), error=repr(exc))
+                whole = False
             else:
                 for entry, refusal in zip(batch, refusals, strict=True):
                     self._finish(entry, refusal)
-                self._release()
                 return
+            await self._turns.again(number)
+            batch, vectors = self._without_overtaken(batch, vectors)
 
     def _without_overtaken(
-        self, batch: list[_Entry], vectors: NDArray[np.float32]
-    ) -> tuple[list[_Entry], NDArray[np.float32]]:
+        self, batch: list[Entry], vectors: NDArray[np.float32]
+    ) -> tuple[list[Entry], NDArray[np.float32]]:
         """What is still to be stored: a batch behind this one may have stored the same key since."""
         kept = [i for i, entry in enumerate(batch) if self._overtaken.get(entry.record.key, 0) < entry.number]
         if len(kept) == len(batch):
@@ -275,7 +289,7 @@ class MemoryWriter:
                 self._finish(entry, None)
         return [batch[i] for i in kept], vectors[kept]
 
-    def _finish(self, entry: _Entry, error: OrkaError | None) -> None:
+    def _finish(self, entry: Entry, error: OrkaError | None) -> None:
         """It is stored, or will never be."""
         if self._under_way.pop(entry.number, None) is None:
             return
@@ -292,21 +306,25 @@ class MemoryWriter:
         if not self._pending_keys[key]:
             del self._pending_keys[key]
             self._overtaken.pop(key, None)
-        if entry.future is not None:
-            if not entry.future.done():
-                entry.future.set_result(None) if error is None else entry.future.set_exception(error)
-        elif error is not None:
+        if entry.future is not None and not entry.future.done():
+            entry.future.set_result(None) if error is None else entry.future.set_exception(error)
+        elif error is not None:  # nobody waits for it, or not any more
             self._unreported.append((key, str(error)))
 
-    def _give_up(self, entries: Sequence[_Entry], why: str) -> None:
-        if not entries:
-            return
-        keys = [entry.record.key for entry in entries]
-        shown = ", ".join(keys[:3]) + (", ..." if len(keys) > 3 else "")
-        _log.error("memory.lost", memories=len(keys), keys=keys[:20], why=why)
+    def _abandon(self, entries: Sequence[Entry]) -> None:
+        """Nobody waits for them any more: the next `flush` tells of what was not stored."""
         for entry in entries:
-            self._under_way.setdefault(entry.number, entry)
-            self._finish(entry, WriteLost(f"{len(keys)} memories were not stored ({shown}): {why}", keys=keys))
+            future, entry.future = entry.future, None
+            if future is not None and not future.cancel() and not future.cancelled() and future.exception() is not None:
+                self._unreported.append((entry.record.key, str(future.exception())))
+
+    def _give_up(self, entries: Sequence[Entry], why: str) -> None:
+        left = [entry for entry in entries if entry.number in self._under_way]
+        keys = [entry.record.key for entry in left]
+        if keys:
+            _log.error("memory.lost", memories=len(keys), keys=keys[:20], why=why)
+        for entry, key in zip(left, keys, strict=True):
+            self._finish(entry, WriteLost(f"memory {key} was not stored: {why}", keys=[key]))
         self._release()
 
     def _release(self) -> None:
@@ -322,20 +340,3 @@ class MemoryWriter:
         if unreported:
             keys = [key for key, _ in unreported]
             raise WriteLost(f"{len(keys)} memories were not stored: {unreported[0][1]}", keys=keys)
-
-
-async def vectors_of(embedder: Embedder, batch: Sequence[Pending | _Entry]) -> NDArray[np.float32]:
-    """Shape (len(batch), dimension), rows of length 1, zeros for an empty content. Those that are given, the others in one
-    call of the embedder."""
-    import numpy as np
-
-    places = [i for i, pending in enumerate(batch) if pending.vector is None]
-    if len(places) == len(batch):
-        return await embedder.embed([pending.record.content for pending in batch])
-    vectors = np.zeros((len(batch), embedder.dimension), dtype=np.float32)
-    if places:
-        vectors[places] = await embedder.embed([batch[i].record.content for i in places])
-    for i, pending in enumerate(batch):
-        if pending.vector is not None:
-            vectors[i] = pending.vector
-    return vectors

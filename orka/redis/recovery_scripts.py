@@ -127,7 +127,7 @@ for k = 1, streams do
   local pending = redis.pcall('XPENDING', stream, 'workers', from, '+', ARGV[2])
   if not pending.err then
     for _, p in ipairs(pending) do
-      if p[3] >= tonumber(ARGV[1]) and found < 50 then
+      if p[3] >= tonumber(ARGV[1]) and found < 20 then
         left_behind(stream, p[1], p[2])
       elseif p[3] >= tonumber(ARGV[1]) then
         after[k] = p[1]
@@ -136,7 +136,7 @@ for k = 1, streams do
     end
     if after[k] == '-' and #pending == tonumber(ARGV[2]) then after[k] = '(' .. pending[#pending][1] end
     for i = 6 + streams, #ARGV do
-      local theirs = redis.call('XPENDING', stream, 'workers', '-', '+', 50, ARGV[i])
+      local theirs = redis.call('XPENDING', stream, 'workers', '-', '+', 20, ARGV[i])
       for _, p in ipairs(theirs) do
         left_behind(stream, p[1], p[2])
         if after[k] == '-' then after[k] = p[1] end

@@ -31,7 +31,7 @@ def test_the_private_server_is_seen_and_stopped(here, write: Write) -> None:
     seen = here("system", "status", "--json")
     status = json.loads(seen.stdout)
     assert seen.returncode == 0
-    assert list(status) == ["version", "backend", "redis", "private_server"]
+    assert list(status) == ["version", "backend", "memory", "redis", "private_server"]
     assert (status["version"], status["backend"]) == ("0.1.0", "redisstack")
     assert status["redis"]["connected"] is True
     assert status["redis"]["search_module"] is True
