@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
+import anyio
+
 from orka.dispatch.consumer import Consumer
 from orka.dispatch.limits import Limit, Limits, Place
 from orka.dispatch.slots import Slot
@@ -25,6 +27,10 @@ class Gate:
         self._slot = slot
         self._task = task
         self._place: Place | None = None
+        self._waiting = 0
+        """Sequences of the task that wait for branches: while there is one, it has no place, as it has no slot."""
+        self._entering: anyio.Event | None = None
+        """Set when the sequence that asks for a place has it; there while one does."""
 
     @asynccontextmanager
     async def inside(self) -> AsyncGenerator[None]:
@@ -37,24 +43,38 @@ class Gate:
 
     @asynccontextmanager
     async def parked(self) -> AsyncGenerator[None]:
-        """Without place and slot inside, with both again behind. When cancelled it stays without."""
-        if self._place is None:  # another sequence of this task waits already
-            async with self._slot.parked():
-                yield
-            return
+        """Without place and slot inside; with both again behind, if no other sequence waits. When cancelled it stays
+        without."""
+        self._waiting += 1
         self._leave()
         async with self._slot.parked():
-            yield
-            await self._enter()
+            try:
+                yield
+            finally:
+                self._waiting -= 1
+            while self._place is None and not self._waiting:
+                await (self._enter() if self._entering is None else self._entering.wait())
 
     async def _enter(self) -> None:
-        task = self._task
-        place = self._place = self._limits.ask(queue_limit(task.queue, task.most), task.run, task.path)
-        await place.answered.wait()
-        if not place.granted.is_set():
-            with self._consumer.passing_over(task.queue):
-                async with self._slot.parked():
-                    await place.wait()
+        task, entering = self._task, anyio.Event()
+        self._entering = entering
+        place = self._limits.ask(queue_limit(task.queue, task.most), task.run, task.path)
+        try:
+            await place.answered.wait()
+            if not place.granted.is_set():
+                with self._consumer.passing_over(task.queue):
+                    async with self._slot.parked():
+                        await place.wait()
+        except BaseException:
+            place.give_back()
+            raise
+        finally:
+            self._entering = None
+            entering.set()
+        if self._waiting:  # since it was asked for
+            place.give_back()
+        else:
+            self._place = place
 
     def _leave(self) -> None:
         if self._place is not None:

@@ -77,14 +77,25 @@ class Slots:
 
 
 class Slot:
-    """One task's place. `free` may be called more than once."""
+    """One task's place. The task holds it while none of its sequences waits for branches: if one that has returned took it
+    back before the others, what these wait for might never get one."""
 
     def __init__(self, slots: Slots, *, alone: bool = False) -> None:
         self._slots = slots
         self._held = True
+        self._over = False
         self._alone = alone
+        self._waiting = 0
+        """Sequences that wait."""
+        self._fetching: anyio.Event | None = None
+        """Set when the sequence that fetches it back has it; there while one does."""
 
     def free(self) -> None:
+        """For good. May be called more than once."""
+        self._over = True
+        self._let_go()
+
+    def _let_go(self) -> None:
         if self._held:
             self._held = False
             if self._alone:
@@ -93,28 +104,44 @@ class Slot:
 
     @asynccontextmanager
     async def parked(self) -> AsyncGenerator[None]:
-        """Without the slot inside, with it again behind. When cancelled it stays without. A task that runs alone lets
-        others in while it waits (its own branches may be among them), and is alone again behind."""
-        if not self._held:
+        """Without the slot inside; with it again behind, if no other sequence waits. When cancelled it stays without. A
+        task that runs alone lets others in while it waits (its own branches may be among them), and is alone again behind."""
+        if self._over:
             yield
             return
-        self.free()
-        self._slots.parked += 1
+        self._waiting += 1
+        if self._waiting == 1:
+            self._slots.parked += 1
+        self._let_go()
         try:
             yield
         finally:
-            self._slots.parked -= 1
-        if self._alone:
-            while self._slots.exclusive:
-                await self._slots.wait()
-            self._slots.exclusive = True
+            self._waiting -= 1
+            if not self._waiting:
+                self._slots.parked -= 1
+        while not (self._held or self._waiting or self._over):
+            await (self._fetch() if self._fetching is None else self._fetching.wait())
+
+    async def _fetch(self) -> None:
+        slots, fetching = self._slots, anyio.Event()
+        self._fetching = fetching
         try:
-            await self._slots.take_back()
-        except BaseException:
             if self._alone:
-                self._slots.exclusive = False
-                self._slots.notify()
-            raise
-        self._held = True
-        while self._alone and self._slots.used > 1:
-            await self._slots.wait()
+                while slots.exclusive:
+                    await slots.wait()
+                slots.exclusive = True
+            try:
+                await slots.take_back()
+            except BaseException:
+                if self._alone:
+                    slots.exclusive = False
+                    slots.notify()
+                raise
+            self._held = True
+            if self._waiting or self._over:  # since it was asked for
+                self._let_go()
+            while self._held and self._alone and slots.used > 1:
+                await slots.wait()
+        finally:
+            self._fetching = None
+            fetching.set()

@@ -176,7 +176,8 @@ class Leases:
         if taken is None:
             return
         if taken.info.status.ended and not taken.info.on_queue:
-            await self.release(taken.log)
+            with anyio.move_on_after(FAREWELL, shield=True):  # whoever resumes it would have to wait for the lease
+                await self.release(taken.log)
             return
         self.begin(taken)
         try:

@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 
+import anyio
 import pytest
 from servers import until
 from support.crew import working
@@ -13,6 +14,7 @@ from orka.errors import RunAlive, RunCancelled, RunNotFound
 from orka.ids import new_run_id
 from orka.operations import cancel_run
 from orka.redis.client import RedisHandle
+from orka.results import Failure
 from orka.services import open_services
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
@@ -166,3 +168,33 @@ async def test_the_canceller_is_woken_when_the_lease_is_given_back_and_asks_nobo
         assert await asyncio.wait_for(cancelling, 1) is RunStatus.CANCELLED
         assert others.inbox.statistics().waiting == 0
     assert await client.hget(keys_of(handle.run_id).run, "canceller") is None
+
+
+async def test_whoever_stops_cancelling_a_run_that_has_ended_leaves_no_lease_on_it(
+    redis_settings: Settings, clean_redis: RedisHandle
+) -> None:
+    """The canceller asks for the lease of a run that ends at that moment, and hears of the end before it is back."""
+    gate = Gate()
+    gate.opened.set()
+    async with opened(redis_settings, GRAPH, registry=gate.registry()) as orchestrator:
+        handle = await orchestrator.submit("x", queue="nowhere")
+        await handle.cancel()
+        run_id, failure = RunId(handle.run_id), Failure(kind="RunCancelled", message="no")
+        async with open_services(redis_settings) as services:
+
+            async def keep_busy() -> None:
+                while True:
+                    await services.registry.info(run_id)
+
+            others = [asyncio.create_task(keep_busy()) for _ in range(3)]  # commands wait for their turn
+            for turns in range(300):  # after each step of the loop in turn
+                async with anyio.create_task_group() as group:
+                    group.start_soon(services.leases.end_idle, run_id, RunStatus.CANCELLED, failure)
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    group.cancel_scope.cancel()
+                assert (await services.registry.info(run_id)).lease_left_ms == 0
+            for other in others:
+                other.cancel()
+            await asyncio.wait(others)
+        assert await orchestrator.resume(handle.run_id) == "through"
