@@ -22,7 +22,7 @@ run: $(LOCAL) ## run configs/quickstart.yml on a message (make run INPUT="...")
 	$(BIN)/orka run configs/quickstart.yml '$(subst ','\'',$(INPUT))'
 
 test: $(DEV) ## run every test but the long forms
-	$(BIN)/python -m pytest -m "not chaos"
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m "not chaos"
 
 check: $(DEV) ## lint, formatting, types
 	$(BIN)/ruff check .
