@@ -98,6 +98,10 @@ local function left_behind(stream, id, consumer)
     return
   end
   if was_begun(named, r, consumer) then
+    if named.path == '' then  -- what a run had finished before this death does not excuse the next one
+      local progress = redis.call('HGET', run_key, 'progress') or '0'
+      if tonumber(progress) > tonumber(r[3]) then r[3], r[4], r[5] = progress, '0', '0' end
+    end
     r[4] = r[4] + 1
     if named.alone and not has_branches(named.path) then r[5] = r[5] + 1 end
   end
