@@ -242,7 +242,7 @@ async def measure_size(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
         client: Any = redis.client
         return int((await client.info("memory"))["used_memory"])
 
-    async with opened(folder / "home", "redis") as (redis, _):
+    async with opened(folder / "old", "redis") as (redis, _):
         client: Any = redis.client
         await client.execute_command(*OLD)
         before = await used(redis)
@@ -264,7 +264,7 @@ async def measure_size(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
                 pipe.hset(record.key, mapping=fields)
             await pipe.execute()
         old = (await used(redis) - before) / len(records)
-    async with opened(folder / "home", "redisstack") as (redis, memory):
+    async with opened(folder / "new", "redisstack") as (redis, memory):
         before = await used(redis)
         await timed_write(memory, records)
         new = (await used(redis) - before) / len(records)

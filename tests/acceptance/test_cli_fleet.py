@@ -193,8 +193,9 @@ def test_workers_are_listed_with_their_load_and_the_dead_are_marked(
 
     def mine() -> dict[str, Any]:
         listed = json.loads(here("workers", "--json").stdout)
-        return next(info for info in listed if info["queues"] == ["fleet-listed"])
+        return next((info for info in listed if info["queues"] == ["fleet-listed"]), {})
 
+    wait_until(mine, 10)
     info = mine()
     assert (info["pid"], info["concurrency"], info["running"], info["condition"]) == (worker.pid, 3, 0, "running")
     here("submit", write("g.yml", GRAPH), "x", "--queue", "fleet-listed")
