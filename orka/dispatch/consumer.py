@@ -18,10 +18,11 @@ from redis.exceptions import RedisError, ResponseError
 
 from orka.dispatch.bell import Bell, end_reads, ring
 from orka.dispatch.delivery import Delivery, parse_delivery
-from orka.dispatch.inbox import RECONNECT, give_way
+from orka.dispatch.inbox import RECONNECT, TURNS
 from orka.dispatch.slots import Slot, Slots
 from orka.errors import StoreError
 from orka.journal.registry import Registry
+from orka.journal.writer import give_way
 from orka.logs import get_logger
 from orka.redis.client import Connection, NodeRouter
 from orka.redis.faults import reply_text
@@ -209,7 +210,7 @@ class Consumer:
                 waited = True
             await self._accept(found, tasks)
             if waited:  # there was nothing to do before: the first tasks have all the time
-                await give_way()
+                await give_way(TURNS)
 
     async def _fetch(self, connection: Connection, streams: Sequence[str], room: int) -> Sequence[Any]:
         """What is there, `room` tasks at most; other lanes must not count on the same slots meanwhile."""

@@ -8,7 +8,6 @@ the name of the inbox is used once only.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
@@ -18,6 +17,7 @@ from redis.exceptions import RedisError
 
 from orka.errors import StoreError
 from orka.journal.registry import Registry
+from orka.journal.writer import give_way
 from orka.logs import get_logger
 from orka.redis.client import NodeRouter
 from orka.redis.faults import reply_text
@@ -28,7 +28,7 @@ from orka.redis.task_scripts import forget_read, read_inbox
 RECONNECT = (0.02, 0.1, 0.3, 1.0)
 """Seconds before each further attempt to reach Redis; the last one again and again (see `orka.redis.mark.HELD_BACK`)."""
 
-_TURNS = 8
+TURNS = 8
 """Of the loop, from a message until what follows from it is on its way."""
 
 _FEW = 4
@@ -40,12 +40,6 @@ Key: TypeAlias = tuple[str, str, str]
 """(kind, run id, path)."""
 
 _log = get_logger()
-
-
-async def give_way() -> None:
-    """What was brought in goes before reading on: both are a cost to the same server and the same loop."""
-    for _ in range(_TURNS):
-        await asyncio.sleep(0)
 
 
 class InboxStatistics(NamedTuple):
@@ -121,7 +115,7 @@ class Inbox:
                         failures = 0
                         before, seen = self._read, self._deliver(replies[-1], after)
                         if self._read - before <= _FEW:
-                            await give_way()
+                            await give_way(TURNS)
             except (RedisError, OSError, StoreError) as exc:
                 pause = RECONNECT[min(failures, len(RECONNECT) - 1)]
                 failures += 1

@@ -90,7 +90,7 @@ class Journal:
             await self._wanted.wait()
             self._wanted.clear()
             if not any(log.awaited for log in self._dirty):
-                await _while_nobody_waits()
+                await give_way(_TURNS)
             try:
                 await self._flush()
                 pause = _RETRY_FIRST
@@ -334,9 +334,9 @@ class Journal:
                     self.wake(log)
 
 
-async def _while_nobody_waits() -> None:
-    """A few turns of the loop, in which a run often comes to its next barrier, or to its end: one round trip less."""
-    for _ in range(_TURNS):
+async def give_way(turns: int) -> None:
+    """So many turns of the loop for others: what follows from what has just come is then ready to be sent as well."""
+    for _ in range(turns):
         await asyncio.sleep(0)
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from orka.clock import now_ms
 from orka.memory.hashes import Hashes
 from orka.memory.record import MemoryRecord, decode_record
-from orka.memory.store import MemoryStore
+from orka.memory.store import MemoryStore, OnProgress
 
 _FIELDS = (
     "namespace",
@@ -22,9 +21,6 @@ _FIELDS = (
     "labels",
 )
 """All but the content, which is not read for a count."""
-
-OnProgress = Callable[[int, int], None]
-"""Called with (done, of how many; 0 where that is not known) while something lasts."""
 
 
 @dataclass(slots=True, kw_only=True)

@@ -25,6 +25,7 @@ from orka.memory.hashes import RECORD_FIELDS, Hashes, Row
 from orka.memory.layout import Layout
 from orka.memory.own import OwnWrites, State
 from orka.memory.record import MemoryRecord, decode_record, fields_of
+from orka.memory.store import OnProgress
 from orka.redis.client import NodeRouter
 from orka.redis.faults import translate
 from orka.redis.keys import memory_changes_key
@@ -45,8 +46,6 @@ _AWHILE: Final = 1.0
 _FEW: Final = 20
 """Memories that are taken in without another thread: it takes under a millisecond."""
 
-OnProgress = Callable[[int, int], None]
-"""Called with the number of memories read so far, of how many (0: not known)."""
 Exchange = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 """Commands to where the stream is, and their replies."""
 T = TypeVar("T")

@@ -11,19 +11,14 @@ from redis.exceptions import RedisError, ResponseError
 from orka.errors import OrkaError, RecordRefused, StoreError
 from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record, encode_fields
 from orka.redis.client import NodeRouter
-from orka.redis.faults import translate
+from orka.redis.faults import passes, reply_text, translate
 from orka.redis.lua import Argument, Command
-from orka.redis.pipeline import Connection, Keyed, Pipe, exchange
+from orka.redis.pipeline import Connection, Keyed, Pipe, exchange, is_moving
 
 RECORD_FIELDS: Final = (*("content", *TAGS, "timestamp", "importance_score", "orka_expire_time", "metadata", "labels"),)
 """What `decode_record` reads."""
 _LEAVING: Final = ("orka_expire_time", "metadata", FACETS, "labels", "words", *TAGS, "content_vector")
 """Fields that an earlier record of the same key may have and the new one may not."""
-_TRANSIENT: Final = (
-    *("LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"),
-    *("MOVED", "ASK"),
-)
-"""Error replies that pass by themselves (Redis error prefixes)."""
 _SCANNED: Final = 1000
 """Keys that one SCAN looks at."""
 
@@ -152,7 +147,5 @@ def _named(fields: Sequence[str], values: Sequence[bytes | None]) -> dict[bytes,
 def raise_if_transient(replies: Sequence[Any]) -> None:
     """`StoreError` when the server has refused something for now: all of it may be asked for again."""
     for reply in replies:
-        if isinstance(reply, ResponseError):
-            code = getattr(reply, "status_code", None) or str(reply).partition(" ")[0]
-            if code in _TRANSIENT or type(reply).__name__ in {"MovedError", "AskError"}:
-                raise StoreError(f"Redis refuses commands for now: {reply}")
+        if isinstance(reply, ResponseError) and (passes(reply) or is_moving(reply)):
+            raise StoreError(f"Redis refuses commands for now: {reply_text(reply)}")

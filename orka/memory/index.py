@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, Final, TypeAlias, cast
+from typing import Any, Final, cast
 
 import anyio
 from redis.crc import key_slot
@@ -24,12 +24,10 @@ from orka.memory.index_lock import IndexLock
 from orka.memory.layout import INDEX, Layout
 from orka.memory.plan import Reach
 from orka.memory.record import FACETS, PREFIX, SEPARATOR, TAGS
+from orka.memory.store import OnProgress
 from orka.redis.client import NodeRouter
 from orka.redis.lua import Argument, Command
 from orka.redis.pipeline import Pipe
-
-OnProgress: TypeAlias = Callable[[int, int], None]
-"""Called with how many are done, and of how many."""
 
 _INDEXING_POLL: Final = 0.1
 """Seconds. The module tells nobody when it is done."""

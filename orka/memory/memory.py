@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import anyio
 
-from orka.clock import monotonic
 from orka.embedding.base import Embedder
-from orka.errors import OrkaError, StoreError, WriteLost, sole_error
+from orka.errors import OrkaError, WriteLost, sole_error
 from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
@@ -20,8 +19,8 @@ from orka.memory.patience import patiently
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
-from orka.memory.store import MemoryStore
-from orka.memory.storing import RETRY_FIRST, RETRY_MOST, Pending, embed_batch, write_each
+from orka.memory.store import MemoryStore, OnProgress
+from orka.memory.storing import Pending, embed_batch, write_each
 from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
 from orka.redis.client import NodeRouter, RedisHandle
 from orka.redis.pipeline import Pipe
@@ -32,9 +31,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _log = get_logger()
-
-OnProgress = Callable[[int, int], None]
-"""Called with (done, of how many; 0 where that is not known) while something lasts."""
 
 
 class MemoryStatistics(NamedTuple):
@@ -146,25 +142,14 @@ class Memory:
         try:
             vectors, refused = await embed_batch(self.embedder, batch)
             kept = [i for i in range(len(batch)) if i not in refused]
-            found = iter(await self._write([batch[i].record for i in kept], vectors[kept]))
+            records = [batch[i].record for i in kept]
+            found = iter(await patiently(partial(write_each, self.store, records, vectors[kept]), self._patience))
         except Exception as exc:  # bulkhead: each of those who wait is told
             why = str(exc) if isinstance(exc, OrkaError) else repr(exc)
             keys = [pending.record.key for pending in batch]
             _log.error("memory.lost", memories=len(keys), keys=keys[:20], why=why)
             return [WriteLost(f"memory {key} was not stored: {why}", keys=[key]) for key in keys]
         return [refused[i] if i in refused else next(found) for i in range(len(batch))]
-
-    async def _write(self, records: list[MemoryRecord], vectors: NDArray[np.float32]) -> list[OrkaError | None]:
-        until, pause = monotonic() + self._patience, RETRY_FIRST
-        while True:
-            try:
-                return await write_each(self.store, records, vectors)
-            except StoreError as exc:
-                if monotonic() >= until:
-                    raise
-                _log.warning("memory.unreachable", memories=len(records), error=str(exc), retry_in=pause)
-            await anyio.sleep(pause)
-            pause = min(RETRY_MOST, pause * 2)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ import anyio
 
 from orka.clock import monotonic
 from orka.errors import BackendMissing, IndexMismatch, QueryRefused, StoreError
+from orka.logs import get_logger
 
 SECONDS: Final = 10.0
 """For which a search waits for a server that is away."""
@@ -17,18 +18,20 @@ _FIRST, _MOST = 0.02, 1.0
 _FINAL = (BackendMissing, IndexMismatch, QueryRefused)
 
 T = TypeVar("T")
+_log = get_logger()
 
 
-async def patiently(ask: Callable[[], Awaitable[T]]) -> T:
-    """What `ask` gives, asked again after a `StoreError` that may pass. Raises the last one after `SECONDS`."""
-    until, pause = monotonic() + SECONDS, _FIRST
+async def patiently(ask: Callable[[], Awaitable[T]], seconds: float = SECONDS) -> T:
+    """What `ask` gives, asked again after a `StoreError` that may pass. Raises the last one after so many seconds."""
+    until, pause = monotonic() + seconds, _FIRST
     while True:
         try:
             return await ask()
         except _FINAL:
             raise
-        except StoreError:
+        except StoreError as exc:
             if monotonic() >= until:
                 raise
+            _log.warning("memory.unreachable", error=str(exc), retry_in=pause)
         await anyio.sleep(pause)
         pause = min(_MOST, pause * 2)

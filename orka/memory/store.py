@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from orka.errors import OrkaError
 from orka.memory.query import Candidate, Look
@@ -12,6 +12,10 @@ from orka.memory.record import MemoryRecord
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+
+OnProgress: TypeAlias = Callable[[int, int], None]
+"""Called with (done, of how many; 0 where that is not known) while something lasts."""
 
 
 class MemoryStore(Protocol):

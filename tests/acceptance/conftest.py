@@ -10,8 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from support.asked import Asked
 from support.journals import OwnServer, own_server
-from support.processes import Maker
+from support.processes import start_maker
 
 from orka.cli.main import perform
 from orka.settings import Settings
@@ -119,8 +120,8 @@ def fleet_settings(fleet_server: OwnServer) -> Settings:
 
 
 @pytest.fixture(scope="session")
-def maker() -> Iterator[Maker]:
+def maker() -> Iterator[Asked]:
     """Forks workers and orchestrators."""
-    started = Maker()
+    started = start_maker()
     yield started
     started.close()

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 from servers import until
+from support.asked import Asked
 from support.chaos import Driver, Plan, check_journals, check_keys, percentile, report, undisturbed_run
 from support.chaos_agents import GRAPH
 from support.journals import OwnServer, client_of
-from support.processes import Maker, open_processes
+from support.processes import open_processes
 
 from orka.orchestrator import Orchestrator
 from orka.settings import Settings
@@ -24,7 +25,7 @@ from orka.settings import Settings
     ],
 )
 async def test_whatever_is_killed_every_run_ends_right_and_no_commit_is_lost_or_doubled(
-    plan: Plan, maker: Maker, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
+    plan: Plan, maker: Asked, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
 ) -> None:
     settings = fleet_settings
     seed = random.randrange(1_000_000)
@@ -60,7 +61,7 @@ async def test_whatever_is_killed_every_run_ends_right_and_no_commit_is_lost_or_
     ],
 )
 async def test_runs_end_right_when_redis_is_killed_and_loses_its_last_second(
-    plan: Plan, maker: Maker, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
+    plan: Plan, maker: Asked, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
 ) -> None:
     """SIGKILL, and up to a second of its append-only file is gone, as after a power failure under `everysec`. The workers
     live and put back what is missing: no entry is lost, none is doubled. A submission that it loses is made again by its

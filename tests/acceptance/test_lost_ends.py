@@ -6,9 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from servers import until
+from support.asked import Asked
 from support.chaos_agents import executions
 from support.journals import OwnServer, client_of, field_of
-from support.processes import Maker, Processes, open_processes, serves
+from support.processes import Processes, open_processes, serves
 
 from orka.ids import new_run_id
 from orka.orchestrator import Orchestrator
@@ -30,7 +31,7 @@ async def size_after(server: OwnServer, condition: Callable[[], bool]) -> int:
 
 
 async def test_a_submitted_run_whose_end_and_worker_are_lost_is_ended_by_another_worker(
-    maker: Maker, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
+    maker: Asked, fleet_server: OwnServer, fleet_settings: Settings, tmp_path: Path
 ) -> None:
     run_id, file = new_run_id(), tmp_path / "steps"
     with open_processes(maker, tmp_path / "fleet", fleet_settings, GRAPH) as fleet:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 from servers import until
+from support.asked import Asked
 from support.chaos import check_keys, pending
 from support.chaos_agents import GRAPH, executions
 from support.journals import client_of, entries_of, keys_of
-from support.processes import Maker, Process, Processes, open_processes, serves
+from support.processes import Process, Processes, open_processes, serves
 from support.running import graph
 
 from orka.errors import AgentError, RunTimeout
@@ -27,7 +28,7 @@ STEP = 'type: function, function: "support.chaos_agents:{}"'
 
 
 @pytest.fixture
-def crew(maker: Maker, tmp_path: Path, fleet_settings: Settings) -> Iterator[Processes]:
+def crew(maker: Asked, tmp_path: Path, fleet_settings: Settings) -> Iterator[Processes]:
     with open_processes(maker, tmp_path / "crew", fleet_settings, GRAPH) as started:
         yield started
 

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 from servers import until
+from support.asked import Asked
 from support.chaos import check_keys
 from support.chaos_agents import GRAPH, executions
 from support.crew import becomes
 from support.journals import client_of, entries_of, keys_of
-from support.processes import Maker, Process, Processes, open_processes, serves
+from support.processes import Process, Processes, open_processes, serves
 from support.running import graph
 
 from orka.ids import new_run_id
@@ -34,7 +35,7 @@ BRANCH = f"""
 
 
 @pytest.fixture
-def crew(maker: Maker, tmp_path: Path, fleet_settings: Settings) -> Iterator[Processes]:
+def crew(maker: Asked, tmp_path: Path, fleet_settings: Settings) -> Iterator[Processes]:
     with open_processes(maker, tmp_path / "crew", fleet_settings, GRAPH) as started:
         yield started
 

@@ -1,14 +1,12 @@
 """Processes that run `effects.GRAPH`, to be killed or stopped at any moment, and what must hold afterwards."""
 
-import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from support.asked import Asked
 from support.effects import GRAPH, executions
 from support.journals import Entry, entries_of
 
@@ -24,29 +22,15 @@ class Nursery:
     def __init__(self, folder: Path, settings: Settings) -> None:
         self.graph = folder / "killed.yml"
         self.graph.write_text(GRAPH)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.nursery", str(self.graph), str(settings.home)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=TESTS,
-        )
-        assert self._read() == "ready"
+        self._asked = Asked("support.nursery", str(self.graph), str(settings.home))
 
     def start(self, run: "Run") -> int:
         """The pid of a process that runs or, if it was started before, resumes."""
         job = {"resume": run.kills > 0, "run_id": run.run_id, "input": run.input}
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
+        return self._asked.ask(job)
 
     def close(self) -> None:
-        self._process.communicate(timeout=10)
+        self._asked.close()
 
 
 @dataclass

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from servers import wait_until
-from support.killing import TESTS, is_gone, send
+from support.asked import Asked
+from support.killing import is_gone, send
 
 from orka.settings import Settings
 
@@ -55,40 +54,16 @@ class Process:
         return {line["run_id"]: line for line in lines}
 
 
-class Maker:
+def start_maker() -> Asked:
     """The process that forks all others; see tests/support/process_maker.py."""
-
-    def __init__(self) -> None:
-        clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORKA_", "REDIS_"))}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "support.process_maker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=TESTS,
-            env=clean,
-        )
-        assert self._read() == "ready"
-
-    def make(self, line: dict[str, Any]) -> int:
-        """The pid of a new child."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps(line) + "\n")
-        self._process.stdin.flush()
-        return int(self._read())
-
-    def _read(self) -> str:
-        assert self._process.stdout is not None
-        return self._process.stdout.readline().strip()
-
-    def close(self) -> None:
-        self._process.communicate(timeout=10)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ORKA_", "REDIS_"))}
+    return Asked("support.process_maker", env=clean)
 
 
 class Processes:
     """Workers and orchestrators of one test; `close` ends them."""
 
-    def __init__(self, maker: Maker, folder: Path, settings: Settings, graph: str) -> None:
+    def __init__(self, maker: Asked, folder: Path, settings: Settings, graph: str) -> None:
         self.folder = folder
         folder.mkdir(exist_ok=True)
         self.graph = folder / "graph.yml"
@@ -114,7 +89,7 @@ class Processes:
         return self.folder / f"{len(self.processes)}-{kind}.log"
 
     def _start(self, log: Path, **what: Any) -> Process:
-        pid = self._maker.make({"log": str(log), "environment": self._environment, **what})
+        pid = self._maker.ask({"log": str(log), "environment": self._environment, **what})
         process = Process(pid, log)
         self.processes.append(process)
         return process
@@ -126,7 +101,7 @@ class Processes:
 
 
 @contextmanager
-def open_processes(maker: Maker, folder: Path, settings: Settings, graph: str) -> Iterator[Processes]:
+def open_processes(maker: Asked, folder: Path, settings: Settings, graph: str) -> Iterator[Processes]:
     started = Processes(maker, folder, settings, graph)
     try:
         yield started
