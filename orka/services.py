@@ -120,7 +120,7 @@ async def open_services(
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                await background.start(journal.run)
+                background.start_soon(journal.run)  # not `start`: cancelled, that waits for a task which only `stop` ends
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -142,8 +142,9 @@ async def open_services(
                         )
                         tasks.cancel_scope.cancel()
                 finally:
-                    await memory.aclose()
-                    await limits.aclose()
+                    with anyio.CancelScope(shield=True):
+                        await memory.aclose()
+                        await limits.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
