@@ -120,7 +120,8 @@ async def open_services(
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                background.start_soon(journal.run)  # not `start`: cancelled, that waits for a task which only `stop` ends
+                # Not `start`: cancelled, that waits for a task which only `stop` ends.
+                background.start_soon(journal.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
