@@ -31,6 +31,11 @@ OrkaError
 |   |-- QueryRefused             a search cannot be done as asked
 |   `-- WriteLost(keys)          memories that could not be stored after all attempts
 |-- EmbeddingError(index)        a text could not be turned into a vector
+|-- LLMError(provider, status)   a model could not be asked, or gave no usable answer
+|   |-- LLMTimeout               no answer in time
+|   |-- LLMRateLimited           too many questions, after all attempts (`retry_after`)
+|   `-- LLMBadAnswer             what came back is no answer
+|-- SearchError                  a search engine could not be asked
 `-- ServerError(log_tail)        the private server did not start
 """
 
@@ -204,6 +209,37 @@ class EmbeddingError(OrkaError):
     def __init__(self, message: str, *, index: int | None = None) -> None:
         super().__init__(message)
         self.index = index
+
+
+class LLMError(OrkaError):
+    """A model could not be asked. `provider` is the endpoint's label; `status` the HTTP status where there was one."""
+
+    def __init__(self, message: str, *, provider: str = "", status: int | None = None) -> None:
+        super().__init__(message)
+        self.provider = provider
+        self.status = status
+
+
+class LLMTimeout(LLMError):
+    """The model did not answer in time."""
+
+
+class LLMRateLimited(LLMError):
+    """The endpoint takes no more questions now. `retry_after`: seconds that it wants to be left alone; None: unsaid."""
+
+    def __init__(
+        self, message: str, *, provider: str = "", status: int | None = 429, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message, provider=provider, status=status)
+        self.retry_after = retry_after
+
+
+class LLMBadAnswer(LLMError):
+    """What came back is not what the protocol says."""
+
+
+class SearchError(OrkaError):
+    """A search engine could not be asked, or gave what it should not."""
 
 
 class ServerError(OrkaError):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from orka.embedding.base import Embedder
 from orka.graph.nodes import NO_OPTIONS, AgentNode
+from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
 from orka.results import Usage
 from orka.types import Json, NodeId, Path, RunId
@@ -40,6 +41,9 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
+    emit: Callable[[str], None] | None = None
+    """Call it with every piece of the answer as it comes, and watchers of the run see it as a `node.token` event; what was
+    emitted is no part of the result. None when nobody watches: the answer need not come in pieces."""
 
     @property
     def idempotency_key(self) -> str:
@@ -93,6 +97,8 @@ class AgentTools:
     """What the environment says of how long memories live."""
     graph: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
+    llm: LLMAccess | None = None
+    """The models of this process."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""
 

@@ -1,0 +1,1 @@
+"""Asking language models: what is asked and answered, and the clients that carry it. No agent lives here."""
