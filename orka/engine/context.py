@@ -13,7 +13,7 @@ import msgspec
 from orka.clock import monotonic, now_ms
 from orka.engine.away import Away
 from orka.engine.calls import Calls
-from orka.engine.joining import failed_output
+from orka.engine.joining import seen_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
@@ -204,13 +204,14 @@ class Frame:
         context.results.append(result)
         if result.error is not None:
             context.failed[result.node_id] = result.error
-            own = output if isinstance(output, dict) else {}
-            context.outputs[result.node_id] = {**own, **failed_output(result.error)}
+            context.outputs[result.node_id] = seen_output(output, result.error, bare=result.bare)
             return
         if context.failed:
             context.failed.pop(result.node_id, None)
         if shown is not None:
             output = shown
+        elif result.bare:
+            output = seen_output(output, None, bare=True)
         elif result.prompt is not None and isinstance(output, dict):
             output = {**output, "formatted_prompt": result.prompt}
         context.outputs[result.node_id] = output
@@ -240,6 +241,7 @@ class Frame:
             group=self.context.group,
             inner=self.context.inner,
             terminal=step.terminal,
+            bare=step.bare,
             warnings=outcome.warnings,
         )
         if finished is None:
