@@ -14,6 +14,7 @@ from orka.engine.program import Step
 from orka.engine.retry import failure_of, inner_error
 from orka.errors import AgentError
 from orka.results import Failure, Usage
+from orka.secrets import redact
 from orka.types import Json
 
 
@@ -37,6 +38,7 @@ def failed_outcome(
         output = output_value(msgspec.structs.replace(whole, usage=usage))
         if given is None:
             return Outcome(error=failure, attempts=attempts, usage=usage, warnings=warnings)
+        output = cast("dict[str, Json]", redact(output))  # it quotes the error, which may quote a server
         stored, values = frame.run.codec.store(output)
     except AgentError as exc:  # the error matters more than an output that cannot be kept
         note = f"the output that came with the error is dropped: {exc}"
