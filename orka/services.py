@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -36,6 +36,7 @@ from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
+from orka.search.engines import Engines
 from orka.settings import Settings
 from orka.template.environment import Environment
 from orka.template.patterns import compile_pattern
@@ -112,10 +113,11 @@ async def open_services(
         )
         runs = RunRegistry(reading, partitions=settings.partitions)
         embedder = await stack.enter_async_context(_embedder(settings))
+        search = await stack.enter_async_context(aclosing(Engines(settings, embedder)))
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
+                tools = AgentTools(embedder=embedder, memory=memory, search=search, decay=environment_layer(settings))
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -143,9 +145,7 @@ async def open_services(
                         )
                         tasks.cancel_scope.cancel()
                 finally:
-                    with anyio.CancelScope(shield=True):
-                        await memory.aclose()
-                        await limits.aclose()
+                    await _store_all(memory, limits)
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
@@ -153,6 +153,13 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+async def _store_all(memory: MemoryHost, limits: Limits) -> None:
+    """What they still hold, however this process ends."""
+    with anyio.CancelScope(shield=True):
+        await memory.aclose()
+        await limits.aclose()
 
 
 @asynccontextmanager

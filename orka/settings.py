@@ -77,6 +77,12 @@ class Settings:
     """`ORKA_EMBEDDING_DIMENSION`: numbers of a vector, which the endpoint is asked for. Unset: as the model gives."""
     embedding_cache: float | None = None
     """`ORKA_EMBEDDING_CACHE`: how long vectors stay in Redis; seconds here, days there. Unset: 30 days for an endpoint."""
+    search_backend: str | None = None
+    """`ORKA_SEARCH_BACKEND`: `duckduckgo`, `searxng` or `folder`. Unset: SearXNG where its address is set, else DuckDuckGo."""
+    searxng_url: str | None = None
+    """`ORKA_SEARXNG_URL`: a SearXNG instance that search agents ask, as in `http://localhost:8888`."""
+    search_folders: tuple[Path, ...] | None = None
+    """`ORKA_SEARCH_FOLDERS`: folders that graphs may read, separated as in `PATH`. Unset: the working directory."""
     log_level: str = "warning"
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
@@ -118,6 +124,9 @@ class Settings:
             embedding_key=_embedding_key(env),
             embedding_dimension=None if dimension is None else int(dimension),
             embedding_cache=None if days is None else days * _DAY,
+            search_backend=_choice(env, "ORKA_SEARCH_BACKEND", "", ("duckduckgo", "searxng", "folder")) or None,
+            searxng_url=_endpoint(env, "ORKA_SEARXNG_URL"),
+            search_folders=_folders(env, "ORKA_SEARCH_FOLDERS"),
             log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
             log_format=_choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
         )
@@ -167,6 +176,10 @@ def _embedding_key(env: Mapping[str, str]) -> str | None:
     if key and (not key.isascii() or not key.isprintable() or " " in key):
         raise SettingsError(f"{name} has a character that no HTTP header can carry: copy the key again", path=name)
     return key or None
+
+
+def _folders(env: Mapping[str, str], name: str) -> tuple[Path, ...] | None:
+    return tuple(Path(part) for part in env.get(name, "").split(os.pathsep) if part.strip()) or None
 
 
 def _some(env: Mapping[str, str], name: str, *, least: float, most: float) -> float | None:

@@ -159,6 +159,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         failing,
         function,
         memory,
+        search,
         template,
     )
 
@@ -167,6 +168,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (search.TYPE, ("search",)),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

@@ -16,7 +16,6 @@ PLANNED = frozenset(
         "local_llm",
         "memory",
         "brain",
-        "duckduckgo",
         "graph-scout",
         "plan_validator",
         "path_executor",
