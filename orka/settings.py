@@ -94,6 +94,8 @@ class Settings:
     """`ORKA_TIMEOUT_SECONDS`: seconds for an answer of a model, for agents without a `timeout`."""
     llm_concurrency: int = 256
     """`ORKA_MAX_CONCURRENT_REQUESTS`: questions under way at once, per process and endpoint."""
+    keyless: bool = False
+    """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     local_cost_policy: str = "calculate"
     """`ORKA_LOCAL_COST_POLICY`: cost of models on one's own machine: `calculate`, `null_fail` (unknown), `zero_legacy`."""
     region: str = "US"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import anyio
 import anyio.to_thread
@@ -51,7 +51,8 @@ class AnthropicClient:
         began, endpoint, seconds = monotonic(), self._endpoint, question.timeout or self._timeout
         try:
             if on_token is None:
-                message = await client.messages.create(**_body(question), timeout=seconds)
+                calls: Any = client.messages
+                message = await calls.create(**_body(question), timeout=seconds)
                 answer = _answer_of(endpoint, question, message)
             else:
                 answer = await self._stream(client, question, seconds, on_token)
@@ -68,11 +69,9 @@ class AnthropicClient:
             raise LLMError(f"{where} broke its answer off: {redacted(endpoint, exc.message)}", provider=where) from exc
         return replace(answer, latency_ms=round((monotonic() - began) * 1000, 3))
 
-    async def _stream(
-        self, client: AsyncAnthropic, question: Question, seconds: float, on_token: OnToken
-    ) -> Answer:
-        gathered = _Gathered()
-        stream = await client.messages.create(**_body(question), timeout=seconds, stream=True)
+    async def _stream(self, client: AsyncAnthropic, question: Question, seconds: float, on_token: OnToken) -> Answer:
+        gathered, calls = _Gathered(), cast("Any", client.messages)
+        stream = await calls.create(**_body(question), timeout=seconds, stream=True)
         async with stream:
             async for event in stream:
                 gathered.add(event, on_token)
@@ -111,7 +110,9 @@ class _Gathered:
                 pass
 
     def answer(self, question: Question) -> Answer:
-        calls = (ToolCall(id=id, name=name, arguments=text or "{}") for _, (id, name, text) in sorted(self.calls.items()))
+        calls = (
+            ToolCall(id=id, name=name, arguments=text or "{}") for _, (id, name, text) in sorted(self.calls.items())
+        )
         usage = Usage(prompt_tokens=self.prompt_tokens, completion_tokens=self.completion_tokens)
         return _settled(question, "".join(self.texts), tuple(calls), self.model, usage, self.finish)
 
@@ -202,6 +203,8 @@ def _open(endpoint: Endpoint, timeout: float, retries: int) -> AsyncAnthropic:
     try:
         from anthropic import AsyncAnthropic
     except ImportError as exc:
-        raise ConfigError("asking Anthropic's models needs the library `anthropic`: pip install 'orka[anthropic]'") from exc
+        raise ConfigError(
+            "asking Anthropic's models needs the library `anthropic`: pip install 'orka[anthropic]'"
+        ) from exc
     url = endpoint.url or ANTHROPIC_URL
     return AsyncAnthropic(api_key=endpoint.key or "none", base_url=url, timeout=timeout, max_retries=retries)

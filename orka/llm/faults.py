@@ -18,9 +18,7 @@ def label_of(endpoint: Endpoint) -> str:
     return without_query(endpoint.url) if endpoint.url else endpoint.provider
 
 
-def refusal(
-    endpoint: Endpoint, model: str, status: int, body: object, *, retry_after: float | None = None
-) -> LLMError:
+def refusal(endpoint: Endpoint, model: str, status: int, body: object, *, retry_after: float | None = None) -> LLMError:
     """The error for an answer with this HTTP status. `body`: as decoded, or bytes."""
     where, said = label_of(endpoint), f"{status}: {said_by(endpoint, body)}"
     if status == 429:

@@ -1,5 +1,5 @@
-"""Ollama's own protocol over HTTP: `/api/generate` for one question, `/api/chat` for conversations and tools. (At `/v1` it speaks OpenAI's, and
-`openai_client` asks it.) Source: docs/api.md of Ollama."""
+"""Ollama's own protocol over HTTP: `/api/generate` for one question, `/api/chat` for conversations and tools. Source: docs/api.md
+of Ollama. (At `/v1` it speaks OpenAI's, and `openai_client` asks it.)"""
 
 from __future__ import annotations
 
@@ -82,9 +82,7 @@ class OllamaClient:
                 raise late(self._endpoint, question.model, seconds) from exc
             except _Refused as exc:
                 if exc.status not in _PASSING or attempt >= self._retries:
-                    raise refusal(
-                        self._endpoint, question.model, exc.status, exc.body, retry_after=exc.after
-                    ) from exc
+                    raise refusal(self._endpoint, question.model, exc.status, exc.body, retry_after=exc.after) from exc
                 pause = exc.after
             except httpx.HTTPError as exc:
                 if attempt >= self._retries:

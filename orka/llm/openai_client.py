@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 import anyio
@@ -93,7 +93,8 @@ class OpenAIClient:
         body, endpoint, seconds = _body(question), self._endpoint, question.timeout or self._timeout
         try:
             if on_token is None:
-                raw = await client.chat.completions.with_raw_response.create(**body, timeout=seconds)
+                calls: Any = client.chat.completions
+                raw = await calls.with_raw_response.create(**body, timeout=seconds)
                 answer = read_completion(endpoint, question, raw.http_response.content)
             else:
                 answer = await self._stream(client, question, body, seconds, on_token)
@@ -115,8 +116,8 @@ class OpenAIClient:
     ) -> Answer:
         """Pieces as they come. A server that cannot stream answers at once, and that is one piece."""
         asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
-        gathered = Gathered()
-        async with client.chat.completions.with_streaming_response.create(**asked, timeout=seconds) as response:
+        gathered, calls = Gathered(), cast("Any", client.chat.completions)
+        async with calls.with_streaming_response.create(**asked, timeout=seconds) as response:
             if "json" in response.headers.get("content-type", ""):
                 answer = read_completion(self._endpoint, question, await response.read())
                 on_token(answer.text)
@@ -174,9 +175,7 @@ class Gathered:
             ToolCall(id=parts[0] or f"call_{index}", name=parts[1], arguments=parts[2])
             for index, parts in sorted(self._calls.items())
         )
-        return Answer(
-            text="".join(self._texts), calls=calls, model=self._model, usage=self._usage, finish=self._finish
-        )
+        return Answer(text="".join(self._texts), calls=calls, model=self._model, usage=self._usage, finish=self._finish)
 
 
 def read_completion(endpoint: Endpoint, question: Question, body: bytes) -> Answer:
@@ -271,9 +270,7 @@ def _open(endpoint: Endpoint, timeout: float, retries: int) -> AsyncOpenAI:
     try:
         from openai import AsyncOpenAI
     except ImportError as exc:
-        raise ConfigError(
-            "asking a language model needs the library `openai`: pip install 'orka[llm]'"
-        ) from exc
+        raise ConfigError("asking a language model needs the library `openai`: pip install 'orka[llm]'") from exc
     parts = urlsplit(endpoint.url or OPENAI_URL)  # never the library's own look at the environment
     return AsyncOpenAI(
         api_key=endpoint.key or _NO_KEY,
