@@ -7,16 +7,18 @@ from typing import Final, cast
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import Retry
 from orka.results import Failure
+from orka.secrets import redact_text
 
 _MOST_MESSAGE: Final = 4_000
 """Characters of an error's message that are kept: joins, failovers and the end of the run repeat it in their entries."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it."""
+    """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it. Without
+    secrets: what quotes a server's answer may quote what was sent."""
     error = _inner(error)
     kind = message_of(error.kind) if isinstance(error, AgentError) else type(error).__name__
-    message = _encodable(message_of(error))
+    message = redact_text(_encodable(message_of(error)))
     if len(message) > _MOST_MESSAGE:
         message = f"{message[: _MOST_MESSAGE - 1]}…"
     return Failure(kind=_encodable(kind), message=message or kind)
