@@ -98,8 +98,8 @@ async def run_agent(
 ) -> AgentOutput:
     """Builds one agent of a type as a graph would and runs it once on `task` (a text is its rendered prompt).
 
-    `tools` default to a `HashEmbedder`, the models of `llm` and no permitted function. `ConfigError` for an unknown type or options that the
-    type refuses; `AgentError` when the output is not JSON; what the agent raises comes through as it is.
+    `tools` default to a `HashEmbedder`, the models of `llm` and no permitted function. `ConfigError` for an unknown type or
+    options that the type refuses; `AgentError` when the output is not JSON; what the agent raises comes through as it is.
     """
     given = example_task(task) if isinstance(task, str) else task
     entry = (registry or default_registry()).find(type_name)

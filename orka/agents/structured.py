@@ -85,14 +85,12 @@ def structure_of(
 def json_schema_of(schema: Mapping[str, object], *, strict: bool) -> dict[str, Json]:
     """JSON Schema of what a file gives as a schema. `ValueError` for what is none."""
     if {"required", "optional", "types"} & schema.keys() and "properties" not in schema:
-        required, optional, types = (
-            schema.get("required") or [],
-            schema.get("optional") or {},
-            schema.get("types") or {},
-        )
+        required: object = schema.get("required") or []
+        optional: object = schema.get("optional") or {}
+        types: object = schema.get("types") or {}
         if not _is_names(required):
             raise ValueError("`required` must be a list of names")
-        if not (_is_names(optional) or _is_types(optional)) or not _is_types(types):
+        if not _is_types(types) or not (_is_types(optional) or _is_names(optional)):
             raise ValueError("`optional` and `types` must map names to types")
         return expand_schema(required, optional, types, strict=strict)
     if schema and _is_types(schema) and all(word.strip().lower() in TYPES for word in schema.values()):

@@ -94,7 +94,7 @@ class OpenAIClient:
         try:
             if on_token is None:
                 calls: Any = client.chat.completions
-                raw = await calls.with_raw_response.create(**body, timeout=seconds)
+                raw = await calls.with_raw_response.create(**body, stream=False, timeout=seconds)
                 answer = read_completion(endpoint, question, raw.http_response.content)
             else:
                 answer = await self._stream(client, question, body, seconds, on_token)
