@@ -119,24 +119,16 @@ async def open_services(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
         runs = RunRegistry(reading, partitions=settings.partitions)
-        embedder = await stack.enter_async_context(_embedder(settings))
-        models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+        tools = await _agent_tools(stack, settings, llm)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = AgentTools(
-                    embedder=embedder,
-                    memory=memory,
-                    decay=environment_layer(settings),
-                    llm=models,
-                    settings=settings if llm is None else replace(settings, keyless=True),
-                )
+                tools = replace(tools, memory=memory)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                # Not `start`: cancelled, that waits for a task which only `stop` ends.
-                background.start_soon(journal.run)
+                background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -188,6 +180,19 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:
+    """What agents may be built from, as far as it needs no Redis."""
+    embedder = await stack.enter_async_context(_embedder(settings))
+    models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+    return AgentTools(
+        embedder=embedder,
+        decay=environment_layer(settings),
+        llm=models,
+        settings=settings,
+        scripted=llm is not None,
+    )
 
 
 @asynccontextmanager

@@ -84,7 +84,7 @@ class Settings:
     llm_key: str | None = field(default=None, repr=False)
     """`ORKA_LLM_KEY`: API key of that server."""
     openai_url: str | None = None
-    """`OPENAI_BASE_URL`, or `OPENAI_API_BASE`: address of provider `openai`. Unset: OpenAI's own."""
+    """`OPENAI_BASE_URL`: address of provider `openai` (another name: `OPENAI_API_BASE`). Unset: OpenAI's own."""
     openai_key: str | None = field(default=None, repr=False)
     """`OPENAI_API_KEY`: for provider `openai`."""
     openai_model: str | None = None
@@ -95,8 +95,6 @@ class Settings:
     """`ORKA_TIMEOUT_SECONDS`: seconds for an answer of a model, for agents without a `timeout`."""
     llm_concurrency: int = 256
     """`ORKA_MAX_CONCURRENT_REQUESTS`: questions under way at once, per process and endpoint."""
-    keyless: bool = False
-    """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     local_cost_policy: str = "calculate"
     """`ORKA_LOCAL_COST_POLICY`: cost of models on one's own machine: `calculate`, `null_fail` (unknown), `zero_legacy`."""
     region: str = "US"
@@ -106,9 +104,9 @@ class Settings:
     hardware_cost: float = 2000.0
     """`ORKA_HARDWARE_COST_USD`: of one's own machine, spread over three years."""
     gpu_watts: float = 200.0
-    """`ORKA_GPU_TDP_WATTS`."""
+    """`ORKA_GPU_TDP_WATTS`: of its graphics processor."""
     cpu_watts: float = 65.0
-    """`ORKA_CPU_TDP_WATTS`."""
+    """`ORKA_CPU_TDP_WATTS`: of its processor."""
     log_level: str = "warning"
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"

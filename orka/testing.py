@@ -17,7 +17,6 @@ from orka.errors import ConfigError
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.llm.scripted import Asked, ScriptedLLM
-from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ async def run_agent(
         raise ConfigError(f"options of agent type {type_name!r}: {exc}") from exc
     given = replace(given, options={**given.options, **settled})  # as loading a file gives them
     node = AgentNode(id=given.node_id, type=entry.name, prompt=given.prompt, options=given.options)
-    given_tools = tools or AgentTools(embedder=HashEmbedder(), llm=llm, settings=Settings(keyless=llm is not None))
+    given_tools = tools or AgentTools(embedder=HashEmbedder(), llm=llm, scripted=llm is not None)
     output = await entry.build(node, given_tools).run(given)
     checked = as_output(output_value(output))
     return replace(output, response=checked.response, fields=checked.fields)

@@ -183,6 +183,7 @@ def _type(
         event_type=event_type,
         options=options,
         build=answer_builder(style, options),
+        on_failure=failed_answer(event_type),
         plain=True,
         trusted=True,
         templates=frozenset({"system"}),

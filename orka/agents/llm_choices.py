@@ -9,7 +9,7 @@ from typing import Final
 from pydantic import AliasChoices, Field
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
-from orka.agents.llm import AnswerOptions
+from orka.agents.llm import AnswerOptions, failed_answer
 from orka.agents.model import Model, Reply
 from orka.agents.structured import Structure, structure_of
 from orka.graph.nodes import AgentNode
@@ -131,6 +131,7 @@ CLASSIFICATION: Final = AgentType(
     event_type="OpenAIClassificationAgent",
     options=ClassificationOptions,
     build=_build_classification,
+    on_failure=failed_answer("OpenAIClassificationAgent"),
     plain=True,
     trusted=True,
     templates=frozenset({"system"}),
@@ -141,6 +142,7 @@ BINARY: Final = AgentType(
     event_type="OpenAIBinaryAgent",
     options=AnswerOptions,
     build=_build_binary,
+    on_failure=failed_answer("OpenAIBinaryAgent"),
     plain=True,
     trusted=True,
     templates=frozenset({"system"}),

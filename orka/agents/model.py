@@ -117,7 +117,8 @@ class Model:
     def target(self) -> Target:
         """Where it asks. `LLMError` when the file and the environment name no model."""
         if self._target is None:
-            self._target = choose_target(self._wanted, self._tools.settings, owner=self._owner)
+            tools = self._tools
+            self._target = choose_target(self._wanted, tools.settings, owner=self._owner, keyless=tools.scripted)
         return self._target
 
     async def ask(

@@ -45,15 +45,15 @@ class Target:
     """As the file or the environment calls it."""
 
 
-def choose_target(wanted: Wanted, settings: Settings, *, owner: str) -> Target:
+def choose_target(wanted: Wanted, settings: Settings, *, owner: str, keyless: bool = False) -> Target:
     """The file's own address first, then `ORKA_LLM_URL`, then the provider whose key is at hand. `LLMError` when nothing
-    names a model or a key is missing, `ConfigError` for an address that is none."""
+    names a model or a key is missing, unless `keyless`; `ConfigError` for an address that is none."""
     provider, url, key = wanted.provider, wanted.url, None
     if url is None and provider is None:
-        provider, url, key = _from_settings(wanted, settings, owner)
+        provider, url, key = _from_settings(wanted, settings, owner, keyless)
     elif url is None and provider is not None:
         url = (settings.openai_url if provider == "openai" else None) or _DEFAULT_URLS.get(provider) or settings.llm_url
-        if url is None and settings.keyless:
+        if url is None and keyless:
             url = _DEFAULT_URLS["lm_studio"]
         if url is None:
             raise LLMError(
@@ -61,16 +61,16 @@ def choose_target(wanted: Wanted, settings: Settings, *, owner: str) -> Target:
             )
     assert url is not None
     provider = provider or guess_provider(url)
-    endpoint = endpoint_at(provider, url, key or _key_for(wanted, provider, url, settings, owner))
+    endpoint = endpoint_at(provider, url, key or _key_for(wanted, provider, url, settings, owner, keyless))
     model = wanted.model or _default_model(provider, url, settings)
-    if model is None and settings.keyless:
+    if model is None and keyless:
         model = "scripted"
     if model is None:
         raise LLMError(f"agent {owner!r} names no model: give `model`, or set ORKA_LLM_MODEL", provider=endpoint.label)
     return Target(endpoint=endpoint, model=model, provider=provider)
 
 
-def _from_settings(wanted: Wanted, settings: Settings, owner: str) -> tuple[str, str, str | None]:
+def _from_settings(wanted: Wanted, settings: Settings, owner: str, keyless: bool) -> tuple[str, str, str | None]:
     if settings.llm_url is not None:
         return guess_provider(settings.llm_url), settings.llm_url, settings.llm_key
     claude = (wanted.model or "").startswith("claude")
@@ -78,7 +78,7 @@ def _from_settings(wanted: Wanted, settings: Settings, owner: str) -> tuple[str,
         return "anthropic", _DEFAULT_URLS["anthropic"], settings.anthropic_key
     if settings.openai_key or settings.openai_url:
         return "openai", settings.openai_url or _DEFAULT_URLS["openai"], settings.openai_key
-    if settings.keyless:
+    if keyless:
         return "openai_compatible", _DEFAULT_URLS["lm_studio"], None
     raise LLMError(
         f"agent {owner!r}: no model is configured. Set ORKA_LLM_URL and ORKA_LLM_MODEL (any OpenAI-compatible server), or "
@@ -87,12 +87,12 @@ def _from_settings(wanted: Wanted, settings: Settings, owner: str) -> tuple[str,
     )
 
 
-def _key_for(wanted: Wanted, provider: str, url: str, settings: Settings, owner: str) -> str | None:
+def _key_for(wanted: Wanted, provider: str, url: str, settings: Settings, owner: str, keyless: bool) -> str | None:
     """A key goes to whom it belongs: those of the environment to their provider's own host, or to the address that the
     environment names; any other host gets the key that the file names for it, or none."""
     if wanted.key_env is not None:
         key = secret(wanted.key_env)
-        if key is None and not settings.keyless:
+        if key is None and not keyless:
             raise LLMError(
                 f"agent {owner!r}: the environment variable {wanted.key_env!r} (`api_key_env`) is not set",
                 provider=provider,
