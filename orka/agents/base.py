@@ -15,6 +15,7 @@ from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
 from orka.results import Failure, Usage
 from orka.search.base import SearchAccess
+from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
@@ -104,6 +105,10 @@ class AgentTools:
     """The models of this process."""
     search: SearchAccess | None = None
     """The search engines of this process."""
+    settings: Settings = field(default_factory=Settings)
+    """What the environment says of models."""
+    scripted: bool = False
+    """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""
 
