@@ -4,7 +4,8 @@ A file `x.case.yaml` holds `about`, and optionally `warnings` (parts of the mess
 (what the server does not take) and `needs` (what must be there); then `runs`, one after another on one Redis:
 
     input:     of the run
-    model:     rules, the first that fits answers: {when: text or {prompt, model, system, path}, say: answer or list of them}
+    model:     rules, the first that fits answers: {when: text or {prompt, model, system, path}, say: answer or list of them};
+               without `when` it fits everything
     answer:    value of run()
     order:     ids of the log
     log:       id -> keys of its entry or payload that must be so (a list: of each entry of that id)
@@ -77,7 +78,7 @@ def script_server(server: Server, run: Run) -> list[str]:
     server.default = refuse
     for rule in run.model:
         says = rule["say"] if isinstance(rule["say"], list) else [rule["say"]]
-        server.when(_predicate(rule["when"]), *(_script(one) for one in says))
+        server.when(_predicate(rule.get("when", "")), *(_script(one) for one in says))
     return unexpected
 
 
