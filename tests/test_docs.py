@@ -49,6 +49,7 @@ PLAYED = (
     "scaling.md",
     "memory.md",
     "models.md",
+    "migrating-from-orka-0.9.md",
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

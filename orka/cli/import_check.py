@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections import Counter
@@ -146,7 +147,8 @@ def _print(findings: Sequence[Finding], others: Sequence[str], counts: Counter[V
         _print_files(findings)
         _print_codes(findings)
     totals = ", ".join(f"{counts[verdict]} {_plural(verdict, counts[verdict])}" for verdict in Verdict)
-    print(f"{len(findings)} workflows: {totals}." + (f" {_others(others)}" if others else ""))
+    number = f"{len(findings)} workflow{'' if len(findings) == 1 else 's'}"
+    print(f"{number}: {totals}." + (f" {_others(others)}" if others else ""))
 
 
 def _others(others: Sequence[str]) -> str:
@@ -165,7 +167,7 @@ def _print_files(findings: Iterable[Finding]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("file", overflow="fold")
     table.add_column("verdict", no_wrap=True)
     table.add_column("what differs, or why not", overflow="fold")
@@ -173,8 +175,13 @@ def _print_files(findings: Iterable[Finding]) -> None:
     for finding in findings:
         verdict = Text(str(finding.verdict), style=styles[finding.verdict])
         table.add_row(Text(safe_line(finding.name)), verdict, Text(safe_text(_reason(finding))))
-    # Into a pipe or a file: wide enough that a line of the table stays a line.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
+    if sys.stdout.isatty():
+        Console().print(table)
+    else:  # wide enough that a line of the table stays a line, and without the blanks that fill it up
+        text = io.StringIO()
+        Console(file=text, width=160).print(table)
+        print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
+    print()
 
 
 def _reason(finding: Finding) -> str:

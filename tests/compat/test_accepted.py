@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import yaml
 
+from orka.agents.registry import default_registry
+from orka.graph.kinds import PLANNED
 from orka.services import check_file
 
 TYPES = [
@@ -142,6 +144,9 @@ KEYS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
+WITHOUT_EFFECT = {"local_llm": ("memory_preset", "memory_config", "config", "parse_json")}
+"""Keys that 0.9 ignored and that could mislead: they are warned of."""
+
 EXPRESSIONS = """
 input | input.task | input.output | input.title | input.sequence | previous_outputs.x | previous_outputs.x.response
 previous_outputs.x.task | previous_outputs.x.domain | previous_outputs.x.skill_name | previous_outputs.x.combined_score
@@ -187,6 +192,12 @@ def checked(*agents: dict[str, Any], head: dict[str, Any] | None = None, **top: 
     ]
     listed = [one["id"] for one in base if one["id"] != "left"] + [one["id"] for one in agents]
     document = {"orchestrator": {"id": "t", "agents": listed, **(head or {})}, "agents": base + list(agents), **top}
+    planned = PLANNED - set(default_registry().specs())
+    spelled = {name for kind in planned for name in (kind, kind.replace("_", "-"), kind.replace("-", "_"))} | {"loop"}
+    spelled |= {"graphscout"} if "graph-scout" in planned else set()
+    waiting = {str(one["type"]) for one in agents} & spelled
+    if waiting:
+        pytest.skip(f"no agent yet: {waiting}")
     report = check_file(yaml.safe_dump(document, sort_keys=False), "t.yml")
     return [fault.render() for fault in report.faults]
 
@@ -204,7 +215,12 @@ def test_every_type_is_known(name: str) -> None:
 @pytest.mark.parametrize("name", KEYS)
 def test_every_key_of_a_type_is_taken(name: str) -> None:
     keys = {**needed(name), **KEYS[name]}
-    assert checked({"id": "n", "type": name, **keys}) == []
+    found = checked({"id": "n", "type": name, **keys})
+    told = [
+        fault for fault in found for key in WITHOUT_EFFECT.get(name, ()) if f"warning: unknown key {key!r}" in fault
+    ]
+    assert len(told) == len(WITHOUT_EFFECT.get(name, ()))
+    assert [fault for fault in found if fault not in told] == []
 
 
 @pytest.mark.parametrize(
