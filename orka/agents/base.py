@@ -41,6 +41,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
+    session: str = ""
+    """The session that the run was given; empty when it was given none (templates then read the run's id)."""
     emit: Callable[[str], None] | None = None
     """Call it with every piece of the answer as it comes, and watchers of the run see it as a `node.token` event; what was
     emitted is no part of the result. None when nobody watches: the answer need not come in pieces."""

@@ -183,7 +183,7 @@ class Frame:
             outputs=context.visible(),
             agent_id=node_id,
             run_id=run.run_id,
-            session_id=run.run_id,
+            session_id=run.session or run.run_id,
             step=context.before + len(context.results) + 1,
             now_ms=at_ms,
             members=run.program.members,
@@ -316,6 +316,8 @@ class Run:
     """The journal has everything that is visited: what it has not is not executed."""
     on_begin: OnBegin | None = None
     """Told of pure agents that begin."""
+    session: str = ""
+    """That the caller has given; empty: none."""
     steps: int = 0
     """Taken so far, those in items of maps excepted."""
     sliced: float = field(default_factory=monotonic)

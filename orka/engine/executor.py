@@ -173,6 +173,7 @@ async def _attempt_agent(
             options=options,
             variables=view.variables,
             now_ms=at_ms,
+            session=frame.run.session,
         )
         if not step.trusted:
             task = private_input(task)
