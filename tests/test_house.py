@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "orka"
 
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("0 ground", frozenset({"errors", "types", "ids", "clock", "results", "version", "recent"})),
+    ("0 ground", frozenset({"errors", "types", "ids", "clock", "results", "secrets", "version", "recent"})),
     ("1 setting", frozenset({"settings", "logs"})),
     ("2 tools", frozenset({"scoring"})),
     ("2 tools", frozenset({"graph", "template", "redis"})),
