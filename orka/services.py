@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.roster import Roster
@@ -115,7 +116,10 @@ async def open_services(
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
+                brain = BrainHost(router, settings, background)
+                tools = AgentTools(
+                    embedder=embedder, memory=memory, brain=brain.brain, decay=environment_layer(settings)
+                )
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -145,6 +149,7 @@ async def open_services(
                 finally:
                     with anyio.CancelScope(shield=True):
                         await memory.aclose()
+                        await brain.aclose()
                         await limits.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()

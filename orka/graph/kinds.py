@@ -15,7 +15,6 @@ PLANNED = frozenset(
     {
         "local_llm",
         "memory",
-        "brain",
         "duckduckgo",
         "graph-scout",
         "plan_validator",
