@@ -21,14 +21,16 @@ from orka.errors import (
 from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id, parse_queue, parse_run_id
+from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.feed import RunEvent
-from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
+from orka.lifecycle import OnEvent, finish_run, host_run, start_run, submit_run
+from orka.llm.base import LLMAccess
 from orka.operations import cancel_run
 from orka.results import RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
+from orka.stored import await_run
 from orka.types import Json, RunId, RunStatus
 
 __all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
@@ -115,12 +117,14 @@ class Orchestrator:
         registry: Registry | None = None,
         allow_functions: bool | Iterable[str] = False,
         strict: bool = False,
+        llm: LLMAccess | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
         `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
-        the file said `strict_templates: true`: the graph that is stored with a run says it, too.
+        the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
+        every model that the file names: `orka.testing.ScriptedLLM`, or clients of your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -132,6 +136,7 @@ class Orchestrator:
             self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
+        self._llm = llm
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -154,9 +159,9 @@ class Orchestrator:
         if stack is not None:
             await stack.__aexit__(*error)  # pyright: ignore[reportArgumentType]
 
-    async def run(self, input: Json, *, return_logs: bool = False) -> Json:
+    async def run(self, input: Json, *, return_logs: bool = False, session_id: str | None = None) -> Json:
         """The graph's answer to `input`, or the list of log entries. `RunError` when the run fails."""
-        result = await self.execute(input)
+        result = await self.execute(input, session_id=session_id)
         return value_of(result, return_logs)
 
     async def execute(
@@ -166,28 +171,34 @@ class Orchestrator:
         run_id: str | None = None,
         on_event: OnEvent | None = None,
         distributed: bool = False,
+        session_id: str | None = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
         `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
-        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does.
+        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
+        is what templates read under that name, and the session of memories that it writes; else the run's id.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
+        session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed)
+            return await start_run(*self._current(), input, named, on_event, distributed, session)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed)
+            return await start_run(services, program, input, named, on_event, distributed, session)
 
-    async def submit(self, input: Json, *, run_id: str | None = None, queue: str = SHARED) -> RunHandle:
+    async def submit(
+        self, input: Json, *, run_id: str | None = None, queue: str = SHARED, session_id: str | None = None
+    ) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
-        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph and input under
-        the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
+        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph, input and
+        session under the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
         """
         named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
+        session = parse_session(session_id)
         async with self._open() as (services, program):
-            await submit_run(services, program, input, named, chosen)
+            await submit_run(services, program, input, named, chosen, session)
             return RunHandle(self, named)
 
     resume = _Resume()
@@ -221,17 +232,17 @@ class Orchestrator:
         async with self._open() as (services, _):
             return await cancel_run(services, RunId(run_id))
 
-    async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
+    async def stream(self, input: Json, *, session_id: str | None = None) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
 
         On an open Orchestrator the run goes on when the reader leaves, and `events` joins it again. Otherwise it ends
         with the reader, and can be resumed.
         """
-        run_id = new_run_id()
+        run_id, session = new_run_id(), parse_session(session_id)
         if self._services is not None:
             services, program = self._current()
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            services.tasks.start_soon(host_run, services, program, input, run_id, started)
+            services.tasks.start_soon(host_run, services, program, input, run_id, started, session)
             await started
             async with contextlib.aclosing(self.events(run_id)) as events:
                 async for event in events:
@@ -239,7 +250,13 @@ class Orchestrator:
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
         # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
-        opened = Orchestrator(self.graph, settings=self._settings, registry=self._registry, allow_functions=self._allow)
+        opened = Orchestrator(
+            self.graph,
+            settings=self._settings,
+            registry=self._registry,
+            allow_functions=self._allow,
+            llm=self._llm,
+        )
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
         host = asyncio.create_task(opened._host_services(ready, left))
@@ -247,7 +264,7 @@ class Orchestrator:
             await asyncio.wait({host, ready}, return_when=asyncio.FIRST_COMPLETED)
             if host.done():
                 await host
-            async with contextlib.aclosing(opened.stream(input)) as events:
+            async with contextlib.aclosing(opened.stream(input, session_id=session_id)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -292,7 +309,7 @@ class Orchestrator:
 
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
-        return open_services(settings, registry=self._registry, allow_functions=self._allow)
+        return open_services(settings, registry=self._registry, allow_functions=self._allow, llm=self._llm)
 
 
 async def finish(

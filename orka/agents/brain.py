@@ -297,6 +297,7 @@ TYPE = AgentType(
     event_type="BrainAgent",
     options=BrainOptions,
     build=_build,
+    plain=True,
     templates=frozenset({"skill_types", "domain_filter"}),
     summary="Learns skills and episodes from runs, and recalls them for later ones.",
 )
