@@ -14,6 +14,7 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text, span, warn
 from orka.cli.runs import AsJson
 from orka.clock import iso, now_ms
+from orka.errors import ConfigError
 from orka.settings import Settings
 
 SkillType = Annotated[
@@ -39,6 +40,8 @@ def list_skills(
     json: AsJson = False,
 ) -> int:
     """List skills, those that live longest first."""
+    if limit < 1:
+        raise ConfigError(f"--limit must be at least 1, not {limit}")
 
     async def work(brain: Brain) -> int:
         found = [
