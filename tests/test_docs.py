@@ -34,6 +34,8 @@ from orka.redis.keys import (
     memory_lock_key,
     open_runs_key,
     parked_key,
+    past_loops_key,
+    past_loops_written_key,
     queues_key,
     run_keys,
     skill_key,
@@ -56,6 +58,7 @@ PLAYED = (
     "scaling.md",
     "memory.md",
     "models.md",
+    "migrating-from-orka-0.9.md",
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -158,7 +161,7 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     keys += [inbox_key(run.tag, "<process>"), bell_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     single += [PREFIX + "<id>", memory_layout_key(), memory_lock_key(), memory_changes_key(), memory_events_key()]
-    single += [embedding_key("<model>", "<digest>")]
+    single += [embedding_key("<model>", "<digest>"), past_loops_key("<loop>"), past_loops_written_key("<loop>")]
     single += [skill_key("<id>"), skills_key(), skills_key("<kind>", "<word>"), brain_visit_key("<digest>")]
     single += [
         episode_key("<id>"),

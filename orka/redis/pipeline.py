@@ -27,6 +27,7 @@ from orka.redis.brain_scripts import BRAIN_SCRIPTS
 from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
+from orka.redis.loop_scripts import LOOP_SCRIPTS
 from orka.redis.lua import Command
 from orka.redis.mark import ServerMark, parse_mark
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
@@ -50,6 +51,7 @@ _SCRIPTS = (
     *RECOVERY_SCRIPTS,
     *RETURN_SCRIPTS,
     *LIMIT_SCRIPTS,
+    *LOOP_SCRIPTS,
     *BRAIN_SCRIPTS,
 )
 
