@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.roster import Roster
@@ -118,15 +119,14 @@ async def open_services(
         router = await redis.open_router()
         writing = await stack.enter_async_context(_pipe(router, watchful=True))
         reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
-        journal = Journal(
-            writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
-        )
+        journal = _journal(writing, settings)
         runs = RunRegistry(reading, partitions=settings.partitions)
         tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = replace(tools, memory=memory)
+                brain = BrainHost(router, settings, background)
+                tools = replace(tools, memory=memory, brain=brain.brain)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -153,7 +153,9 @@ async def open_services(
                         )
                         tasks.cancel_scope.cancel()
                 finally:
-                    await _store_all(memory, limits)
+                    with anyio.CancelScope(shield=True):
+                        for part in (memory, brain, limits):
+                            await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
@@ -161,13 +163,6 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
-
-
-async def _store_all(memory: MemoryHost, limits: Limits) -> None:
-    """What they still hold, however this process ends."""
-    with anyio.CancelScope(shield=True):
-        await memory.aclose()
-        await limits.aclose()
 
 
 @asynccontextmanager
@@ -188,6 +183,10 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+def _journal(pipe: Pipe, settings: Settings) -> Journal:
+    return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
 async def _agent_tools(

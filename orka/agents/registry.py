@@ -154,6 +154,7 @@ class _Specs(Mapping[str, AgentType]):
 def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
     """The types that come with Orka, with their aliases, in the order of the reference."""
     from orka.agents import (  # they import what registering does not need
+        brain,
         classify,
         echo,
         failing,
@@ -174,6 +175,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (classify.TYPE, ()),
         (memory.TYPE, ()),
         (search.TYPE, ("search",)),
+        (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )
