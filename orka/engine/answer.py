@@ -69,7 +69,9 @@ def response_of(output: Json) -> Json:
 
 def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
     """The last one first; what only stores or looks up after all others."""
-    return sorted(reversed(visits), key=lambda visit: visit.event_type in _QUIET)
+    backwards = list(reversed(visits))
+    said = [visit for visit in backwards if visit.event_type not in _QUIET]
+    return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
 
 
 def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:

@@ -47,8 +47,11 @@ def fails(path: str, **more: Any) -> NodeResult:
         ([says("l[1]/a", "A", inner=True, terminal=True), says("b", "B")], "A", ("l[1]/a",)),
         # what a loop stores or looks up at the end is no answer, unless there is no other
         (
-            [says("l[2]/a", "A", inner=True), says("l[2]/m", "k", inner=True, event_type="MemoryWriterNode")]
-            + [visit("l", LOOP, "LoopNode")],
+            [
+                says("l[2]/a", "A", inner=True),
+                says("l[2]/m", "k", inner=True, event_type="MemoryWriterNode"),
+                visit("l", LOOP, "LoopNode"),
+            ],
             "A",
             ("l[2]/a",),
         ),
