@@ -159,11 +159,15 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         echo,
         failing,
         function,
+        ingest,
+        legacy_choices,
         llm,
         llm_choices,
         memory,
+        rag,
         search,
         template,
+        validation,
     )
 
     return (
@@ -174,7 +178,12 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (rag.TYPE, ()),
+        (ingest.TYPE, ()),
         (search.TYPE, ("search",)),
+        (validation.TYPE, ()),
+        (legacy_choices.BINARY, ()),
+        (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),

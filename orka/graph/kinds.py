@@ -19,10 +19,6 @@ PLANNED = frozenset(
         "path_executor",
         "loop_validator",
         "invariant_validator",
-        "validate_and_structure",
-        "binary",
-        "classification",
-        "rag",
         "satellite-state-writer",
         "streaming-executor",
     }
