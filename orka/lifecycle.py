@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -13,14 +12,15 @@ from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
-from orka.engine.answer import response_of
+from orka.ended import no_beginning, stored_result, stored_visits
 from orka.engine.away import Away
 from orka.engine.copies import private_copy
 from orka.engine.foresight import check_paths
 from orka.engine.limiting import most_under_way
 from orka.engine.needs import facts_of
 from orka.engine.program import Program
-from orka.engine.run import Assignment, execute, read_again
+from orka.engine.run import Assignment, execute
+from orka.engine.spending import Spending
 from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
@@ -28,30 +28,27 @@ from orka.ids import digest_of
 from orka.journal.entries import (
     RULES,
     Kind,
-    NodeFinished,
-    RunEnded,
     RunResumed,
     RunStarted,
     Value,
-    decode_body,
     encode_json,
     make_entry,
 )
-from orka.journal.feed import RunEvent, read_feed
+from orka.journal.events import RunEvent
+from orka.journal.feed import read_feed
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
-from orka.journal.log import Listener, RunLog
+from orka.journal.log import RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
+from orka.journal.tokens import RunTokens
+from orka.journal.watching import OnEvent, Watcher
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
-from orka.results import NodeResult, RunResult, Usage
+from orka.results import RunResult
 from orka.services import Services
-from orka.types import Json, Path, RunId, RunStatus
+from orka.types import Json, RunId
 from orka.version import VERSION
-
-OnEvent = Callable[[RunEvent], None]
-"""Called with every event of a run once it is stored."""
 
 
 async def start_run(
@@ -61,11 +58,14 @@ async def start_run(
     run_id: RunId,
     on_event: OnEvent | None,
     distributed: bool = False,
+    tokens: bool = False,
 ) -> RunResult:
-    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues."""
+    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues.
+    `tokens`: its agents emit."""
     graph = program.graph
     value = ensure_json(input, "input")
-    everything = distributed or graph.limits.distributed
+    everything, watched = distributed or graph.limits.distributed, tokens or graph.limits.stream
+    watcher = None if on_event is None else Watcher(on_event)
     stored, values = services.codec.store(value)
     value = private_copy(value, stored, values)  # the caller may change its own, or run it again
     log = await services.leases.create(
@@ -73,18 +73,20 @@ async def start_run(
         graph.digest,
         graph=program.encoded,
         entry=_start_of(graph, stored, values),
-        fields=_fields_of(graph, value, everything),
+        fields=_fields_of(graph, value, everything, watched),
         deadline=graph.limits.deadline,
-        listener=_listener(on_event),
+        listener=None if watcher is None else watcher.on_entry,
     )
-    deadline = graph.limits.deadline
-    deadline_ms = None if deadline is None else now_ms() + _milliseconds(deadline)
+    deadline, began_ms = graph.limits.deadline, now_ms()
+    deadline_ms = None if deadline is None else began_ms + _milliseconds(deadline)
     task = Assignment(
         program=program,
         log=log,
         input=value,
         deadline_ms=deadline_ms,
         away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
+        tokens=_tokens_of(services, log, watcher) if watched else None,
+        spending=Spending(graph.limits.budget, began_ms=began_ms),
     )
     return await carry_out(services, task)
 
@@ -94,13 +96,24 @@ def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...]
     return make_entry(Kind.RUN_STARTED, "", body, values)
 
 
-def _fields_of(graph: Graph, value: Json, distributed: bool) -> dict[str, str]:
+def _fields_of(graph: Graph, value: Json, distributed: bool, watched: bool) -> dict[str, str]:
     """Of the registry."""
+    flags = {"distributed": distributed, "tokens": watched}
     fields = {"graph": graph.id, "input": _preview_of(value), "version": VERSION}
-    return {**fields, "distributed": "1"} if distributed else fields
+    return fields | {name: "1" for name, flag in flags.items() if flag}
 
 
-async def submit_run(services: Services, program: Program, input: Json, run_id: RunId, queue: str) -> None:
+def _tokens_of(services: Services, log: RunLog, watcher: Watcher | None) -> RunTokens:
+    """Where the agents of a watched run emit to, as far as this process executes it."""
+    tokens = services.tokens.of(log.keys, None if watcher is None else watcher.on_token)
+    if watcher is not None:
+        watcher.tokens = tokens
+    return tokens
+
+
+async def submit_run(
+    services: Services, program: Program, input: Json, run_id: RunId, queue: str, tokens: bool = False
+) -> None:
     """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
     value = ensure_json(input, "input")
@@ -118,7 +131,7 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
         graph.digest,
         graph=program.encoded,
         entry=_start_of(graph, stored, values),
-        fields={**_fields_of(graph, value, True), "queue": queue},
+        fields={**_fields_of(graph, value, True, tokens), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
@@ -162,15 +175,18 @@ async def finish_run(
     take_over: bool,
     on_event: OnEvent | None,
     visits: bool = True,
+    tokens: bool = False,
 ) -> RunResult:
     """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
     its results, for which this process needs the agent types of its graph."""
-    taken = await services.leases.take(run_id, force=take_over, listener=_listener(on_event))
+    watcher = None if on_event is None else Watcher(on_event)
+    listener = None if watcher is None else watcher.on_entry
+    taken = await services.leases.take(run_id, force=take_over, listener=listener)
     if taken is None:
-        stored = await _stored_result(services, run_id)
-        return replace(stored, results=await _stored_visits(services, run_id)) if visits else stored
+        stored = await stored_result(services, run_id)
+        return replace(stored, results=await stored_visits(services, run_id)) if visits else stored
     try:
-        task = await prepare(services, taken, graph)
+        task = await prepare(services, taken, graph, watcher=watcher, tokens=tokens)
     except BaseException:
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
@@ -178,13 +194,21 @@ async def finish_run(
     return await carry_out(services, task)
 
 
-async def prepare(services: Services, taken: Taken, changed: Graph | None, away: Away | None = None) -> Assignment:
+async def prepare(
+    services: Services,
+    taken: Taken,
+    changed: Graph | None,
+    away: Away | None = None,
+    *,
+    watcher: Watcher | None = None,
+    tokens: bool = False,
+) -> Assignment:
     """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
     history = await services.registry.history(info.run_id)
     replay = build_replay(info.run_id, history)
     if replay.started is None:
-        raise _no_beginning(info.run_id)
+        raise no_beginning(info.run_id)
     graph = changed
     if graph is None:
         graph = decode_graph(await services.registry.graph(info.run_id, info.digest), source=f"run {info.run_id}")
@@ -206,16 +230,25 @@ async def prepare(services: Services, taken: Taken, changed: Graph | None, away:
     else:
         body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
         services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body), deadline_ms=left)
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=deadline_ms, away=away)
+    return Assignment(
+        program=program,
+        log=log,
+        input=value,
+        replay=replay,
+        deadline_ms=deadline_ms,
+        away=away,
+        tokens=_tokens_of(services, log, watcher) if tokens or info.watched or graph.limits.stream else None,
+        spending=Spending(
+            graph.limits.budget,
+            began_ms=replay.began_ms if graph.digest == replay.digest else now_ms(),
+            usages=replay.usages,
+        ),
+    )
 
 
 def _milliseconds(deadline: float | None) -> int:
     """0: there is none."""
     return 0 if deadline is None else max(1, int(deadline * 1000))
-
-
-def _no_beginning(run_id: RunId) -> JournalMismatch:
-    return JournalMismatch(f"the journal of run {run_id} has no beginning", run_id=run_id)
 
 
 def _check_fit(replay: Replay, program: Program) -> None:
@@ -235,62 +268,14 @@ def _id_of(entry: object) -> str | None:
     return getattr(entry, "id", None)
 
 
-async def _stored_result(services: Services, run_id: RunId) -> RunResult:
-    """The end of a run that has ended, and its answer, read from the entries it is in."""
-    ended, began_ms, last_ms = RunEnded(), 0, 0
-    responses: dict[str, Value] = {}
-    usage, status = Usage(), RunStatus.COMPLETED
-    async for entry_id, kind, path, data in services.registry.entries(run_id):
-        last_ms = int(entry_id.split("-")[0])
-        began_ms = began_ms or last_ms
-        body = decode_body(kind, data, run_id=run_id, path=path)
-        if isinstance(body, RunEnded):
-            ended, status = body, RunStatus(kind.removeprefix("run."))
-        elif isinstance(body, NodeFinished):
-            responses[path] = body.output
-            usage = usage + (body.usage or Usage())
-    values = [response_of(await services.registry.load(run_id, responses[path])) for path in ended.answers]
-    output: Json = values if ended.many else (values[0] if values else None)
-    return RunResult(
-        run_id=run_id,
-        status=status,
-        output=output,
-        results=(),
-        usage=usage,
-        duration_ms=float(last_ms - began_ms),
-        error=ended.error,
-        error_path=Path(ended.path) or None,
-    )
-
-
 async def await_run(services: Services, run_id: RunId) -> RunResult:
     """The end of a run that another process executes, without its visits."""
-    async with contextlib.aclosing(read_feed(services.registry, services.router, run_id, follow=True)) as events:
+    async with contextlib.aclosing(
+        read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
+    ) as events:
         async for _ in events:
             pass
-    return await _stored_result(services, run_id)
-
-
-async def _stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:
-    """The results of a completed run, made again by the interpreter from its journal."""
-    info = await services.registry.info(run_id)
-    replay = build_replay(run_id, await services.registry.history(run_id))
-    if replay.started is None:
-        raise _no_beginning(run_id)
-    program = services.build(decode_graph(await services.registry.graph(run_id, info.digest), source=f"run {run_id}"))
-    log = RunLog(
-        run_id=run_id,
-        keys=services.registry.keys(run_id),
-        digest=info.digest,
-        lease="",
-        seq=replay.entries,
-        wake=lambda _: None,
-    )
-    log.fail(replay.incomplete(ROOT))  # whatever would be written
-    value = await services.registry.load(run_id, replay.started.input)
-    task = Assignment(program=program, log=log, input=value, replay=replay)
-    result = await read_again(task, registry=services.registry, calls=services.calls, codec=services.codec)
-    return result.results
+    return await stored_result(services, run_id)
 
 
 async def host_run(
@@ -303,23 +288,12 @@ async def host_run(
             started.set_result(None)
 
     try:
-        await start_run(services, program, input, run_id, begun)
+        await start_run(services, program, input, run_id, begun, tokens=True)
     except OrkaError as exc:
         if not started.done():
             started.set_exception(exc)
     finally:
         started.cancel()  # by the end of the services: nothing to read
-
-
-def _listener(on_event: OnEvent | None) -> Listener | None:
-    if on_event is None:
-        return None
-    call = on_event
-
-    def listen(entry_id: str, entry: Entry) -> None:
-        call(RunEvent.of(entry_id, entry.kind, entry.path, entry.data))
-
-    return listen
 
 
 def _preview_of(value: Json) -> str:

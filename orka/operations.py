@@ -18,7 +18,8 @@ from orka.engine.program import build_program
 from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
 from orka.graph.codec import decode_graph
 from orka.ids import parse_queue
-from orka.journal.feed import RunEvent, read_feed
+from orka.journal.events import RunEvent
+from orka.journal.feed import read_feed
 from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
 from orka.journal.registry import not_found
@@ -71,7 +72,7 @@ async def cancel_run(services: Services, run_id: RunId, *, patience: float | Non
 
 
 def _feed(services: Services, run_id: RunId) -> AsyncGenerator[RunEvent]:
-    return read_feed(services.registry, services.router, run_id, follow=True)
+    return read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
 
 
 @contextmanager

@@ -30,6 +30,7 @@ from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
+from orka.journal.tokens import Tokens, TokenStatistics
 from orka.journal.writer import Journal, JournalStatistics
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
@@ -54,6 +55,7 @@ class Statistics(NamedTuple):
     sender: SenderStatistics
     inbox: InboxStatistics
     limits: LimitStatistics
+    tokens: TokenStatistics
     memory: MemoryStatistics | None
     """None while no agent has needed any."""
 
@@ -79,6 +81,8 @@ class Services:
     """That all processes respect together."""
     memory: MemoryHost
     """Opened by the first agent that needs it."""
+    tokens: Tokens
+    """Pieces of answers on their way to those who watch."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -93,6 +97,7 @@ class Services:
             sender=self.sender.statistics(),
             inbox=self.inbox.statistics(),
             limits=self.limits.statistics(),
+            tokens=self.tokens.statistics(),
             memory=None if self.memory.memory is None else self.memory.memory.statistics(),
         )
 
@@ -106,10 +111,11 @@ async def open_services(
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
         writing = await stack.enter_async_context(_pipe(router, watchful=True))
-        reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
+        reading, limiting, emitting = [await stack.enter_async_context(_pipe(router)) for _ in range(3)]
         journal = Journal(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
+        tokens = Tokens(emitting)
         runs = RunRegistry(reading, partitions=settings.partitions)
         embedder = await stack.enter_async_context(_embedder(settings))
         try:
@@ -122,6 +128,7 @@ async def open_services(
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 # Not `start`: cancelled, that waits for a task which only `stop` ends.
                 background.start_soon(journal.run)
+                background.start_soon(tokens.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -139,6 +146,7 @@ async def open_services(
                             calls=Calls(limits=limits),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=_workshop(registry, tools, allow_functions),
+                            tokens=tokens,
                             tasks=tasks,
                         )
                         tasks.cancel_scope.cancel()
@@ -146,6 +154,7 @@ async def open_services(
                     with anyio.CancelScope(shield=True):
                         await memory.aclose()
                         await limits.aclose()
+                        await tokens.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):

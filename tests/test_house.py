@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("3 services", frozenset({"memory", "dispatch"})),
     ("4 agents", frozenset({"agents"})),
     ("5 engine", frozenset({"engine"})),
-    ("6 roots", frozenset({"services", "lifecycle", "operations", "orchestrator", "runs", "worker"})),
+    ("6 roots", frozenset({"services", "ended", "lifecycle", "operations", "orchestrator", "runs", "worker"})),
     ("7 doors", frozenset({"__init__", "memory_logger", "testing", "cli", "api"})),
 )
 """Lowest first. The packages of one floor do not know each other; its single modules do (`ids` uses `clock`)."""

@@ -7,12 +7,14 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from orka.clock import iso, monotonic, now_ms
-from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
+from orka.engine.context import Context, Frame, LoopView, SequenceStopped, began_at
 from orka.engine.cutting import cut_frame, cut_visit
 from orka.engine.fallback import is_valid, merge_failover
 from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
+from orka.engine.spending import first_unaffordable, is_unaffordable
 from orka.errors import FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
@@ -33,15 +35,24 @@ async def visit_loop(
     past: list[Json] = []
     results: dict[str, Json] = {}
     score, met, number = 0.0, False, 0
+    unpaid: Failure | None = None
     try:
         while number < node.max_loops and not met:
             number += 1
-            scored, results = await _run_round(run_frame, frame, step, node, path, number, past)
+            found = await _run_round(run_frame, frame, step, node, path, number, past)
+            if isinstance(found, Failure):  # the answer is that of the round before
+                unpaid, number = found, number - 1
+                break
+            scored, results = found
             score, met = scored.score, scored.met
             past.append(_remember(frame, step, node, scored, results))
             del past[:-PAST_KEPT]
     except TemplateError as exc:  # of a past-loop field that goes beyond the limits, the same on every replay
         await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
+        return
+    if unpaid is not None and not number:
+        outcome = Outcome(status=Status.SKIPPED, error=unpaid)
+        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
         return
     loop: dict[str, Json] = {
         "input": frame.run.input,
@@ -63,8 +74,8 @@ async def _run_round(
     path: Path,
     number: int,
     past: list[Json],
-) -> tuple[RoundScored, dict[str, Json]]:
-    """One round and its verdict, as journaled when it was scored before."""
+) -> tuple[RoundScored, dict[str, Json]] | Failure:
+    """One round and its verdict, as journaled when it was scored before; why the budget has kept it from its end."""
     round_path = round_of(path, number)
     seen = frame.seen(round_path, step)
     scored = seen.scored if seen is not None else None
@@ -84,6 +95,9 @@ async def _run_round(
         context = Context()
     results = dict(context.outputs)
     frame.context.results.extend(context.results)
+    unpaid = first_unaffordable(context.results)
+    if scored is None and unpaid is not None:
+        return unpaid
     if scored is None:
         score = _verdict(node, context, results, late)
         scored = RoundScored(
@@ -170,7 +184,7 @@ async def visit_failover(
     else:
         gone = finished.child if finished.status is Status.ERROR else None
         outcome = await _try_children(run_frame, frame, step, path, None, gone)
-        if finished.error is not None:
+        if finished.error is not None and finished.status is Status.ERROR:
             outcome = Outcome(output=_exhausted(finished.error), error=finished.error, child=gone)
     if outcome.error is not None and outcome.child is not None:  # cut off by the timeout
         child = step.children[outcome.child]
@@ -201,6 +215,8 @@ async def _try_children(
             result = next(r for r in context.results if r.path == at)
             if stopped is None and is_valid(result):
                 return Outcome(output=merge_failover(result), child=index)
+            if is_unaffordable(result):
+                return Outcome(status=Status.SKIPPED, error=result.error)
             error = stopped.error if stopped is not None else result.error
             reasons.append(f"{child.node.id}: {error.message if error is not None else 'gave no usable result'}")
         error = Failure(kind=FailoverExhausted.__name__, message=f"every child failed: {'; '.join(reasons)}")
