@@ -96,23 +96,21 @@ async def _run_round(
     results = dict(context.outputs)
     frame.context.results.extend(context.results)
     unpaid = first_unaffordable(context.results)
-    if scored is None and unpaid is not None:
-        return unpaid
     if scored is None:
-        score = _verdict(node, context, results, late)
+        score = 0.0 if unpaid is not None else _verdict(node, context, results, late)
         scored = RoundScored(
             id=node.id,
             node=step.digest,
             at_ms=now_ms(),
             round=number,
             score=score,
-            met=score >= node.score_threshold,
+            met=score >= node.score_threshold and unpaid is None,
             timed_out=late,
         )
         if late:
             _record_late_round(frame, step, node, round_path, scored)
         await frame.commit(Kind.ROUND_SCORED, round_path, scored)
-    return scored, results
+    return (scored, results) if unpaid is None else unpaid
 
 
 def _record_late_round(frame: Frame, step: Step, node: LoopNode, path: Path, scored: RoundScored) -> None:
