@@ -12,7 +12,6 @@ from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
-from orka.ended import no_beginning, stored_result, stored_visits
 from orka.engine.away import Away
 from orka.engine.copies import private_copy
 from orka.engine.foresight import check_paths
@@ -35,7 +34,6 @@ from orka.journal.entries import (
     make_entry,
 )
 from orka.journal.events import RunEvent
-from orka.journal.feed import read_feed
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
 from orka.journal.log import RunLog
@@ -47,6 +45,7 @@ from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
 from orka.results import RunResult
 from orka.services import Services
+from orka.stored import no_beginning, read_end, read_visits
 from orka.types import Json, RunId
 from orka.version import VERSION
 
@@ -58,6 +57,8 @@ async def start_run(
     run_id: RunId,
     on_event: OnEvent | None,
     distributed: bool = False,
+    session: str = "",
+    *,
     tokens: bool = False,
 ) -> RunResult:
     """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues.
@@ -72,7 +73,7 @@ async def start_run(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, stored, values),
+        entry=_start_of(graph, stored, values, session),
         fields=_fields_of(graph, value, everything, watched),
         deadline=graph.limits.deadline,
         listener=None if watcher is None else watcher.on_entry,
@@ -87,12 +88,21 @@ async def start_run(
         away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
         tokens=_tokens_of(services, log, watcher) if watched else None,
         spending=Spending(graph.limits.budget, began_ms=began_ms),
+        session=session,
     )
     return await carry_out(services, task)
 
 
-def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...]) -> Entry:
-    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
+def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...], session: str) -> Entry:
+    body = RunStarted(
+        graph=graph.id,
+        digest=graph.digest,
+        input=stored,
+        at_ms=now_ms(),
+        version=VERSION,
+        rules=RULES,
+        session=session,
+    )
     return make_entry(Kind.RUN_STARTED, "", body, values)
 
 
@@ -112,7 +122,14 @@ def _tokens_of(services: Services, log: RunLog, watcher: Watcher | None) -> RunT
 
 
 async def submit_run(
-    services: Services, program: Program, input: Json, run_id: RunId, queue: str, tokens: bool = False
+    services: Services,
+    program: Program,
+    input: Json,
+    run_id: RunId,
+    queue: str,
+    session: str = "",
+    *,
+    tokens: bool = False,
 ) -> None:
     """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
@@ -130,12 +147,12 @@ async def submit_run(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, stored, values),
+        entry=_start_of(graph, stored, values, session),
         fields={**_fields_of(graph, value, True, tokens), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
-        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode()]),
+        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode(), *([session] if session else [])]),
     )
 
 
@@ -183,8 +200,8 @@ async def finish_run(
     listener = None if watcher is None else watcher.on_entry
     taken = await services.leases.take(run_id, force=take_over, listener=listener)
     if taken is None:
-        stored = await stored_result(services, run_id)
-        return replace(stored, results=await stored_visits(services, run_id)) if visits else stored
+        stored = await read_end(services, run_id)
+        return replace(stored, results=await read_visits(services, run_id)) if visits else stored
     try:
         task = await prepare(services, taken, graph, watcher=watcher, tokens=tokens)
     except BaseException:
@@ -243,6 +260,7 @@ async def prepare(
             began_ms=replay.began_ms if graph.digest == replay.digest else now_ms(),
             usages=replay.usages,
         ),
+        session=replay.started.session,
     )
 
 
@@ -268,18 +286,13 @@ def _id_of(entry: object) -> str | None:
     return getattr(entry, "id", None)
 
 
-async def await_run(services: Services, run_id: RunId) -> RunResult:
-    """The end of a run that another process executes, without its visits."""
-    async with contextlib.aclosing(
-        read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
-    ) as events:
-        async for _ in events:
-            pass
-    return await stored_result(services, run_id)
-
-
 async def host_run(
-    services: Services, program: Program, input: Json, run_id: RunId, started: asyncio.Future[None]
+    services: Services,
+    program: Program,
+    input: Json,
+    run_id: RunId,
+    started: asyncio.Future[None],
+    session: str = "",
 ) -> None:
     """A run that nobody awaits. Its end, good or bad, is in its journal; why it could not be created, in `started`."""
 
@@ -288,7 +301,7 @@ async def host_run(
             started.set_result(None)
 
     try:
-        await start_run(services, program, input, run_id, begun, tokens=True)
+        await start_run(services, program, input, run_id, begun, session=session, tokens=True)
     except OrkaError as exc:
         if not started.done():
             started.set_exception(exc)

@@ -7,26 +7,27 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
 from orka.engine.answer import value_of
 from orka.engine.away import SHARED
 from orka.engine.program import Program
-from orka.errors import ConfigError, GraphError
-from orka.graph.codec import make_graph
+from orka.errors import ConfigError
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id, parse_queue, parse_run_id
+from orka.graph.strict import as_strict, refuse_warnings
+from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.events import RunEvent
 from orka.journal.watching import OnEvent
-from orka.lifecycle import await_run, finish_run, host_run, start_run, submit_run
-from orka.operations import cancel_run
+from orka.lifecycle import finish_run, host_run, start_run, submit_run
+from orka.llm.base import LLMAccess
+from orka.operations import cancel_run, finish
 from orka.results import RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
+from orka.stored import await_run
 from orka.types import Json, RunId, RunStatus
 
 __all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
@@ -113,12 +114,14 @@ class Orchestrator:
         registry: Registry | None = None,
         allow_functions: bool | Iterable[str] = False,
         strict: bool = False,
+        llm: LLMAccess | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
         `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
-        the file said `strict_templates: true`: the graph that is stored with a run says it, too.
+        the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
+        every model that the file names: `orka.testing.ScriptedLLM`, or clients of your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -127,9 +130,10 @@ class Orchestrator:
             self.graph, self.warnings = loaded.graph, loaded.warnings
         if strict:
             refuse_warnings(self.warnings)
-            self.graph = _strict(self.graph)
+            self.graph = as_strict(self.graph)
         self._settings = settings
         self._registry = registry
+        self._llm = llm
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -152,9 +156,9 @@ class Orchestrator:
         if stack is not None:
             await stack.__aexit__(*error)  # pyright: ignore[reportArgumentType]
 
-    async def run(self, input: Json, *, return_logs: bool = False) -> Json:
+    async def run(self, input: Json, *, return_logs: bool = False, session_id: str | None = None) -> Json:
         """The graph's answer to `input`, or the list of log entries. `RunError` when the run fails."""
-        result = await self.execute(input)
+        result = await self.execute(input, session_id=session_id)
         return value_of(result, return_logs)
 
     async def execute(
@@ -165,32 +169,42 @@ class Orchestrator:
         on_event: OnEvent | None = None,
         distributed: bool = False,
         tokens: bool = False,
+        session_id: str | None = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
         `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
-        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. With `tokens`
-        the pieces of answers are `node.token` events, for `on_event` (of agents in this process) and for `events`.
+        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
+        is what templates read under that name, and the session of memories that it writes; else the run's id. With
+        `tokens` the pieces of answers are `node.token` events, for `on_event` (of agents in this process) and `events`.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
+        session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed, tokens)
+            return await start_run(*self._current(), input, named, on_event, distributed, session, tokens=tokens)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed, tokens)
+            return await start_run(services, program, input, named, on_event, distributed, session, tokens=tokens)
 
     async def submit(
-        self, input: Json, *, run_id: str | None = None, queue: str = SHARED, tokens: bool = False
+        self,
+        input: Json,
+        *,
+        run_id: str | None = None,
+        queue: str = SHARED,
+        tokens: bool = False,
+        session_id: str | None = None,
     ) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
-        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph and input under
-        the same `run_id` again gives the run that is there; `RunExists` when that id is another run's. `tokens`: see
-        `execute`.
+        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph, input and
+        session under the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
+        `tokens`: see `execute`.
         """
         named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
+        session = parse_session(session_id)
         async with self._open() as (services, program):
-            await submit_run(services, program, input, named, chosen, tokens)
+            await submit_run(services, program, input, named, chosen, session, tokens=tokens)
             return RunHandle(self, named)
 
     resume = _Resume()
@@ -232,18 +246,18 @@ class Orchestrator:
         async with self._open() as (services, _):
             return await cancel_run(services, RunId(run_id))
 
-    async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
+    async def stream(self, input: Json, *, session_id: str | None = None) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored, and the pieces of answers between them (`node.token`);
         the last one tells how it ended.
 
         On an open Orchestrator the run goes on when the reader leaves, and `events` joins it again. Otherwise it ends
         with the reader, and can be resumed.
         """
-        run_id = new_run_id()
+        run_id, session = new_run_id(), parse_session(session_id)
         if self._services is not None:
             services, program = self._current()
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            services.tasks.start_soon(host_run, services, program, input, run_id, started)
+            services.tasks.start_soon(host_run, services, program, input, run_id, started, session)
             await started
             async with contextlib.aclosing(self.events(run_id)) as events:
                 async for event in events:
@@ -251,7 +265,13 @@ class Orchestrator:
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
         # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
-        opened = Orchestrator(self.graph, settings=self._settings, registry=self._registry, allow_functions=self._allow)
+        opened = Orchestrator(
+            self.graph,
+            settings=self._settings,
+            registry=self._registry,
+            allow_functions=self._allow,
+            llm=self._llm,
+        )
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
         host = asyncio.create_task(opened._host_services(ready, left))
@@ -259,7 +279,7 @@ class Orchestrator:
             await asyncio.wait({host, ready}, return_when=asyncio.FIRST_COMPLETED)
             if host.done():
                 await host
-            async with contextlib.aclosing(opened.stream(input)) as events:
+            async with contextlib.aclosing(opened.stream(input, session_id=session_id)) as events:
                 async for event in events:
                     yield event
         finally:
@@ -305,44 +325,4 @@ class Orchestrator:
 
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
-        return open_services(settings, registry=self._registry, allow_functions=self._allow)
-
-
-async def finish(
-    run_id: str,
-    *,
-    take_over: bool = False,
-    graph: Graph | None = None,
-    settings: Settings | None = None,
-    registry: Registry | None = None,
-    allow_functions: bool | Iterable[str] = False,
-    on_event: OnEvent | None = None,
-    visits: bool = True,
-    tokens: bool = False,
-) -> RunResult:
-    """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
-    settings = settings or Settings.from_environment()
-    async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
-        return await finish_run(
-            services,
-            RunId(run_id),
-            graph=graph,
-            take_over=take_over,
-            on_event=on_event,
-            visits=visits,
-            tokens=tokens,
-        )
-
-
-def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
-    """`GraphError` with what a strict reader does not let pass."""
-    if warnings:
-        faults = tuple(replace(fault, severity="error") for fault in warnings)
-        message = "\n".join(fault.render() for fault in faults)
-        raise GraphError(message, diagnostics=faults, path=faults[0].file)
-
-
-def _strict(graph: Graph) -> Graph:
-    """The same graph with undefined names as errors."""
-    limits = replace(graph.limits, strict_templates=True)
-    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)
+        return open_services(settings, registry=self._registry, allow_functions=self._allow, llm=self._llm)

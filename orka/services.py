@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import anyio
 import anyio.abc
@@ -32,6 +32,9 @@ from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
 from orka.journal.tokens import Tokens, TokenStatistics
 from orka.journal.writer import Journal, JournalStatistics
+from orka.llm.base import LLMAccess
+from orka.llm.costs import RATES, LocalCost, Prices
+from orka.llm.pool import LLMPool
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -104,30 +107,31 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, *, registry: Registry | None = None, allow_functions: bool | Iterable[str] = False
+    settings: Settings,
+    *,
+    registry: Registry | None = None,
+    allow_functions: bool | Iterable[str] = False,
+    llm: LLMAccess | None = None,
 ) -> AsyncGenerator[Services]:
-    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails."""
+    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands
+    for every language model."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
         writing = await stack.enter_async_context(_pipe(router, watchful=True))
         reading, limiting, emitting = [await stack.enter_async_context(_pipe(router)) for _ in range(3)]
-        journal = Journal(
-            writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
-        )
-        tokens = Tokens(emitting)
+        journal, tokens = _journal(writing, settings), Tokens(emitting)
         runs = RunRegistry(reading, partitions=settings.partitions)
-        embedder = await stack.enter_async_context(_embedder(settings))
+        tools = await _agent_tools(stack, settings, llm)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
+                tools = replace(tools, memory=memory)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                # Not `start`: cancelled, that waits for a task which only `stop` ends.
-                background.start_soon(journal.run)
+                background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
                 background.start_soon(tokens.run)
                 try:
                     async with anyio.create_task_group() as tasks:
@@ -152,9 +156,8 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await memory.aclose()
-                        await limits.aclose()
-                        await tokens.aclose()
+                        for part in (memory, limits, tokens):
+                            await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
@@ -162,6 +165,10 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+def _journal(pipe: Pipe, settings: Settings) -> Journal:
+    return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
 @asynccontextmanager
@@ -182,6 +189,39 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:
+    """What agents may be built from, as far as it needs no Redis."""
+    embedder = await stack.enter_async_context(_embedder(settings))
+    models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+    return AgentTools(
+        embedder=embedder,
+        decay=environment_layer(settings),
+        llm=models,
+        settings=settings,
+        scripted=llm is not None,
+    )
+
+
+@asynccontextmanager
+async def _models(settings: Settings) -> AsyncGenerator[LLMPool]:
+    """The clients of language models. No endpoint is asked before an agent does."""
+    local = LocalCost(
+        policy=cast("Literal['calculate', 'null_fail', 'zero_legacy']", settings.local_cost_policy),
+        rate=RATES.get(settings.region, RATES["US"])
+        if settings.electricity_rate is None
+        else settings.electricity_rate,
+        hardware=settings.hardware_cost,
+        gpu_watts=settings.gpu_watts,
+        cpu_watts=settings.cpu_watts,
+    )
+    pool = LLMPool(timeout=settings.llm_timeout, concurrency=settings.llm_concurrency, prices=Prices(local))
+    try:
+        yield pool
+    finally:
+        with anyio.move_on_after(_FAREWELL, shield=True):
+            await pool.aclose()
 
 
 def _workshop(registry: Registry | None, tools: AgentTools, allow_functions: bool | Iterable[str]) -> Workshop:

@@ -116,6 +116,7 @@ def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, code
             usages=None if replay is None else replay.usages,
         ),
         steps=task.steps,
+        session=assignment.seen.session,
     )
 
 

@@ -87,4 +87,5 @@ def private_input(task: AgentInput) -> PrivateInput:
         variables=Copies(task.variables),
         now_ms=task.now_ms,
         emit=task.emit,
+        session=task.session,
     )

@@ -47,6 +47,8 @@ class Assignment:
     tokens: RunTokens | None = None
     """Where agents emit to; None: nobody watches."""
     spending: Spending = field(default_factory=Spending)
+    session: str = ""
+    """That the caller has given; empty: none."""
 
 
 async def execute(
@@ -154,6 +156,7 @@ async def _interpret(
                 on_begin=watcher(),
                 tokens=task.tokens,
                 spending=task.spending,
+                session=task.session,
             )
             frame = Frame(
                 run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None

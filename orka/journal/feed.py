@@ -23,8 +23,6 @@ from orka.journal.registry import Registry, decode_entry
 from orka.redis.pipeline import Router, is_moving
 from orka.types import RunId
 
-__all__ = ["RunEvent", "read_feed"]
-
 _RECONNECT = (0.05, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Seconds before each attempt to reach Redis again; after the last one the feed fails."""
 _MOVING = 3

@@ -1,6 +1,8 @@
-"""What is known of runs that have ended, from their journals alone."""
+"""Runs as their journals have them: how one ended, and what its visits gave. Nothing is executed here."""
 
 from __future__ import annotations
+
+import contextlib
 
 from orka.engine.answer import response_of
 from orka.engine.run import Assignment, read_again
@@ -8,6 +10,7 @@ from orka.engine.spending import Spending
 from orka.errors import JournalMismatch
 from orka.graph.codec import decode_graph
 from orka.journal.entries import NodeFinished, RunEnded, Value, decode_body
+from orka.journal.feed import read_feed
 from orka.journal.log import RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import build_replay
@@ -16,7 +19,7 @@ from orka.services import Services
 from orka.types import Json, Path, RunId, RunStatus
 
 
-async def stored_result(services: Services, run_id: RunId) -> RunResult:
+async def read_end(services: Services, run_id: RunId) -> RunResult:
     """The end of a run that has ended, and its answer, read from the entries it is in."""
     ended, began_ms, last_ms = RunEnded(), 0, 0
     responses: dict[str, Value] = {}
@@ -46,7 +49,16 @@ async def stored_result(services: Services, run_id: RunId) -> RunResult:
     )
 
 
-async def stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:
+async def await_run(services: Services, run_id: RunId) -> RunResult:
+    """The end of a run that another process executes, without its visits."""
+    feed = read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
+    async with contextlib.aclosing(feed) as events:
+        async for _ in events:
+            pass
+    return await read_end(services, run_id)
+
+
+async def read_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:
     """The results of a completed run, made again by the interpreter from its journal."""
     info = await services.registry.info(run_id)
     replay = build_replay(run_id, await services.registry.history(run_id))
@@ -63,8 +75,14 @@ async def stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, 
     )
     log.fail(replay.incomplete(ROOT))  # whatever would be written
     value = await services.registry.load(run_id, replay.started.input)
-    spending = Spending(usages=replay.usages)
-    task = Assignment(program=program, log=log, input=value, replay=replay, spending=spending)
+    task = Assignment(
+        program=program,
+        log=log,
+        input=value,
+        replay=replay,
+        session=replay.started.session,
+        spending=Spending(usages=replay.usages),
+    )
     result = await read_again(task, registry=services.registry, calls=services.calls, codec=services.codec)
     return result.results
 
