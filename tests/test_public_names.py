@@ -17,6 +17,7 @@ PUBLIC = [
     "AgentType",
     "BackendMissing",
     "BranchError",
+    "BudgetExceeded",
     "ConfigError",
     "FailoverExhausted",
     "GraphError",
