@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.roster import Roster
@@ -118,15 +119,17 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing = await stack.enter_async_context(_pipe(router, watchful=True))
-        reading, limiting, emitting = [await stack.enter_async_context(_pipe(router)) for _ in range(3)]
-        journal, tokens = _journal(writing, settings), Tokens(emitting)
-        runs = RunRegistry(reading, partitions=settings.partitions)
+        pipes = [
+            await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)
+        ]
+        writing, reading, limiting, emitting = pipes
+        journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
         tools = await _agent_tools(stack, settings, llm)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = replace(tools, memory=memory)
+                brain = BrainHost(router, settings, background)
+                tools = replace(tools, memory=memory, brain=brain.brain)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -156,7 +159,7 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        for part in (memory, limits, tokens):
+                        for part in (memory, brain, limits, tokens):
                             await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
@@ -165,10 +168,6 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
-
-
-def _journal(pipe: Pipe, settings: Settings) -> Journal:
-    return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
 @asynccontextmanager
@@ -189,6 +188,14 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+def _journal(pipe: Pipe, settings: Settings) -> Journal:
+    return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
+
+
+def _runs(pipe: Pipe, settings: Settings) -> RunRegistry:
+    return RunRegistry(pipe, partitions=settings.partitions)
 
 
 async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:

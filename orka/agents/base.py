@@ -17,8 +17,24 @@ from orka.results import Failure, Usage
 from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
-if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
+if TYPE_CHECKING:  # they bring numpy and the stores along, which most commands do not need
+    from orka.brain.brain import Brain
     from orka.memory.memory import Memory
+
+
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """What templates and agents inside a loop see of it."""
+
+    number: int
+    """Of the round, from 1."""
+    past: list[Json]
+    """Past-loop objects, oldest first."""
+    metadata: Mapping[str, Json]
+    """`past_loops_metadata`: what is handed from round to round."""
+    threshold: float
+    """Score that ends the loop."""
+    scoring: str = ""
+    """Context of its boolean scoring; empty: it has none."""
 
 
 class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +56,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """The node's other keys, as validated at load; the `templates` of its type rendered."""
     variables: Mapping[str, Json] = NO_OPTIONS
     """`item` and `index` inside a map, and the like."""
+    loop: LoopView | None = None
+    """The enclosing loop, if there is one."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
     session: str = ""
@@ -96,6 +114,8 @@ class AgentTools:
 
     embedder: Embedder
     memory: MemoryAccess | None = None
+    brain: Brain | None = None
+    """What runs have learned. It opens itself when the first agent needs it, and is closed with the process."""
     decay: DecayLayer = field(default_factory=DecayLayer)
     """What the environment says of how long memories live."""
     graph: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
