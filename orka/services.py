@@ -119,10 +119,7 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        pipes = [
-            await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)
-        ]
-        writing, reading, limiting, emitting = pipes
+        writing, reading, limiting, emitting = await _pipes(stack, router)
         journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
         tools = await _agent_tools(stack, settings, llm)
         try:
@@ -168,6 +165,11 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+async def _pipes(stack: AsyncExitStack, router: NodeRouter) -> list[Pipe]:
+    """A watchful one and three others."""
+    return [await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)]
 
 
 @asynccontextmanager
