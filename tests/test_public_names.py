@@ -19,6 +19,7 @@ PUBLIC = [
     "BaseAgent",
     "Brain",
     "BranchError",
+    "BudgetExceeded",
     "ConfigError",
     "FailoverExhausted",
     "GraphError",
