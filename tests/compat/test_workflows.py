@@ -7,12 +7,14 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from support.cases import Case, differences, read_case, script_server
 from support.openai_server import Server, started
+from support.web import Page, open_web
 
 from orka.agents.registry import default_registry
 from orka.cli.import_check import Verdict, examine
@@ -35,9 +37,22 @@ async def server() -> AsyncIterator[Server]:
         yield server
 
 
-def settings_for(settings: Settings, server: Server) -> Settings:
-    """The environment in which people had their keys and addresses."""
-    return replace(settings, openai_url=f"{server.url}/v1", openai_key="sk-test", openai_model="gpt-from-environment")
+FOUND = [
+    {"url": "https://tides.test", "title": "Tide tables", "content": "High water at noon."},
+    {"url": "https://harbour.test", "title": "The harbour", "content": "Low water at six."},
+    {"url": "https://more.test", "title": "More", "content": "One hit more than is asked for."},
+]
+"""What the search engine of a case with `needs: search` finds."""
+
+
+@asynccontextmanager
+async def environment(settings: Settings, server: Server, needs: str = "") -> AsyncIterator[Settings]:
+    """That in which people had their keys and addresses."""
+    known = replace(settings, openai_url=f"{server.url}/v1", openai_key="sk-test", openai_model="gpt-from-environment")
+    async with open_web() as web:
+        web.answer = lambda path, query: Page(json.dumps({"results": FOUND}).encode())
+        url = {"search": web.url, "search-down": "http://127.0.0.1:9"}.get(needs)
+        yield known if url is None else replace(known, search_backend="searxng", searxng_url=url)
 
 
 def prepared(file: Path, server: Server, folder: Path) -> Path:
@@ -70,14 +85,16 @@ async def test_workflow_does_what_its_case_says(
     if not case.refused:
         skip_planned(file.stem, prepared(file, server, tmp_path))
     server.refuses |= set(case.refuses)
-    settings = settings_for(redis_settings, server)
     copy = prepared(file, server, tmp_path)
     if case.refused:
         with pytest.raises(GraphError) as refused:
-            Orchestrator(copy, settings=settings)
+            Orchestrator(copy, settings=redis_settings)
         assert [part for part in case.refused if part not in str(refused.value)] == []
         return
-    async with Orchestrator(copy, settings=settings) as orchestrator:
+    async with (
+        environment(redis_settings, server, case.needs) as settings,
+        Orchestrator(copy, settings=settings) as orchestrator,
+    ):
         check_warnings(case, orchestrator)
         for number, run in enumerate(case.runs):
             unexpected = script_server(server, run)
@@ -107,7 +124,7 @@ async def test_run_and_its_log_are_what_the_case_says(
     """Through the two public calls that programs make."""
     file = FILES / "chain_of_three.yml"
     run = read_case(file.with_suffix(".case.yaml")).runs[0]
-    orchestrator = Orchestrator(prepared(file, server, tmp_path), settings=settings_for(redis_settings, server))
+    orchestrator = Orchestrator(prepared(file, server, tmp_path), settings=redis_settings)
     script_server(server, run)
     answer = await orchestrator.run(run.input)
     script_server(server, run)

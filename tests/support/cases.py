@@ -6,7 +6,7 @@ A file `x.case.yaml` holds `about`, and where they are not empty:
     refused:   parts of the errors of a file that cannot run
     differs:   the codes of `orka import-check`
     refuses:   what the server does not take
-    needs:     `search` (a folder to search) or `search-down` (an engine that does not answer)
+    needs:     `search` (an engine that finds three pages) or `search-down` (one that does not answer)
 
 and `runs`, one after another on one Redis:
 
