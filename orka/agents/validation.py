@@ -99,7 +99,7 @@ def question_of(value: Json) -> str:
 
 def _said(outputs: Mapping[str, Json], name: str) -> str:
     output = outputs.get(name)
-    for key in ("response", "result"):
+    for key in ("response", "response", "result"):  # one answer may stand inside another
         if isinstance(output, dict) and key in output:
             output = output[key]
     return "" if output is None else _text(output)
