@@ -26,7 +26,9 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
+_QUIET = frozenset(
+    {"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool", "LoopValidatorNode", "PlanValidatorAgent"}
+)
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
 """Kinds of nodes whose visit has others as its parts."""
@@ -75,12 +77,19 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
     if result.event_type in {"LoopNode", "FailoverNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        for inner in reversed(results):
-            if inner.path.startswith(prefix) and (answer := _answer_of(inner, results)) is not None:
-                return answer
-        return None
+        return _last_answer([inner for inner in results if inner.path.startswith(prefix)], results)
     value = response_of(result.output)
     return None if value is None else Answer(value=value, paths=(result.path,))
+
+
+def _last_answer(inside: Sequence[NodeResult], results: Sequence[NodeResult], *, many: bool = True) -> Answer | None:
+    """Of the visits in a round, a child or an item: the last response that is not a search's or a judge's, else the last.
+    `many`: the answer of a map will do."""
+    for candidates in ([visit for visit in inside if visit.event_type not in _QUIET], inside):
+        for visit in reversed(candidates):
+            if (answer := _answer_of(visit, results)) is not None and (many or not answer.many):
+                return answer
+    return None
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
@@ -97,10 +106,8 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
                 items.setdefault(int(index), []).append(inner)
     found: list[Answer] = []
     for _, visits in sorted(items.items()):
-        for inner in reversed(visits):
-            if (answer := _answer_of(inner, visits)) is not None and not answer.many:
-                found.append(answer)
-                break
+        if (answer := _last_answer(visits, visits, many=False)) is not None:
+            found.append(answer)
     if not found:
         return None
     return Answer(
