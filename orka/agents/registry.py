@@ -164,6 +164,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         loop_validator,
         memory,
         plan_validator,
+        search,
         template,
     )
 
@@ -177,6 +178,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (search.TYPE, ("search",)),
         (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),

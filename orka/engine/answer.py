@@ -69,6 +69,13 @@ def response_of(output: Json) -> Json:
     return None
 
 
+def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The last one first; what only stores, looks up or judges after all others."""
+    backwards = list(reversed(visits))
+    said = [visit for visit in backwards if visit.event_type not in _QUIET]
+    return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
+
+
 def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
     if result.status is not Status.SUCCESS or result.event_type in _SILENT:
         return None
@@ -77,19 +84,12 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
     if result.event_type in {"LoopNode", "FailoverNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        return _last_answer([inner for inner in results if inner.path.startswith(prefix)], results)
+        for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
+            if (answer := _answer_of(inner, results)) is not None:
+                return answer
+        return None
     value = response_of(result.output)
     return None if value is None else Answer(value=value, paths=(result.path,))
-
-
-def _last_answer(inside: Sequence[NodeResult], results: Sequence[NodeResult], *, many: bool = True) -> Answer | None:
-    """Of the visits in a round, a child or an item: the last response that is not a search's or a judge's, else the last.
-    `many`: the answer of a map will do."""
-    for candidates in ([visit for visit in inside if visit.event_type not in _QUIET], inside):
-        for visit in reversed(candidates):
-            if (answer := _answer_of(visit, results)) is not None and (many or not answer.many):
-                return answer
-    return None
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
@@ -106,8 +106,10 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
                 items.setdefault(int(index), []).append(inner)
     found: list[Answer] = []
     for _, visits in sorted(items.items()):
-        if (answer := _last_answer(visits, visits, many=False)) is not None:
-            found.append(answer)
+        for inner in _preferred(visits):
+            if (answer := _answer_of(inner, visits)) is not None and not answer.many:
+                found.append(answer)
+                break
     if not found:
         return None
     return Answer(
@@ -121,7 +123,7 @@ def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
     if error is not None:
         return failed_output(error)
     own = _outermost(visits)
-    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *_preferred(own[::-1])):
         joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
         if joined or _answer_of(result, visits) is not None:
             return _shown(result)
