@@ -44,6 +44,7 @@ from orka.redis.scripts import Entry
 from orka.results import RunResult
 from orka.services import Services
 from orka.stored import no_beginning, read_end, read_visits
+from orka.traces import Trace, leave_trace
 from orka.types import Json, RunId
 from orka.version import VERSION
 
@@ -59,6 +60,7 @@ async def start_run(
     on_event: OnEvent | None,
     distributed: bool = False,
     session: str = "",
+    trace: Trace = None,
 ) -> RunResult:
     """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues."""
     graph = program.graph
@@ -85,7 +87,7 @@ async def start_run(
         away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
         session=session,
     )
-    return await carry_out(services, task)
+    return await carry_out(services, task, trace)
 
 
 def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...], session: str) -> Entry:
@@ -135,8 +137,20 @@ async def submit_run(
     )
 
 
-async def carry_out(services: Services, task: Assignment) -> RunResult:
-    """Runs an owned run to its end. What keeps it from one is raised, and its lease given back."""
+async def carry_out(services: Services, task: Assignment, trace: Trace = None) -> RunResult:
+    """Runs an owned run to its end, and leaves its trace. What keeps it from an end is raised, and its lease given back."""
+    result = await _carry_out(services, task)
+    return await leave_trace(
+        result,
+        graph=task.program.graph,
+        input=task.input,
+        session=task.session,
+        settings=services.settings,
+        wish=trace,
+    )
+
+
+async def _carry_out(services: Services, task: Assignment) -> RunResult:
     away = task.away
 
     def cancel(_: Message) -> None:
@@ -171,6 +185,7 @@ async def finish_run(
     take_over: bool,
     on_event: OnEvent | None,
     visits: bool = True,
+    trace: Trace = None,
 ) -> RunResult:
     """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
     its results, for which this process needs the agent types of its graph."""
@@ -184,7 +199,7 @@ async def finish_run(
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
         raise
-    return await carry_out(services, task)
+    return await carry_out(services, task, trace)
 
 
 async def prepare(services: Services, taken: Taken, changed: Graph | None, away: Away | None = None) -> Assignment:

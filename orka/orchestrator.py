@@ -30,6 +30,7 @@ from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.stored import await_run
+from orka.traces import Trace, read_trace
 from orka.types import Json, RunId, RunStatus
 
 __all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
@@ -168,20 +169,22 @@ class Orchestrator:
         on_event: OnEvent | None = None,
         distributed: bool = False,
         session_id: str | None = None,
+        trace: Trace = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
         `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
         and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
-        is what templates read under that name, and the session of memories that it writes; else the run's id.
+        is what templates read under that name, and the session of memories that it writes; else the run's id. `trace` asks
+        for a trace file: True, or the file or folder; None leaves it to `ORKA_LOG_DIR`.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
         session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed, session)
+            return await start_run(*self._current(), input, named, on_event, distributed, session, trace)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed, session)
+            return await start_run(services, program, input, named, on_event, distributed, session, trace)
 
     async def submit(
         self, input: Json, *, run_id: str | None = None, queue: str = SHARED, session_id: str | None = None
@@ -209,6 +212,7 @@ class Orchestrator:
         changed_graph: bool = False,
         on_event: OnEvent | None = None,
         visits: bool = True,
+        trace: Trace = None,
     ) -> RunResult:
         """Finishes a run that was cut off, failed or cancelled, with the graph stored with it.
 
@@ -219,8 +223,14 @@ class Orchestrator:
         async with self._open() as (services, _):
             graph = self.graph if changed_graph else None
             return await finish_run(
-                services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+                services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits, trace=trace
             )
+
+    async def trace(self, run_id: str, *, whole: bool | None = None) -> dict[str, Json]:
+        """The trace of a completed run, as its file would have it. This process needs its agent types. `whole`: without the
+        blob store. `ConfigError` for a run that has not completed."""
+        async with self._open() as (services, _):
+            return await read_trace(services, RunId(run_id), whole=whole)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """Ends any run wherever it is executed, and gives its status when it is over: it is cancelled, or had ended before.
@@ -312,12 +322,13 @@ async def finish(
     allow_functions: bool | Iterable[str] = False,
     on_event: OnEvent | None = None,
     visits: bool = True,
+    trace: Trace = None,
 ) -> RunResult:
     """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
     settings = settings or Settings.from_environment()
     async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
         return await finish_run(
-            services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+            services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits, trace=trace
         )
 
 

@@ -78,6 +78,8 @@ class RunResult:
     error: Failure | None = None
     error_path: Path | None = None
     """The visit whose failure ended the run."""
+    trace: str | None = None
+    """The trace file that was written, if one was asked for."""
 
     @property
     def failed(self) -> tuple[NodeResult, ...]:

@@ -81,6 +81,14 @@ class Settings:
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
     """`ORKA_LOG_FORMAT`: `console` or `json`."""
+    log_dir: Path | None = None
+    """`ORKA_LOG_DIR`: folder in which every run leaves a trace file. Unset: only those that are asked for, in `logs`."""
+    trace_blobs: bool = True
+    """`ORKA_TRACE_BLOBS`: trace files keep long payloads apart, each once; false: where they belong."""
+    keep_previous_outputs: bool = False
+    """`ORKA_DEBUG_KEEP_PREVIOUS_OUTPUTS`: events of trace files have the outputs that were there before them."""
+    docker_image: str | None = None
+    """`DOCKER_IMAGE`: what trace files call the image that Orka runs in."""
 
     def __post_init__(self) -> None:
         remember(self.embedding_key)
@@ -120,6 +128,10 @@ class Settings:
             embedding_cache=None if days is None else days * _DAY,
             log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
             log_format=_choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
+            log_dir=Path(env["ORKA_LOG_DIR"].strip()) if env.get("ORKA_LOG_DIR", "").strip() else None,
+            trace_blobs=_flag(env, "ORKA_TRACE_BLOBS") if env.get("ORKA_TRACE_BLOBS", "").strip() else True,
+            keep_previous_outputs=_flag(env, "ORKA_DEBUG_KEEP_PREVIOUS_OUTPUTS"),
+            docker_image=env.get("DOCKER_IMAGE", "").strip() or None,
         )
 
     @property

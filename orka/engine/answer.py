@@ -158,24 +158,36 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
     for result in results:
         if result.inner:
             continue
-        entry: dict[str, Json] = {
-            "agent_id": result.node_id,
-            "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
-            "timestamp": iso(result.started_ms),
-            "step": len(entries) + 1,
-            "run_id": run_id,
-            "payload": _payload(result, run_id),
-            "previous_outputs": dict(outputs),
-        }
-        if result.group is not None:
-            entry["fork_group_id"] = result.group
+        entry = entry_of(result, len(entries) + 1, run_id)
+        entry["previous_outputs"] = dict(outputs)
         entries.append(entry)
-        if result.status is Status.CANCELLED:
-            continue  # nothing that others see
-        outputs[result.node_id] = _shown(result)
-        if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
-            outputs.update(merged)
+        outputs.update(seen_after(result))
     return entries
+
+
+def entry_of(result: NodeResult, step: int, run_id: str) -> dict[str, Json]:
+    """One entry of the log, without `previous_outputs`."""
+    entry: dict[str, Json] = {
+        "agent_id": result.node_id,
+        "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
+        "timestamp": iso(result.started_ms),
+        "step": step,
+        "run_id": run_id,
+        "payload": _payload(result, run_id),
+    }
+    if result.group is not None:
+        entry["fork_group_id"] = result.group
+    return entry
+
+
+def seen_after(result: NodeResult) -> dict[str, Json]:
+    """What templates see from a visit on, by id. Of a join: its members, too."""
+    if result.status is Status.CANCELLED:
+        return {}
+    seen: dict[str, Json] = {result.node_id: _shown(result)}
+    if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
+        seen.update(merged)
+    return seen
 
 
 def _seen_by_templates(result: NodeResult) -> Json:
