@@ -13,7 +13,7 @@ from orka.embedding.base import Embedder
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
-from orka.results import Usage
+from orka.results import Failure, Usage
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
@@ -125,6 +125,11 @@ class AgentType:
     takes to another process can then be told from the templates."""
     trusted: bool = False
     """Its agents change nothing that they are given and keep nothing that they give, so that neither need be copied."""
+    bare: bool = False
+    """Templates and logs see the response itself, a list say, in place of the whole result with its other fields."""
+    on_failure: Callable[[Failure, int], Mapping[str, Json]] | None = None
+    """The output (`response` and further keys) of a visit that failed without giving one itself, made of its error and
+    the visit's time (milliseconds since the epoch). Pure. None: only the error is seen."""
     templates: frozenset[str] = frozenset()
     """Options whose texts are templates, inside lists and mappings, too: the agent is given them rendered."""
     prompt_default: str | None = None

@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Final
 
 from orka.clock import iso
-from orka.engine.joining import failed_output
+from orka.engine.joining import failed_output, seen_output
 from orka.engine.looping import shown_loop
 from orka.errors import (
     AgentError,
@@ -28,7 +28,7 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode"})
+_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 FORKED: Final = "ForkedAgent-"
 """Stands before the class name of what runs in a branch, in log entries."""
@@ -192,11 +192,9 @@ def seen_after(result: NodeResult) -> dict[str, Json]:
 
 def _seen_by_templates(result: NodeResult) -> Json:
     output = result.output
-    if result.error is not None:
-        return {**(output if isinstance(output, dict) else {}), **failed_output(result.error)}
-    if result.event_type == "LoopNode" and isinstance(output, dict):
+    if result.error is None and result.event_type == "LoopNode" and isinstance(output, dict):
         return shown_loop(output)
-    return output
+    return seen_output(output, result.error, bare=result.bare)
 
 
 def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
@@ -210,7 +208,7 @@ def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
             payload["_metrics"] = {key: _number(item) if key in _COUNTS else item for key, item in metrics.items()}
     payload |= {
         "agent_id": result.node_id,
-        "result": output,
+        "result": seen_output(output, None, bare=result.bare),
         "status": str(result.status),
         "error": result.error.message if result.error is not None else None,
         "response": output.get("response", output) if isinstance(output, dict) else output,

@@ -13,7 +13,7 @@ import msgspec
 from orka.clock import monotonic, now_ms
 from orka.engine.away import Away
 from orka.engine.calls import Calls
-from orka.engine.joining import failed_output
+from orka.engine.joining import seen_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
@@ -200,20 +200,16 @@ class Frame:
 
     def record(self, result: NodeResult, shown: Json = None) -> None:
         """The result enters the context, where templates see its output (or `shown`)."""
-        context, output = self.context, result.output
+        context = self.context
         context.results.append(result)
         if result.error is not None:
             context.failed[result.node_id] = result.error
-            own = output if isinstance(output, dict) else {}
-            context.outputs[result.node_id] = {**own, **failed_output(result.error)}
-            return
-        if context.failed:
+        elif context.failed:
             context.failed.pop(result.node_id, None)
-        if shown is not None:
-            output = shown
-        elif result.prompt is not None and isinstance(output, dict):
-            output = {**output, "formatted_prompt": result.prompt}
-        context.outputs[result.node_id] = output
+        seen = shown if shown is not None else seen_output(result.output, result.error, bare=result.bare)
+        if shown is None and result.error is None and result.prompt is not None and isinstance(seen, dict):
+            seen = {**seen, "formatted_prompt": result.prompt}
+        context.outputs[result.node_id] = seen
 
     def stop_if_failed(self, step: Step, result: NodeResult) -> None:
         if result.status is Status.ERROR and step.node.policy.on_error == "stop":
@@ -240,6 +236,7 @@ class Frame:
             group=self.context.group,
             inner=self.context.inner,
             terminal=step.terminal,
+            bare=step.bare,
             warnings=outcome.warnings,
         )
         if finished is None:
