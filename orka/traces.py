@@ -56,12 +56,11 @@ async def leave_trace(
         whole=not settings.trace_blobs,
         keep_previous=settings.keep_previous_outputs or _keeps_previous(graph),
     )
-    file = file_for(result.run_id, facts.at_ms, settings, wish)
     try:
-        await anyio.to_thread.run_sync(_write, file, result, facts, settings)
+        file = await anyio.to_thread.run_sync(_write, result, facts, settings, wish)
     # Bulkhead: whatever becomes of the trace, the run has its result.
     except Exception as exc:
-        _log.warning("trace.lost", run_id=result.run_id, file=str(file), error=f"{type(exc).__name__}: {exc}")
+        _log.warning("trace.lost", run_id=result.run_id, error=f"{type(exc).__name__}: {exc}")
         return result
     _log.info("trace.written", run_id=result.run_id, file=str(file))
     return replace(result, trace=str(file))
@@ -101,7 +100,7 @@ async def write_trace(trace: Mapping[str, Json], file: Path) -> None:
 
 
 def file_for(run_id: str, at_ms: int, settings: Settings, wish: Trace) -> Path:
-    """The file of a trace that is made at `at_ms`."""
+    """The file of a trace that is made at `at_ms`. Looks whether a name is that of a folder."""
     name = f"orka_trace_{local_stamp(at_ms)}_{_UNFIT.sub('_', run_id)[-_LAST:]}.json"
     if isinstance(wish, (str, os.PathLike)):
         given = Path(wish)
@@ -123,8 +122,10 @@ async def _beginning(services: Services, run_id: RunId) -> RunStarted:
     raise no_beginning(run_id)
 
 
-def _write(file: Path, result: RunResult, facts: TraceFacts, settings: Settings) -> None:
+def _write(result: RunResult, facts: TraceFacts, settings: Settings, wish: Trace) -> Path:
+    file = file_for(result.run_id, facts.at_ms, settings, wish)
     _store(file, _make(result, facts, settings))
+    return file
 
 
 def _make(result: RunResult, facts: TraceFacts, settings: Settings) -> dict[str, Json]:

@@ -40,7 +40,16 @@ from orka.redis.keys import (
 from orka.settings import Settings
 from orka.types import Digest, RunId
 
-PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md", "scaling.md", "memory.md")
+PLAYED = (
+    "quickstart.md",
+    "python.md",
+    "cli.md",
+    "contributing.md",
+    "architecture.md",
+    "scaling.md",
+    "memory.md",
+    "traces.md",
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TextIO, TypeAlias
 
 from cyclopts import Parameter
 
-from orka.cli.arguments import ANY_MODULE
+from orka.cli.arguments import ANY_FILE, ANY_MODULE
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
@@ -37,6 +37,10 @@ AllowFunctions = Annotated[
 ]
 Watch = Annotated[bool, Parameter(help="Show progress also where there is no terminal.")]
 Quiet = Annotated[bool, Parameter(help="Show no progress and no warnings.")]
+TraceFile = Annotated[
+    str | None,
+    Parameter(name="--trace", help="Leave a trace file, in the folder of ORKA_LOG_DIR or logs, or as =FILE says."),
+]
 AsLog = Annotated[bool, Parameter(help="Print the list of log entries instead of the answer.")]
 
 
@@ -56,6 +60,7 @@ def run(
     session: Annotated[
         str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
     ] = None,
+    trace: TraceFile = None,
 ) -> int:
     """Run a graph on an input and print its answer.
 
@@ -84,7 +89,12 @@ def run(
                     on_event(event)
 
                 return orchestrator.execute(
-                    value, run_id=run_id, on_event=note, distributed=distributed, session_id=session
+                    value,
+                    run_id=run_id,
+                    on_event=note,
+                    distributed=distributed,
+                    session_id=session,
+                    trace=_wish(trace),
                 )
 
             return report(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
@@ -103,6 +113,7 @@ def resume(
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
     import_: Modules = None,
+    trace: TraceFile = None,
 ) -> int:
     """Finish a run that was interrupted or failed. What has finished is not executed again.
 
@@ -128,12 +139,17 @@ def resume(
                     graph=changed,
                     on_event=on_event,
                     visits=json,
+                    trace=_wish(trace),
                 ),
                 None,
             )
             return report(result, out, as_log=json, quiet=quiet)
 
         return _until_stopped(work, found)
+
+
+def _wish(trace: str | None) -> str | bool | None:
+    return True if trace == ANY_FILE else trace
 
 
 def permission(argument: str | None) -> bool | frozenset[str]:
@@ -147,6 +163,8 @@ def permission(argument: str | None) -> bool | frozenset[str]:
 def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
     """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for."""
     failed = result.status is not RunStatus.COMPLETED
+    if result.trace is not None and not quiet:
+        warn(f"trace: {result.trace}")
     if not failed and not quiet:
         for line in remarks(result.results, result.run_id):
             warn(safe_line(f"warning: {line}", 400))
