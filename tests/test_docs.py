@@ -49,6 +49,7 @@ PLAYED = (
     "scaling.md",
     "memory.md",
     "traces.md",
+    "models.md",
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -14,6 +14,7 @@ from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
 from orka.results import Failure, Usage
+from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
@@ -101,6 +102,10 @@ class AgentTools:
     """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
     llm: LLMAccess | None = None
     """The models of this process."""
+    settings: Settings = field(default_factory=Settings)
+    """What the environment says of models."""
+    scripted: bool = False
+    """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""
 
