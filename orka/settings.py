@@ -121,7 +121,7 @@ class Settings:
     """`DOCKER_IMAGE`: what trace files call the image that Orka runs in."""
 
     def __post_init__(self) -> None:
-        remember(self.embedding_key)
+        remember(self.embedding_key, self.llm_key, self.openai_key, self.anthropic_key)
         remember_login(self.redis_url)
 
     @classmethod
@@ -228,7 +228,9 @@ def _embedding_key(env: Mapping[str, str]) -> str | None:
 
 def secret(name: str) -> str | None:
     """An API key from the environment variable that a file names (`api_key_env`), read when it is needed."""
-    return _key(os.environ, name)
+    key = _key(os.environ, name)
+    remember(key)
+    return key
 
 
 def _key(env: Mapping[str, str], name: str) -> str | None:
