@@ -7,7 +7,6 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
@@ -16,11 +15,11 @@ from orka.engine.away import SHARED
 from orka.engine.program import Program
 from orka.errors import (
     ConfigError,
-    GraphError,
 )
-from orka.graph.codec import make_graph
+from orka.graph.codec import strict_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
+from orka.graph.load import refuse_warnings
 from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, finish_run, host_run, start_run, submit_run
@@ -134,7 +133,7 @@ class Orchestrator:
             self.graph, self.warnings = loaded.graph, loaded.warnings
         if strict:
             refuse_warnings(self.warnings)
-            self.graph = _strict(self.graph)
+            self.graph = strict_graph(self.graph)
         self._settings = settings
         self._registry = registry
         self._llm = llm
@@ -340,17 +339,3 @@ async def finish(
         return await finish_run(
             services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits, trace=trace
         )
-
-
-def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
-    """`GraphError` with what a strict reader does not let pass."""
-    if warnings:
-        faults = tuple(replace(fault, severity="error") for fault in warnings)
-        message = "\n".join(fault.render() for fault in faults)
-        raise GraphError(message, diagnostics=faults, path=faults[0].file)
-
-
-def _strict(graph: Graph) -> Graph:
-    """The same graph with undefined names as errors."""
-    limits = replace(graph.limits, strict_templates=True)
-    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)

@@ -21,6 +21,21 @@ if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands d
     from orka.memory.memory import Memory
 
 
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """What templates and agents inside a loop see of it."""
+
+    number: int
+    """Of the round, from 1."""
+    past: list[Json]
+    """Past-loop objects, oldest first."""
+    metadata: Mapping[str, Json]
+    """`past_loops_metadata`: what is handed from round to round."""
+    threshold: float
+    """Score that ends the loop."""
+    scoring: str = ""
+    """Context of its boolean scoring; empty: it has none."""
+
+
 class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """What one attempt of one visit is given. (A struct because every step makes one: see `NodeResult`.)"""
 
@@ -40,6 +55,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """The node's other keys, as validated at load; the `templates` of its type rendered."""
     variables: Mapping[str, Json] = NO_OPTIONS
     """`item` and `index` inside a map, and the like."""
+    loop: LoopView | None = None
+    """The enclosing loop, if there is one."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
     session: str = ""

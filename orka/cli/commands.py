@@ -19,6 +19,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("resume", "orka.cli.run:resume", "Finish a run that was interrupted, without repeating what is done."),
     Command("check", "orka.cli.check:check", "Report every fault of graph files, without running them."),
     Command("validate", "orka.cli.check:check", "The same as check."),
+    Command(
+        "import-check", "orka.cli.import_check:import_check", "Tell which OrKa 0.9 files of a folder run, and how."
+    ),
     Command("schema", "orka.cli.check:schema", "Print the JSON Schema of the graph format, for editors."),
     Command("worker", "orka.cli.worker:worker", "Execute branches and submitted runs of shared queues."),
     Command("submit", "orka.cli.submit:submit", "Put a run on a queue for a worker, and print its id."),

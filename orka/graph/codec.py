@@ -30,6 +30,7 @@ from orka.graph.nodes import (
     RouterNode,
     Scope,
     ScoreStrategy,
+    Scoring,
 )
 from orka.types import Digest, NodeId
 
@@ -62,6 +63,9 @@ _PARTS: Mapping[str, Any] = {
     "priority_agents": tuple[NodeId, ...],
     "past_loops_metadata": tuple[tuple[str, str], ...],
     "cognition": Cognition | None,
+    "scoring": Scoring | None,
+    "agreement": bool,
+    "persist": bool,
 }
 """Types of the fields of nodes that msgspec cannot convert as a whole, other nodes apart."""
 T = TypeVar("T")
@@ -163,3 +167,9 @@ def _node(form: Any) -> Node:
     if kind is FailoverNode:
         fields["children"] = tuple(_node(child) for child in fields["children"])
     return kind(**fields)
+
+
+def strict_graph(graph: Graph) -> Graph:
+    """The same graph with undefined names as errors."""
+    limits = dataclasses.replace(graph.limits, strict_templates=True)
+    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)

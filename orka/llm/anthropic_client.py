@@ -11,9 +11,9 @@ import anyio.to_thread
 import msgspec
 
 from orka.clock import monotonic
-from orka.errors import ConfigError, LLMError
+from orka.errors import ConfigError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
-from orka.llm.faults import label_of, late, redacted, refusal, unreachable, unreadable
+from orka.llm.faults import broken, late, refusal, transport_errors, unreachable, unreadable
 from orka.results import Usage
 
 if TYPE_CHECKING:
@@ -52,8 +52,8 @@ class AnthropicClient:
         try:
             if on_token is None:
                 calls: Any = client.messages
-                message = await calls.create(**_body(question), timeout=seconds)
-                answer = _answer_of(endpoint, question, message)
+                raw = await calls.with_raw_response.create(**_body(question), timeout=seconds)
+                answer = _answer_of(endpoint, question, raw.http_response.content)
             else:
                 answer = await self._stream(client, question, seconds, on_token)
         except anthropic.APITimeoutError as exc:
@@ -65,8 +65,11 @@ class AnthropicClient:
         except anthropic.APIConnectionError as exc:
             raise unreachable(endpoint, str(exc.__cause__ or exc)) from exc
         except anthropic.APIError as exc:
-            where = label_of(endpoint)
-            raise LLMError(f"{where} broke its answer off: {redacted(endpoint, exc.message)}", provider=where) from exc
+            raise broken(endpoint, exc.message) from exc
+        except transport_errors() as exc:
+            raise broken(endpoint, str(exc)) from exc
+        except ValueError as exc:  # a piece of a stream that is no JSON
+            raise unreadable(endpoint, question.model, str(exc).encode()) from exc
         return replace(answer, latency_ms=round((monotonic() - began) * 1000, 3))
 
     async def _stream(self, client: AsyncAnthropic, question: Question, seconds: float, on_token: OnToken) -> Answer:
@@ -117,18 +120,44 @@ class _Gathered:
         return _settled(question, "".join(self.texts), tuple(calls), self.model, usage, self.finish)
 
 
-def _answer_of(endpoint: Endpoint, question: Question, message: Any) -> Answer:
+class _Block(msgspec.Struct):
+    type: str
+    text: str = ""
+    id: str = ""
+    name: str = ""
+    input: Any = None
+
+
+class _Tokens(msgspec.Struct):
+    input_tokens: int = 0
+    output_tokens: int = 0
+
+
+class _Message(msgspec.Struct):
+    """The part of an answer that is read."""
+
+    content: list[_Block]
+    model: str = ""
+    usage: _Tokens = msgspec.field(default_factory=_Tokens)
+    stop_reason: str | None = None
+
+
+_decoder = msgspec.json.Decoder(_Message)
+
+
+def _answer_of(endpoint: Endpoint, question: Question, body: bytes) -> Answer:
     try:
-        texts = [block.text for block in message.content if block.type == "text"]
-        calls = tuple(
-            ToolCall(id=block.id, name=block.name, arguments=msgspec.json.encode(block.input).decode())
-            for block in message.content
-            if block.type == "tool_use"
-        )
-        usage = Usage(prompt_tokens=message.usage.input_tokens, completion_tokens=message.usage.output_tokens)
-    except (AttributeError, TypeError) as exc:
-        raise unreadable(endpoint, question.model, str(message).encode()) from exc
-    return _settled(question, "".join(texts), calls, message.model, usage, message.stop_reason or "")
+        message = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise unreadable(endpoint, question.model, body) from exc
+    calls = tuple(
+        ToolCall(id=block.id, name=block.name, arguments=msgspec.json.encode(block.input or {}).decode())
+        for block in message.content
+        if block.type == "tool_use"
+    )
+    text = "".join(block.text for block in message.content if block.type == "text")
+    usage = Usage(prompt_tokens=message.usage.input_tokens, completion_tokens=message.usage.output_tokens)
+    return _settled(question, text, calls, message.model, usage, message.stop_reason or "")
 
 
 def _settled(
@@ -150,8 +179,6 @@ def _body(question: Question) -> dict[str, Any]:
     }
     if systems := [message.content for message in question.messages if message.role == "system"]:
         body["system"] = "\n\n".join(systems)
-    if question.temperature is not None:
-        body["temperature"] = min(1.0, question.temperature)
     tools = [{"name": t.name, "description": t.description, "input_schema": t.parameters} for t in question.tools]
     choice = question.tool_choice
     if question.form is not None and question.form.schema is not None and not tools:
@@ -162,8 +189,10 @@ def _body(question: Question) -> dict[str, Any]:
         kinds = {"auto": "auto", "required": "any", "none": "none"}
         body["tools"] = tools
         body["tool_choice"] = {"type": kinds[choice]} if choice in kinds else {"type": "tool", "name": choice}
-    if question.extra:
-        body["extra_body"] = dict(question.extra)
+    # Newer versions of the library have no parameter for the temperature; the API takes it as ever.
+    heat = {} if question.temperature is None else {"temperature": min(1.0, question.temperature)}
+    if heat or question.extra:
+        body["extra_body"] = {**heat, **question.extra}
     return body
 
 

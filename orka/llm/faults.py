@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, cast
 
 import msgspec
@@ -40,6 +41,19 @@ def refusal(endpoint: Endpoint, model: str, status: int, body: object, *, retry_
     if status >= 500:
         return LLMError(f"{where} has failed ({said})", provider=where, status=status)
     return LLMError(f"{where} refuses the question ({said})", provider=where, status=status)
+
+
+def transport_errors() -> tuple[type[Exception], ...]:
+    """What the libraries let through from below them when a connection breaks in the middle of an answer. Which of the two
+    they stand on is a matter of their version."""
+    loaded = (sys.modules.get(name) for name in ("httpx", "httpx2"))
+    return tuple(module.HTTPError for module in loaded if module is not None)
+
+
+def broken(endpoint: Endpoint, why: str) -> LLMError:
+    where = label_of(endpoint)
+    said = redacted(endpoint, why) or "the connection was lost"
+    return LLMError(f"{where} broke its answer off: {said}", provider=where)
 
 
 def late(endpoint: Endpoint, model: str, seconds: float | None) -> LLMTimeout:

@@ -11,9 +11,9 @@ import anyio.to_thread
 import msgspec
 
 from orka.clock import monotonic
-from orka.errors import ConfigError, LLMError
+from orka.errors import ConfigError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
-from orka.llm.faults import late, redacted, refusal, unreachable, unreadable
+from orka.llm.faults import broken, late, refusal, transport_errors, unreachable, unreadable
 from orka.results import Usage
 
 if TYPE_CHECKING:
@@ -107,8 +107,9 @@ class OpenAIClient:
         except openai.APIConnectionError as exc:
             raise unreachable(endpoint, str(exc.__cause__ or exc)) from exc
         except openai.APIError as exc:  # in the middle of a stream
-            said = redacted(endpoint, exc.message)
-            raise LLMError(f"{endpoint.label} broke its answer off: {said}", provider=endpoint.label) from exc
+            raise broken(endpoint, exc.message) from exc
+        except transport_errors() as exc:
+            raise broken(endpoint, str(exc)) from exc
         return replace(answer, latency_ms=round((monotonic() - began) * 1000, 3))
 
     async def _stream(

@@ -19,6 +19,8 @@ TEXT = """
       - {id: b, type: template, prompt: "{{ previous_outputs.a }}", on_error: stop}
     """
 
+ALONE = "{orchestrator: {id: t, agents: [a]}, agents: [{id: a, type: leaky}]}"
+
 
 async def test_an_agents_error_is_kept_without_the_secrets_in_it(
     redis_settings: Settings, caplog: pytest.LogCaptureFixture
@@ -33,13 +35,8 @@ async def test_an_agents_error_is_kept_without_the_secrets_in_it(
         async with opened(redis_settings, TEXT, registry=registry) as orchestrator:
             result = await orchestrator.execute("x")
             events = [event async for event in orchestrator.events(result.run_id)]
-            alone = opened(
-                redis_settings,
-                "{orchestrator: {id: t, agents: [a]}, agents: [{id: a, type: leaky}]}",
-                registry=registry,
-            )
             with pytest.raises(AgentError) as raised:
-                await alone.run("x")
+                await opened(redis_settings, ALONE, registry=registry).run("x")
     kept: list[Any] = [result, events, str(raised.value), caplog.text]
     assert [KEY in repr(one) for one in kept] == [False] * 4
     assert result.results[0].error is not None

@@ -466,14 +466,3 @@ def test_nesting_by_names_has_a_limit() -> None:
     chain = [f"{{id: f{n}, type: failover, children: [f{n + 1}]}}" for n in range(1000)]
     faults = agents(*chain, "{id: f1000, type: echo}", listed="[f0]")
     assert faults[0].startswith("f.yml:3:10: error: 1001 nodes are nested inside each other")
-
-
-def test_agreement_fallback_is_told_to_have_no_effect_yet() -> None:
-    config = "score_extraction_config: {agreement_fallback: CHOICE}"
-    loop = "{id: b, type: loop, internal_workflow: {orchestrator: {agents: [a]}}, " + config + "}"
-    [warning] = agents(loop.replace("CHOICE", "yes"), ECHO, listed="[b]")
-    assert (
-        "warning: 'agreement_fallback' of loop 'b' has no effect yet (a round without a score gets 'fallback_score')"
-        in (warning)
-    )
-    assert agents(loop.replace("CHOICE", "no"), ECHO, listed="[b]") == []
