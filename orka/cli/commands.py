@@ -46,6 +46,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("memory export", "orka.cli.transfer:export", "Write memories to a file."),
     Command("memory import", "orka.cli.transfer:import_", "Store the memories of a file."),
     Command("memory reindex", "orka.cli.transfer:reindex", "Index memories anew while the old index serves."),
+    Command("brain list", "orka.cli.brain:list_skills", "List skills that runs have learned."),
+    Command("brain show", "orka.cli.brain:show", "Show one skill whole."),
+    Command("brain stats", "orka.cli.brain:stats", "Count skills and episodes."),
+    Command("brain cleanup", "orka.cli.brain:cleanup", "Tidy up after skills that have expired."),
     Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
     Command("system stop", "orka.cli.system:stop", "Stop the private server."),
 )
@@ -54,6 +58,7 @@ GROUPS: dict[str, str] = {
     "runs": "Look at runs: what they were given, where they stand, what happened.",
     "dead": "Tasks that were given up because they took their workers down.",
     "memory": "Look at memories, move them, tidy up.",
+    "brain": "Look at what runs have learned.",
     "system": "Look at and stop the private server.",
 }
 
