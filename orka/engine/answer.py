@@ -75,6 +75,13 @@ def response_of(output: Json) -> Json:
     return None
 
 
+def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The last one first; what only stores or looks up after all others."""
+    backwards = list(reversed(visits))
+    said = [visit for visit in backwards if visit.event_type not in _QUIET]
+    return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
+
+
 def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
     if result.status is not Status.SUCCESS or result.event_type in _SILENT:
         return None
@@ -83,8 +90,8 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
     if result.event_type in {"LoopNode", "FailoverNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        for inner in reversed(results):
-            if inner.path.startswith(prefix) and (answer := _answer_of(inner, results)) is not None:
+        for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
+            if (answer := _answer_of(inner, results)) is not None:
                 return answer
         return None
     value = response_of(result.output)
@@ -105,7 +112,7 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
                 items.setdefault(int(index), []).append(inner)
     found: list[Answer] = []
     for _, visits in sorted(items.items()):
-        for inner in reversed(visits):
+        for inner in _preferred(visits):
             if (answer := _answer_of(inner, visits)) is not None and not answer.many:
                 found.append(answer)
                 break
@@ -122,7 +129,7 @@ def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
     if error is not None:
         return failed_output(error)
     own = _outermost(visits)
-    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *_preferred(own[::-1])):
         joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
         if joined or _answer_of(result, visits) is not None:
             return _shown(result)
