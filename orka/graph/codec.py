@@ -167,9 +167,3 @@ def _node(form: Any) -> Node:
     if kind is FailoverNode:
         fields["children"] = tuple(_node(child) for child in fields["children"])
     return kind(**fields)
-
-
-def strict_graph(graph: Graph) -> Graph:
-    """The same graph with undefined names as errors."""
-    limits = dataclasses.replace(graph.limits, strict_templates=True)
-    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)

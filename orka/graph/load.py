@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from orka.errors import GraphError
@@ -117,11 +117,3 @@ def _missing(path: Path) -> str:
         return f"does not exist (looked in {str(path.absolute().parent)!r})"
     except FileNotFoundError:
         return "does not exist, nor does the working folder: it was deleted"
-
-
-def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
-    """`GraphError` with what a strict reader does not let pass."""
-    if warnings:
-        faults = tuple(replace(fault, severity="error") for fault in warnings)
-        message = "\n".join(fault.render() for fault in faults)
-        raise GraphError(message, diagnostics=faults, path=faults[0].file)
