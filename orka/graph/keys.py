@@ -1,4 +1,4 @@
-"""The base of the models in `models.py`, and those of limits that many processes share."""
+"""The base of the models in `models.py`, and those of retries, of budgets, and of limits that many processes share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,33 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from orka.graph.values import Amount, Burst, Positive, RateText, Seconds
+from orka.graph.values import Amount, Attempts, Burst, Factor, Fraction, Pause, Positive, RateText, Seconds, Texts
 
 
 class Keys(BaseModel):
     """Base of every mapping of a file. Keys it does not know are kept, and reported by `fields.check_keys`."""
 
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
+
+
+class RetryKeys(Keys):
+    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
+    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
+
+    attempts: Attempts = 3
+    """Attempts in all, the first included."""
+    delay: Pause | None = None
+    """Seconds before the second attempt. Default 0.5."""
+    backoff: Pause | None = None
+    """Another name of `delay`."""
+    factor: Factor = 2.0
+    """Each further delay is this many times the one before."""
+    max_delay: Pause = 60.0
+    """Seconds; no delay is longer."""
+    jitter: Fraction = 0.1
+    """Fraction of the delay that is drawn at random in both directions."""
+    on: Texts = []
+    """Class names of the errors that are retried, one or a list; none: every error."""
 
 
 class RateKeys(Keys):

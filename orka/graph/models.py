@@ -9,16 +9,13 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys, RetryKeys
 from orka.graph.values import (
     Attempts,
-    Factor,
-    Fraction,
     Ignored,
     Label,
     Names,
     Number,
-    Pause,
     Positive,
     Queue,
     RateText,
@@ -28,26 +25,6 @@ from orka.graph.values import (
     Texts,
     Variable,
 )
-
-
-class RetryKeys(Keys):
-    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
-    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
-
-    attempts: Attempts = 3
-    """Attempts in all, the first included."""
-    delay: Pause | None = None
-    """Seconds before the second attempt. Default 0.5."""
-    backoff: Pause | None = None
-    """Another name of `delay`."""
-    factor: Factor = 2.0
-    """Each further delay is this many times the one before."""
-    max_delay: Pause = 60.0
-    """Seconds; no delay is longer."""
-    jitter: Fraction = 0.1
-    """Fraction of the delay that is drawn at random in both directions."""
-    on: Texts = []
-    """Class names of the errors that are retried, one or a list; none: every error."""
 
 
 class NodeKeys(Keys):
