@@ -27,7 +27,9 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
+_QUIET = frozenset(
+    {"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool", "LoopValidatorNode", "PlanValidatorAgent"}
+)
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
 """Kinds of nodes whose visit has others as its parts."""
@@ -69,7 +71,7 @@ def response_of(output: Json) -> Json:
 
 
 def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
-    """The last one first; what only stores or looks up after all others."""
+    """The last one first; what only stores, looks up or judges after all others."""
     backwards = list(reversed(visits))
     said = [visit for visit in backwards if visit.event_type not in _QUIET]
     return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
