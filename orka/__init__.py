@@ -9,6 +9,7 @@ from orka.version import VERSION
 
 if TYPE_CHECKING:
     from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+    from orka.agents.legacy import BaseAgent
     from orka.agents.registry import agent, register_agent_type
     from orka.brain.brain import Brain
     from orka.errors import (
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
         JournalMismatch,
         JournalUnavailable,
         LeaseLost,
+        LLMError,
         OrkaError,
         RouteNotFound,
         RunAlive,
@@ -52,6 +54,7 @@ __all__ = [
     "AgentTools",
     "AgentType",
     "BackendMissing",
+    "BaseAgent",
     "Brain",
     "BranchError",
     "BudgetExceeded",
@@ -61,6 +64,7 @@ __all__ = [
     "JournalMismatch",
     "JournalUnavailable",
     "Json",
+    "LLMError",
     "LeaseLost",
     "NodeResult",
     "Orchestrator",
@@ -92,6 +96,7 @@ __all__ = [
 
 _HOMES = {
     "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
+    "orka.agents.legacy": ("BaseAgent",),
     "orka.agents.registry": ("agent", "register_agent_type"),
     "orka.brain.brain": ("Brain",),
     "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),

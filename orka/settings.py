@@ -222,6 +222,21 @@ def _embedding_key(env: Mapping[str, str]) -> str | None:
     return _sendable(key, name)
 
 
+def load_env_file(path: Path = Path(".env")) -> None:
+    """Sets the variables of a `.env` file that the environment does not have. None there: nothing happens. Blocking."""
+    if not path.is_file():
+        return
+    from dotenv import dotenv_values
+
+    try:
+        found = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+    for name, value in found.items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
 def secret(name: str) -> str | None:
     """An API key from the environment variable that a file names (`api_key_env`), read when it is needed."""
     return _key(os.environ, name)
