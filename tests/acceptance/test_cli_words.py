@@ -2,9 +2,11 @@
 
 import json
 import re
+import signal
 from collections.abc import Callable
 
 import pytest
+from servers import wait_until
 from support.terminal import on_a_terminal
 
 Write = Callable[[str, str], str]
@@ -15,6 +17,7 @@ from orka import AgentOutput, Usage, agent
 
 @agent("talker")
 async def talk(task):
+    open(f"reached-{task.node_id}", "w").close()
     for word in task.text.split():
         if task.emit:
             task.emit(word + " ")
@@ -115,3 +118,21 @@ def test_a_run_that_stops_at_its_budget_warns(orka, words: str, write: Write) ->
     run_id = orka("runs", "list", "--json").stdout
     shown = orka("runs", "show", json.loads(run_id)[0]["run_id"]).stdout
     assert "the run's budget was used up" in shown
+
+
+@pytest.mark.parametrize(("budget", "code"), [("tokens: 2468", 0), ("tokens: 1234", 1)])
+def test_what_a_killed_process_has_used_counts_once(orka, words: str, write: Write, budget: str, code: int) -> None:
+    write("words.yml", GRAPH.replace("{id: words,", f"{{id: words, budget: {{{budget}}},").replace("shy", "calm"))
+    process = orka.start("run", words, "x", "--import", "my_words")
+    reached = orka.folder / ("reached-calm" if code == 0 else "reached-bold")
+    wait_until(reached.exists)
+    process.send_signal(signal.SIGKILL)
+    process.wait(5)
+    [run] = json.loads(orka("runs", "list", "--json", "--status", "running").stdout)
+    done = orka("resume", run["run_id"], "--import", "my_words")
+    assert done.returncode == code
+    used = "2,468 tokens (2,000" if code == 0 else "1,234 tokens (1,000"
+    assert f"used {used}" in done.stderr
+    again = orka("resume", run["run_id"], "--import", "my_words")
+    assert again.returncode == code
+    assert f"used {used}" in again.stderr
