@@ -161,7 +161,9 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         function,
         llm,
         llm_choices,
+        loop_validator,
         memory,
+        plan_validator,
         search,
         template,
     )
@@ -170,6 +172,8 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         *((entry, ()) for entry in llm.TYPES),
         (llm_choices.CLASSIFICATION, ()),
         (llm_choices.BINARY, ()),
+        (loop_validator.TYPE, ()),
+        (plan_validator.TYPE, ()),
         (template.TYPE, ()),
         (function.TYPE, ()),
         (classify.TYPE, ()),

@@ -15,9 +15,7 @@ PLANNED = frozenset(
     {
         "memory",
         "graph-scout",
-        "plan_validator",
         "path_executor",
-        "loop_validator",
         "invariant_validator",
         "validate_and_structure",
         "binary",

@@ -67,14 +67,11 @@ def check_warnings(case: Case, orchestrator: Orchestrator) -> None:
     assert all(any(part in message for message in messages) for part in case.warnings), messages
 
 
-WAITING = ()
-
-
-def skip_planned(name: str, file: Path) -> None:
+def skip_planned(file: Path) -> None:
     text = file.read_text(encoding="utf-8")
     missing = {one for one in PLANNED - set(default_registry().specs()) if f"type: {one}" in text}
-    if missing or name in WAITING:
-        pytest.skip(f"not there yet: {sorted(missing) or name}")
+    if missing:
+        pytest.skip(f"not there yet: {sorted(missing)}")
 
 
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
@@ -83,7 +80,7 @@ async def test_workflow_does_what_its_case_says(
 ) -> None:
     case = read_case(file.with_suffix(".case.yaml"))
     if not case.refused:
-        skip_planned(file.stem, prepared(file, server, tmp_path))
+        skip_planned(prepared(file, server, tmp_path))
     server.refuses |= set(case.refuses)
     copy = prepared(file, server, tmp_path)
     if case.refused:
@@ -110,7 +107,7 @@ async def test_workflow_does_what_its_case_says(
 def test_import_check_names_what_differs(file: Path) -> None:
     case = read_case(file.with_suffix(".case.yaml"))
     if not case.refused:
-        skip_planned(file.stem, file)
+        skip_planned(file)
     finding = examine(file.name, file.read_bytes())
     assert finding is not None
     assert [difference.code for difference in finding.differences] == case.differs
