@@ -18,7 +18,7 @@ from orka.errors import (
     RunTimeout,
     StepsExceeded,
 )
-from orka.journal.paths import parents
+from orka.journal.paths import frame_of, parents
 from orka.results import Failure, NodeResult, RunResult
 from orka.types import Json, Path, RunStatus, Status
 
@@ -28,7 +28,7 @@ _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
 _QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode"})
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
-_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
+_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""
 
 
@@ -44,7 +44,8 @@ class Answer:
 
 def find_answer(results: Sequence[NodeResult]) -> Answer | None:
     """The response of the last node marked `is_terminal`, else of the last node that gave one. Of a loop: the best
-    response of its last round; of a failover: its child's; of a map: the list of its items' responses."""
+    response of its last round; of a failover: its child's; of a path executor: the last one of its agents'; of a map: the
+    list of its items' responses."""
     outer = [result for result in results if not result.inner]
     for candidates in (
         [result for result in results if result.terminal],
@@ -55,6 +56,12 @@ def find_answer(results: Sequence[NodeResult]) -> Answer | None:
             if (answer := _answer_of(result, results)) is not None:
                 return answer
     return None
+
+
+def find_response(results: Sequence[NodeResult]) -> Json:
+    """The answer of visits that are part of one node."""
+    answer = _last_answer(results, results)
+    return None if answer is None else answer.value
 
 
 def response_of(output: Json) -> Json:
@@ -72,15 +79,21 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
         return None
     if result.event_type == "MapNode":
         return _items_answer(result, results)
-    if result.event_type in {"LoopNode", "FailoverNode"}:
+    if result.event_type in {"LoopNode", "FailoverNode", "PathExecutorNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        for inner in reversed(results):
-            if inner.path.startswith(prefix) and (answer := _answer_of(inner, results)) is not None:
-                return answer
-        return None
+        return _last_answer([inner for inner in results if inner.path.startswith(prefix)], results)
     value = response_of(result.output)
     return None if value is None else Answer(value=value, paths=(result.path,))
+
+
+def _last_answer(inner: Sequence[NodeResult], results: Sequence[NodeResult]) -> Answer | None:
+    """Of some of `results`: the last one, that of memories only where nothing else gives one."""
+    for candidates in ([one for one in inner if one.event_type not in _QUIET], inner):
+        for result in reversed(candidates):
+            if (answer := _answer_of(result, results)) is not None:
+                return answer
+    return None
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
@@ -144,12 +157,18 @@ def _shown(result: NodeResult) -> Json:
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:
-    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry."""
+    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry. The
+    agents of a path have entries of their own, before that of their path executor."""
     entries: list[dict[str, Json]] = []
     outputs: dict[str, Json] = {}
+    followed = {f"{one.path}.0": one for one in results if one.event_type == "PathExecutorNode" and not one.inner}
+    within: dict[str, dict[str, Json]] = {}
+    """What the agents of a path have given so far: they see it, nobody else does."""
     for result in results:
-        if result.inner:
+        executor = followed.get(frame_of(result.path)) if followed and result.inner else None
+        if result.inner and executor is None:
             continue
+        own = {} if executor is None else within.setdefault(executor.path, {})
         entry: dict[str, Json] = {
             "agent_id": result.node_id,
             "event_type": result.event_type,
@@ -157,13 +176,18 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
             "step": len(entries) + 1,
             "run_id": run_id,
             "payload": _payload(result, run_id),
-            "previous_outputs": dict(outputs),
+            "previous_outputs": {**outputs, **own},
         }
+        if executor is not None:
+            entry["path_executor"] = executor.node_id
         if result.group is not None:
             entry["fork_group_id"] = result.group
         entries.append(entry)
         if result.status is Status.CANCELLED:
             continue  # nothing that others see
+        if executor is not None:
+            own[result.node_id] = _seen_by_templates(result)
+            continue
         outputs[result.node_id] = _seen_by_templates(result)
         if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
             outputs.update(merged)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.abc
 import anyio.lowlevel
-import msgspec
 
 from orka.clock import monotonic, now_ms
 from orka.engine.away import Away
@@ -17,16 +16,17 @@ from orka.engine.joining import failed_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
+from orka.engine.outcome import Outcome, commit_of
 from orka.engine.program import Body, Program, Step
 from orka.engine.steps import Steps
 from orka.graph.nodes import NO_OPTIONS
-from orka.journal.entries import NO_VALUE, RULES, Kind, NodeFinished, Value, ValueCodec, make_entry
 from orka.journal.entries import Body as EntryBody
+from orka.journal.entries import Kind, Value, ValueCodec, make_entry
 from orka.journal.log import RunLog
 from orka.journal.paths import visit
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay, Visit
-from orka.results import Failure, NodeResult, Usage
+from orka.results import Failure, NodeResult
 from orka.template.view import View
 from orka.types import Json, NodeId, Path, Status
 
@@ -81,6 +81,8 @@ class Context:
     """The latest fork of each id."""
     loop: LoopView | None = None
     variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    given: tuple[Json] | None = None
+    """What is seen as the input, where that is not the run's."""
     before: int = 0
     """Results around this context when it began: its steps are counted from there, whatever runs beside it."""
     inner: bool = False
@@ -102,6 +104,7 @@ class Context:
             "before": self.before + len(self.results),
             "loop": self.loop,
             "variables": self.variables,
+            "given": self.given,
             "inner": self.inner,
             "group": self.group,
             **changes,
@@ -145,6 +148,12 @@ class Frame:
     def counter(self) -> Steps | Run:
         return self.item or self.run
 
+    @property
+    def input(self) -> Json:
+        """What agents and templates of this frame see as the run's input."""
+        given = self.context.given
+        return self.run.input if given is None else given[0]
+
     def next_path(self, step: Step) -> Path:
         node_id = step.node.id
         number = self.counts.get(node_id, 0) + 1
@@ -179,7 +188,7 @@ class Frame:
     def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
         run, context, loop = self.run, self.context, self.context.loop
         view = View(
-            input=run.input,
+            input=self.input,
             outputs=context.visible(),
             agent_id=node_id,
             run_id=run.run_id,
@@ -191,7 +200,7 @@ class Frame:
             strict=run.program.graph.limits.strict_templates,
         )
         if loop is not None:
-            view.input = inner_input(run.input, loop.number, loop.metadata, view.outputs)
+            view.input = inner_input(view.input, loop.number, loop.metadata, view.outputs)
             view.loop_number = loop.number
             view.past_loops = loop.past
             view.past_loops_metadata = loop.metadata
@@ -244,56 +253,10 @@ class Frame:
         )
         if finished is None:
             goes_on = self.consumes or step.node.policy.on_error == "continue"
-            await self.commit(Kind.NODE_FINISHED, path, _commit_of(step, result, outcome, goes_on), outcome.values)
+            await self.commit(Kind.NODE_FINISHED, path, commit_of(step, result, outcome, goes_on), outcome.values)
         self.record(result, outcome.shown)
         self.stop_if_failed(step, result)
         return result
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a visit came to, before it is committed."""
-
-    output: Json = None
-    stored: Value = NO_VALUE
-    """`output` for the journal, where it cannot be computed again."""
-    values: tuple[tuple[str, bytes], ...] = ()
-    status: Status | None = None
-    """None: success, or error when `error` is given."""
-    error: Failure | None = None
-    attempts: int = 1
-    usage: Usage | None = None
-    prompt: str | None = None
-    next: tuple[str, ...] | None = None
-    fork: str = ""
-    settled: tuple[int, ...] | None = None
-    late: tuple[int, ...] = ()
-    child: int | None = None
-    shown: Json = None
-    """What templates see, where that is more than `output`."""
-    warnings: tuple[str, ...] = ()
-
-
-def _commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -> NodeFinished:
-    """`goes_on`: the sequence does after a failure."""
-    return NodeFinished(
-        id=result.node_id,
-        node=step.digest,
-        at_ms=result.started_ms,
-        ms=result.duration_ms,
-        status=result.status,
-        output=outcome.stored,
-        error=outcome.error,
-        attempts=outcome.attempts,
-        usage=outcome.usage,
-        next=outcome.next,
-        fork=outcome.fork,
-        settled=outcome.settled,
-        late=outcome.late,
-        child=outcome.child,
-        consumed=goes_on and result.status is Status.ERROR,
-        warnings=outcome.warnings,
-        rules=RULES,
-    )
 
 
 @dataclass(slots=True, kw_only=True)

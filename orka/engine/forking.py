@@ -14,9 +14,10 @@ from orka.engine.branches import (
     wait_for,
     why_unsatisfied,
 )
-from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.context import Frame, began_at
 from orka.engine.joining import Verdict, decide, merge
 from orka.engine.launching import launch
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.errors import BranchError, RunTimeout
 from orka.graph.nodes import ForkNode, JoinNode

@@ -15,9 +15,10 @@ from orka.engine.branches import (
     wait_for,
     why_unsatisfied,
 )
-from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.context import Frame, began_at
 from orka.engine.joining import decide
 from orka.engine.launching import launch
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import AgentError, BranchError, TemplateError

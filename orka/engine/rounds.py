@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 import anyio
 
 from orka.clock import iso, monotonic, now_ms
-from orka.engine.context import Context, Frame, LoopView, Outcome, SequenceStopped, began_at
+from orka.engine.context import Context, Frame, LoopView, SequenceStopped, began_at
 from orka.engine.cutting import cut_frame, cut_visit
 from orka.engine.fallback import is_valid, merge_failover
 from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import FailoverExhausted, RunTimeout, TemplateError
@@ -44,7 +45,7 @@ async def visit_loop(
         await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
         return
     loop: dict[str, Json] = {
-        "input": frame.run.input,
+        "input": frame.input,
         "result": results,
         "loops_completed": number,
         "final_score": score,
@@ -135,7 +136,7 @@ def _remember(
     frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json]
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
-    given = frame.run.input
+    given = frame.input
     given = given["input"] if isinstance(given, dict) and "input" in given else given
     text = given if isinstance(given, str) else str(given)
     timestamp = iso(scored.at_ms)

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 
 from orka.graph.diagnostics import Findings, suggest
 from orka.graph.frames import lost_joins
-from orka.graph.kinds import CHOOSERS
 from orka.graph.models import KINDS
 from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, RouterNode, Scope
 from orka.graph.outline import Area, Definition, areas
-from orka.graph.reach import containment, straight_places, unreached
+from orka.graph.reach import containment, has_choosers, straight_places, unreached
 from orka.graph.spec import CompileTemplate
 from orka.graph.texts import check_texts
 from orka.types import NodeId
@@ -205,7 +204,7 @@ def _check_searches(top: Area, findings: Findings) -> None:
 
 
 def _check_reached(top: Area, findings: Findings) -> None:
-    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+    if has_choosers(top):
         return
     for definition in unreached(top):
         findings.warning(
@@ -218,7 +217,7 @@ def _check_reached(top: Area, findings: Findings) -> None:
 
 def _check_frames(top: Area, findings: Findings) -> None:
     """Joins that a run would skip: a frame knows only the forks that it has opened itself, and each only once."""
-    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+    if has_choosers(top):
         return
     for lost in lost_joins(top):
         why = (

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from orka.errors import TemplateError
 from orka.graph.entry import Entry, define, policy_of, settle_entry
 from orka.graph.fields import as_options, keys_of, without
-from orka.graph.models import CognitionKeys, ControlKeys, LoopKeys
+from orka.graph.keys import ControlKeys
+from orka.graph.models import CognitionKeys, LoopKeys
 from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy
 from orka.graph.outline import Definition, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of

@@ -79,7 +79,7 @@ def test_faults_of_the_frame(text: str, faults: list[str]) -> None:
             "{id: b, type: zzz}",
             [
                 "f.yml:3:19: error: type 'zzz' of agent 'b' is not known "
-                "(known are: classify, echo, failing, failover, fork, function, join, loop, map, memory, router, template; "
+                "(known are: classify, echo, failing, failover, fork, function, join, loop, map, memory, path_executor, router, template; "
                 "`--import MODULE` adds those of a module)"
             ],
         ),
