@@ -41,8 +41,13 @@ OrkaError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol, cast
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol, cast
+
+from orka.types import Json
+
+if TYPE_CHECKING:
+    from orka.results import Usage
 
 
 class Diagnostic(Protocol):
@@ -92,13 +97,24 @@ class RunError(OrkaError):
 
 
 class AgentError(RunError):
-    """An agent raised, or its value is not JSON. `kind` is the class name of the original error."""
+    """An agent raised, or its value is not JSON. `kind` is the class name of the original error. An agent that has
+    something to show although it failed raises one with an `output`: `response` and further keys, as templates and logs
+    see them beside the error. `usage`: what it consumed nevertheless."""
 
     def __init__(
-        self, message: str, *, kind: str = "AgentError", run_id: str | None = None, path: str | None = None
+        self,
+        message: str,
+        *,
+        kind: str = "AgentError",
+        output: Mapping[str, Json] | None = None,
+        usage: Usage | None = None,
+        run_id: str | None = None,
+        path: str | None = None,
     ) -> None:
         super().__init__(message, run_id=run_id, path=path)
         self.kind = kind
+        self.output = output
+        self.usage = usage
 
 
 class RouteNotFound(RunError):

@@ -71,6 +71,15 @@ def parse_queue(given: object) -> str:
     return given
 
 
+def parse_session(given: object) -> str:
+    """A session that a caller names: empty for None. `ConfigError` for what is no short text in one line."""
+    if given is None:
+        return ""
+    if not isinstance(given, str) or not given or len(given) > 200 or not given.isprintable():
+        raise ConfigError(f"a session is a text of 1 to 200 characters in one line, not {given!r:.80}")
+    return given
+
+
 def new_nonce() -> str:
     """Eight random bytes as hex: what tells two holders of one lease epoch apart."""
     return os.urandom(8).hex()

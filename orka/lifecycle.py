@@ -13,14 +13,13 @@ from orka.agents.values import ensure_json
 from orka.clock import now_ms
 from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
-from orka.engine.answer import response_of
 from orka.engine.away import Away
 from orka.engine.copies import private_copy
 from orka.engine.foresight import check_paths
 from orka.engine.limiting import most_under_way
 from orka.engine.needs import facts_of
 from orka.engine.program import Program
-from orka.engine.run import Assignment, execute, read_again
+from orka.engine.run import Assignment, execute
 from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
@@ -28,26 +27,24 @@ from orka.ids import digest_of
 from orka.journal.entries import (
     RULES,
     Kind,
-    NodeFinished,
-    RunEnded,
     RunResumed,
     RunStarted,
     Value,
-    decode_body,
     encode_json,
     make_entry,
 )
-from orka.journal.feed import RunEvent, read_feed
+from orka.journal.feed import RunEvent
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
-from orka.journal.log import Listener, RunLog
+from orka.journal.log import Listener
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
-from orka.results import NodeResult, RunResult, Usage
+from orka.results import RunResult
 from orka.services import Services
-from orka.types import Json, Path, RunId, RunStatus
+from orka.stored import no_beginning, read_end, read_visits
+from orka.types import Json, RunId
 from orka.version import VERSION
 
 OnEvent = Callable[[RunEvent], None]
@@ -61,6 +58,7 @@ async def start_run(
     run_id: RunId,
     on_event: OnEvent | None,
     distributed: bool = False,
+    session: str = "",
 ) -> RunResult:
     """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues."""
     graph = program.graph
@@ -72,7 +70,7 @@ async def start_run(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, stored, values),
+        entry=_start_of(graph, stored, values, session),
         fields=_fields_of(graph, value, everything),
         deadline=graph.limits.deadline,
         listener=_listener(on_event),
@@ -85,12 +83,21 @@ async def start_run(
         input=value,
         deadline_ms=deadline_ms,
         away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
+        session=session,
     )
     return await carry_out(services, task)
 
 
-def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...]) -> Entry:
-    body = RunStarted(graph=graph.id, digest=graph.digest, input=stored, at_ms=now_ms(), version=VERSION, rules=RULES)
+def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...], session: str) -> Entry:
+    body = RunStarted(
+        graph=graph.id,
+        digest=graph.digest,
+        input=stored,
+        at_ms=now_ms(),
+        version=VERSION,
+        rules=RULES,
+        session=session,
+    )
     return make_entry(Kind.RUN_STARTED, "", body, values)
 
 
@@ -100,7 +107,9 @@ def _fields_of(graph: Graph, value: Json, distributed: bool) -> dict[str, str]:
     return {**fields, "distributed": "1"} if distributed else fields
 
 
-async def submit_run(services: Services, program: Program, input: Json, run_id: RunId, queue: str) -> None:
+async def submit_run(
+    services: Services, program: Program, input: Json, run_id: RunId, queue: str, session: str = ""
+) -> None:
     """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
     value = ensure_json(input, "input")
@@ -117,12 +126,12 @@ async def submit_run(services: Services, program: Program, input: Json, run_id: 
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, stored, values),
+        entry=_start_of(graph, stored, values, session),
         fields={**_fields_of(graph, value, True), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
-        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode()]),
+        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode(), *([session] if session else [])]),
     )
 
 
@@ -167,8 +176,8 @@ async def finish_run(
     its results, for which this process needs the agent types of its graph."""
     taken = await services.leases.take(run_id, force=take_over, listener=_listener(on_event))
     if taken is None:
-        stored = await _stored_result(services, run_id)
-        return replace(stored, results=await _stored_visits(services, run_id)) if visits else stored
+        stored = await read_end(services, run_id)
+        return replace(stored, results=await read_visits(services, run_id)) if visits else stored
     try:
         task = await prepare(services, taken, graph)
     except BaseException:
@@ -184,7 +193,7 @@ async def prepare(services: Services, taken: Taken, changed: Graph | None, away:
     history = await services.registry.history(info.run_id)
     replay = build_replay(info.run_id, history)
     if replay.started is None:
-        raise _no_beginning(info.run_id)
+        raise no_beginning(info.run_id)
     graph = changed
     if graph is None:
         graph = decode_graph(await services.registry.graph(info.run_id, info.digest), source=f"run {info.run_id}")
@@ -206,16 +215,20 @@ async def prepare(services: Services, taken: Taken, changed: Graph | None, away:
     else:
         body = RunResumed(digest=graph.digest, at_ms=now_ms(), version=VERSION, holder=holder, rules=RULES)
         services.leases.reopen(taken, graph.digest, program.encoded, encode_json(body), deadline_ms=left)
-    return Assignment(program=program, log=log, input=value, replay=replay, deadline_ms=deadline_ms, away=away)
+    return Assignment(
+        program=program,
+        log=log,
+        input=value,
+        replay=replay,
+        deadline_ms=deadline_ms,
+        away=away,
+        session=replay.started.session,
+    )
 
 
 def _milliseconds(deadline: float | None) -> int:
     """0: there is none."""
     return 0 if deadline is None else max(1, int(deadline * 1000))
-
-
-def _no_beginning(run_id: RunId) -> JournalMismatch:
-    return JournalMismatch(f"the journal of run {run_id} has no beginning", run_id=run_id)
 
 
 def _check_fit(replay: Replay, program: Program) -> None:
@@ -235,66 +248,13 @@ def _id_of(entry: object) -> str | None:
     return getattr(entry, "id", None)
 
 
-async def _stored_result(services: Services, run_id: RunId) -> RunResult:
-    """The end of a run that has ended, and its answer, read from the entries it is in."""
-    ended, began_ms, last_ms = RunEnded(), 0, 0
-    responses: dict[str, Value] = {}
-    usage, status = Usage(), RunStatus.COMPLETED
-    async for entry_id, kind, path, data in services.registry.entries(run_id):
-        last_ms = int(entry_id.split("-")[0])
-        began_ms = began_ms or last_ms
-        body = decode_body(kind, data, run_id=run_id, path=path)
-        if isinstance(body, RunEnded):
-            ended, status = body, RunStatus(kind.removeprefix("run."))
-        elif isinstance(body, NodeFinished):
-            responses[path] = body.output
-            usage = usage + (body.usage or Usage())
-    values = [response_of(await services.registry.load(run_id, responses[path])) for path in ended.answers]
-    output: Json = values if ended.many else (values[0] if values else None)
-    return RunResult(
-        run_id=run_id,
-        status=status,
-        output=output,
-        results=(),
-        usage=usage,
-        duration_ms=float(last_ms - began_ms),
-        error=ended.error,
-        error_path=Path(ended.path) or None,
-    )
-
-
-async def await_run(services: Services, run_id: RunId) -> RunResult:
-    """The end of a run that another process executes, without its visits."""
-    async with contextlib.aclosing(read_feed(services.registry, services.router, run_id, follow=True)) as events:
-        async for _ in events:
-            pass
-    return await _stored_result(services, run_id)
-
-
-async def _stored_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ...]:
-    """The results of a completed run, made again by the interpreter from its journal."""
-    info = await services.registry.info(run_id)
-    replay = build_replay(run_id, await services.registry.history(run_id))
-    if replay.started is None:
-        raise _no_beginning(run_id)
-    program = services.build(decode_graph(await services.registry.graph(run_id, info.digest), source=f"run {run_id}"))
-    log = RunLog(
-        run_id=run_id,
-        keys=services.registry.keys(run_id),
-        digest=info.digest,
-        lease="",
-        seq=replay.entries,
-        wake=lambda _: None,
-    )
-    log.fail(replay.incomplete(ROOT))  # whatever would be written
-    value = await services.registry.load(run_id, replay.started.input)
-    task = Assignment(program=program, log=log, input=value, replay=replay)
-    result = await read_again(task, registry=services.registry, calls=services.calls, codec=services.codec)
-    return result.results
-
-
 async def host_run(
-    services: Services, program: Program, input: Json, run_id: RunId, started: asyncio.Future[None]
+    services: Services,
+    program: Program,
+    input: Json,
+    run_id: RunId,
+    started: asyncio.Future[None],
+    session: str = "",
 ) -> None:
     """A run that nobody awaits. Its end, good or bad, is in its journal; why it could not be created, in `started`."""
 
@@ -303,7 +263,7 @@ async def host_run(
             started.set_result(None)
 
     try:
-        await start_run(services, program, input, run_id, begun)
+        await start_run(services, program, input, run_id, begun, session=session)
     except OrkaError as exc:
         if not started.done():
             started.set_exception(exc)

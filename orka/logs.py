@@ -14,6 +14,8 @@ from collections.abc import Generator, Mapping, MutableMapping
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO, cast
 
+from orka.secrets import redact_fact, redact_text
+
 LOGGER: Final = "orka"
 Format = Literal["console", "json"]
 
@@ -48,7 +50,9 @@ class Logger:
     def _emit(self, level: int, event: str, facts: Mapping[str, object], exc: BaseException | None = None) -> None:
         if not self._logger.isEnabledFor(level):
             return
-        merged = {**_context.get({}), **self._facts, **facts}
+        merged = {
+            name: redact_fact(name, value) for name, value in {**_context.get({}), **self._facts, **facts}.items()
+        }
         text = " ".join([event, *(f"{name}={value!r}" for name, value in merged.items())])
         self._logger.log(level, "%s", text, exc_info=exc, extra={"orka": {**merged, "event": event}}, stacklevel=3)
 
@@ -98,7 +102,7 @@ class _Formatter(logging.Formatter):
         facts = {"event": record.getMessage()} if own is None else dict(own)
         event: MutableMapping[str, Any] = {"event": facts.pop("event"), "level": record.levelname.lower(), **facts}
         if record.exc_info:
-            event["exception"] = self.formatException(record.exc_info)
+            event["exception"] = redact_text(self.formatException(record.exc_info))
         if self._format_name == "json":
             stamped = structlog.processors.TimeStamper(fmt="iso", utc=True)(None, "", event)
             return str(structlog.processors.JSONRenderer(default=str)(None, "", stamped))

@@ -21,14 +21,15 @@ from orka.errors import (
 from orka.graph.codec import make_graph
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
-from orka.ids import new_run_id, parse_queue, parse_run_id
+from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.feed import RunEvent
-from orka.lifecycle import OnEvent, await_run, finish_run, host_run, start_run, submit_run
+from orka.lifecycle import OnEvent, finish_run, host_run, start_run, submit_run
 from orka.operations import cancel_run
 from orka.results import RunResult
 from orka.runs import Runs
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
+from orka.stored import await_run
 from orka.types import Json, RunId, RunStatus
 
 __all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
@@ -154,9 +155,9 @@ class Orchestrator:
         if stack is not None:
             await stack.__aexit__(*error)  # pyright: ignore[reportArgumentType]
 
-    async def run(self, input: Json, *, return_logs: bool = False) -> Json:
+    async def run(self, input: Json, *, return_logs: bool = False, session_id: str | None = None) -> Json:
         """The graph's answer to `input`, or the list of log entries. `RunError` when the run fails."""
-        result = await self.execute(input)
+        result = await self.execute(input, session_id=session_id)
         return value_of(result, return_logs)
 
     async def execute(
@@ -166,28 +167,34 @@ class Orchestrator:
         run_id: str | None = None,
         on_event: OnEvent | None = None,
         distributed: bool = False,
+        session_id: str | None = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
         `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
-        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does.
+        and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
+        is what templates read under that name, and the session of memories that it writes; else the run's id.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
+        session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed)
+            return await start_run(*self._current(), input, named, on_event, distributed, session)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed)
+            return await start_run(services, program, input, named, on_event, distributed, session)
 
-    async def submit(self, input: Json, *, run_id: str | None = None, queue: str = SHARED) -> RunHandle:
+    async def submit(
+        self, input: Json, *, run_id: str | None = None, queue: str = SHARED, session_id: str | None = None
+    ) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
-        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph and input under
-        the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
+        Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph, input and
+        session under the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
         """
         named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
+        session = parse_session(session_id)
         async with self._open() as (services, program):
-            await submit_run(services, program, input, named, chosen)
+            await submit_run(services, program, input, named, chosen, session)
             return RunHandle(self, named)
 
     resume = _Resume()
@@ -221,17 +228,17 @@ class Orchestrator:
         async with self._open() as (services, _):
             return await cancel_run(services, RunId(run_id))
 
-    async def stream(self, input: Json) -> AsyncGenerator[RunEvent]:
+    async def stream(self, input: Json, *, session_id: str | None = None) -> AsyncGenerator[RunEvent]:
         """Runs the graph and gives its events as they are stored; the last one tells how it ended.
 
         On an open Orchestrator the run goes on when the reader leaves, and `events` joins it again. Otherwise it ends
         with the reader, and can be resumed.
         """
-        run_id = new_run_id()
+        run_id, session = new_run_id(), parse_session(session_id)
         if self._services is not None:
             services, program = self._current()
             started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            services.tasks.start_soon(host_run, services, program, input, run_id, started)
+            services.tasks.start_soon(host_run, services, program, input, run_id, started, session)
             await started
             async with contextlib.aclosing(self.events(run_id)) as events:
                 async for event in events:
@@ -247,7 +254,7 @@ class Orchestrator:
             await asyncio.wait({host, ready}, return_when=asyncio.FIRST_COMPLETED)
             if host.done():
                 await host
-            async with contextlib.aclosing(opened.stream(input)) as events:
+            async with contextlib.aclosing(opened.stream(input, session_id=session_id)) as events:
                 async for event in events:
                     yield event
         finally:

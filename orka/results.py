@@ -59,6 +59,8 @@ class NodeResult(msgspec.Struct, frozen=True, kw_only=True):
     """Inside a loop, a map or a failover: part of that node's entry in the log, not an entry of its own."""
     terminal: bool = False
     """The file marks the node with `is_terminal`."""
+    bare: bool = False
+    """Templates and logs see its response itself in place of the whole output: see `AgentType.bare`."""
     warnings: tuple[str, ...] = ()
     """What a template read that was undefined, one sentence each."""
 

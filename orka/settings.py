@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from orka.errors import SettingsError
+from orka.secrets import remember, remember_login, remember_variables
 
 _TRUE = frozenset({"1", "true", "yes", "on"})
 _FALSE = frozenset({"0", "false", "no", "off", ""})
@@ -28,7 +29,7 @@ _VALUE = 512 * 1024 * 1024
 class Settings:
     """Frozen; `Settings.from_environment()` reads the variables named below."""
 
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
     """`REDIS_URL`: single node, `rediss://`, `unix://`, or several nodes of a cluster. Unset: the private server."""
     home: Path = Path(".orka")
     """`ORKA_HOME`: data folder of the private server."""
@@ -81,10 +82,15 @@ class Settings:
     log_format: str = "console"
     """`ORKA_LOG_FORMAT`: `console` or `json`."""
 
+    def __post_init__(self) -> None:
+        remember(self.embedding_key)
+        remember_login(self.redis_url)
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
         """Reads `os.environ` (or the mapping given). A bad value raises `SettingsError` naming the variable."""
         env = os.environ if environment is None else environment
+        remember_variables(env)
         dimension = _some(env, "ORKA_EMBEDDING_DIMENSION", least=1, most=32_768)
         days = _some(env, "ORKA_EMBEDDING_CACHE", least=0, most=36_500)
         return cls(

@@ -14,7 +14,7 @@ from orka.graph.graph import Site
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
-from orka.results import Usage
+from orka.results import Failure, Usage
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
@@ -42,6 +42,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """`item` and `index` inside a map, and the like."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
+    session: str = ""
+    """The session that the run was given; empty when it was given none (templates then read the run's id)."""
     emit: Callable[[str], None] | None = None
     """Call it with every piece of the answer as it comes, and watchers of the run see it as a `node.token` event; what was
     emitted is no part of the result. None when nobody watches: the answer need not come in pieces."""
@@ -128,6 +130,11 @@ class AgentType:
     takes to another process can then be told from the templates."""
     trusted: bool = False
     """Its agents change nothing that they are given and keep nothing that they give, so that neither need be copied."""
+    bare: bool = False
+    """Templates and logs see the response itself, a list say, in place of the whole result with its other fields."""
+    on_failure: Callable[[Failure, int], Mapping[str, Json]] | None = None
+    """The output (`response` and further keys) of a visit that failed without giving one itself, made of its error and
+    the visit's time (milliseconds since the epoch). Pure. None: only the error is seen."""
     templates: frozenset[str] = frozenset()
     """Options whose texts are templates, inside lists and mappings, too: the agent is given them rendered."""
     may_choose: Callable[[AgentNode, Site], tuple[NodeId, ...]] | None = None

@@ -33,7 +33,11 @@ class MemoryConfig(BaseModel):
 
     operation: Literal["read", "write"] = Field(default="read", description="What it does.")
     namespace: str | None = Field(default=None, description="As the key of the agent, which wins.")
-    session: str | None = Field(default=None, description="Part of a namespace: written, and filtered by when reading.")
+    session: str | None = Field(
+        default=None,
+        description="Part of a namespace: written, and filtered by when reading. What a run with a session of its own "
+        'writes has that one where nothing is said here; `"{{ session_id }}"` makes reads keep to it.',
+    )
     limit: int | None = Field(default=None, ge=1, le=1000, description="Memories to read at most (10).")
     top_k: int | None = Field(default=None, ge=1, le=1000, description="Another name of `limit`.")
     similarity_threshold: float | None = Field(
@@ -190,7 +194,7 @@ async def _write(
     rest, lifted = split_metadata({**found, **(options.config.metadata or {}), **(options.metadata or {})})
     fields = {
         "namespace": _namespace(options, config),
-        "session": _text(config.get("session")) or lifted.get("session", ""),
+        "session": _text(config.get("session")) or lifted.get("session") or task.session,
         "category": _text(config.get("category")) or lifted.get("category", "stored"),
     }
     wishes = Wishes(

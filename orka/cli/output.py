@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+from orka.secrets import redact_text
 from orka.types import Json
 
 _UNSAFE = "\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069"
@@ -69,8 +70,8 @@ def span(ms: int) -> str:
 
 
 def warn(text: str) -> None:
-    """One message on standard error."""
-    print(safe_text(text), file=sys.stderr, flush=True)
+    """One message on standard error, without secrets."""
+    print(safe_text(redact_text(text)), file=sys.stderr, flush=True)
 
 
 class StandardError:

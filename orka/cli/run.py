@@ -22,7 +22,7 @@ from orka.cli.streams import OutputLost, set_output_aside
 from orka.engine.answer import log_entries
 from orka.errors import ConfigError, RunTimeout, StepsExceeded
 from orka.graph.graph import Graph
-from orka.ids import new_run_id
+from orka.ids import new_run_id, parse_session
 from orka.journal.paths import readable
 from orka.orchestrator import Orchestrator, RunResult, finish, refuse_warnings
 from orka.runs import RunEvent, open_runs
@@ -53,6 +53,9 @@ def run(
     import_: Modules = None,
     distributed: Annotated[bool, Parameter(help="Send branches to the shared queues that orka worker serves.")] = False,
     strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
+    session: Annotated[
+        str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
+    ] = None,
 ) -> int:
     """Run a graph on an input and print its answer.
 
@@ -60,6 +63,7 @@ def run(
     """
     show = _chosen(watch=watch, quiet=quiet)
     refuse_twice((file, input))
+    parse_session(session)
     settings, allowed = Settings.from_environment(), permission(allow_functions)
     run_id = new_run_id()
     stored: list[RunId] = []
@@ -79,7 +83,9 @@ def run(
                     stored[:] = [run_id]
                     on_event(event)
 
-                return orchestrator.execute(value, run_id=run_id, on_event=note, distributed=distributed)
+                return orchestrator.execute(
+                    value, run_id=run_id, on_event=note, distributed=distributed, session_id=session
+                )
 
             return report(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
 

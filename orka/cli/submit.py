@@ -20,7 +20,7 @@ from orka.cli.source import load_source, refuse_twice
 from orka.clock import now_ms
 from orka.dispatch.roster import remedy_for, serving
 from orka.engine.away import SHARED
-from orka.ids import parse_queue
+from orka.ids import parse_queue, parse_session
 from orka.operations import cancel_run
 from orka.orchestrator import Orchestrator, refuse_warnings
 from orka.runs import Runs
@@ -38,6 +38,9 @@ def submit(
     queue: Annotated[str, Parameter(help="The queue whose workers may take it.")] = SHARED,
     wait: Annotated[bool, Parameter(help="Wait for the end, and print the answer as orka run does.")] = False,
     strict: Annotated[bool, Parameter(help="Warnings, and undefined names in templates, are errors.")] = False,
+    session: Annotated[
+        str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
+    ] = None,
     quiet: Annotated[bool, Parameter(help="Show no warnings.")] = False,
     import_: Modules = None,
 ) -> int:
@@ -47,6 +50,7 @@ def submit(
     the run.
     """
     parse_queue(queue)
+    parse_session(session)
     refuse_twice((file, input))
     import_agents(import_)
     loaded = load_source(file, strict=strict)
@@ -60,7 +64,7 @@ def submit(
 
     async def work() -> int:
         async with orchestrator:
-            handle = await orchestrator.submit(value, queue=queue)
+            handle = await orchestrator.submit(value, queue=queue, session_id=session)
             submitted.append(handle.run_id)
             if wait:
                 warn(f"submitted {handle.run_id}")

@@ -47,6 +47,8 @@ class Seen(msgspec.Struct, frozen=True, omit_defaults=True):
     group: str = ""
     consumes: bool = False
     """Failures are taken in by the frame's owner at once."""
+    session: str = ""
+    """Of the run, if it was given one."""
 
 
 class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from orka.clock import iso
-from orka.engine.joining import failed_output
+from orka.engine.joining import failed_output, seen_output
 from orka.engine.looping import shown_loop
 from orka.errors import (
     AgentError,
@@ -26,7 +26,7 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode"})
+_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""
@@ -196,11 +196,9 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
 
 def _seen_by_templates(result: NodeResult) -> Json:
     output = result.output
-    if result.error is not None:
-        return {**(output if isinstance(output, dict) else {}), **failed_output(result.error)}
-    if result.event_type == "LoopNode" and isinstance(output, dict):
+    if result.error is None and result.event_type == "LoopNode" and isinstance(output, dict):
         return shown_loop(output)
-    return output
+    return seen_output(output, result.error, bare=result.bare)
 
 
 def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
@@ -210,7 +208,7 @@ def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
         payload.update(output)
     payload |= {
         "agent_id": result.node_id,
-        "result": output,
+        "result": seen_output(output, None, bare=result.bare),
         "status": str(result.status),
         "error": result.error.message if result.error is not None else None,
         "response": output.get("response", output) if isinstance(output, dict) else output,

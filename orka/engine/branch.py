@@ -104,6 +104,7 @@ def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, code
         replay=assignment.replay,
         away=assignment.away,
         steps=assignment.task.steps,
+        session=assignment.seen.session,
     )
 
 

@@ -12,7 +12,7 @@ import anyio.lowlevel
 from orka.clock import monotonic, now_ms
 from orka.engine.away import Away
 from orka.engine.calls import Calls
-from orka.engine.joining import failed_output
+from orka.engine.joining import seen_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
@@ -192,7 +192,7 @@ class Frame:
             outputs=context.visible(),
             agent_id=node_id,
             run_id=run.run_id,
-            session_id=run.run_id,
+            session_id=run.session or run.run_id,
             step=context.before + len(context.results) + 1,
             now_ms=at_ms,
             members=run.program.members,
@@ -209,20 +209,16 @@ class Frame:
 
     def record(self, result: NodeResult, shown: Json = None) -> None:
         """The result enters the context, where templates see its output (or `shown`)."""
-        context, output = self.context, result.output
+        context = self.context
         context.results.append(result)
         if result.error is not None:
             context.failed[result.node_id] = result.error
-            own = output if isinstance(output, dict) else {}
-            context.outputs[result.node_id] = {**own, **failed_output(result.error)}
-            return
-        if context.failed:
+        elif context.failed:
             context.failed.pop(result.node_id, None)
-        if shown is not None:
-            output = shown
-        elif result.prompt is not None and isinstance(output, dict):
-            output = {**output, "formatted_prompt": result.prompt}
-        context.outputs[result.node_id] = output
+        seen = shown if shown is not None else seen_output(result.output, result.error, bare=result.bare)
+        if shown is None and result.error is None and result.prompt is not None and isinstance(seen, dict):
+            seen = {**seen, "formatted_prompt": result.prompt}
+        context.outputs[result.node_id] = seen
 
     def stop_if_failed(self, step: Step, result: NodeResult) -> None:
         if result.status is Status.ERROR and step.node.policy.on_error == "stop":
@@ -249,6 +245,7 @@ class Frame:
             group=self.context.group,
             inner=self.context.inner,
             terminal=step.terminal,
+            bare=step.bare,
             warnings=outcome.warnings,
         )
         if finished is None:
@@ -279,6 +276,8 @@ class Run:
     """The journal has everything that is visited: what it has not is not executed."""
     on_begin: OnBegin | None = None
     """Told of pure agents that begin."""
+    session: str = ""
+    """That the caller has given; empty: none."""
     steps: int = 0
     """Taken so far, those in items of maps excepted."""
     sliced: float = field(default_factory=monotonic)

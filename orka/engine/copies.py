@@ -86,4 +86,5 @@ def private_input(task: AgentInput) -> PrivateInput:
         options={name: copy_json(value) for name, value in task.options.items()},
         variables=Copies(task.variables),
         now_ms=task.now_ms,
+        session=task.session,
     )

@@ -16,6 +16,7 @@ from orka.engine.branches import abandon_forks, close_forks
 from orka.engine.context import Frame, RecallEnded, began_at
 from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
+from orka.engine.failing import failed_outcome
 from orka.engine.following import visit_path
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
@@ -116,7 +117,8 @@ async def _visit_agent(frame: Frame, step: Step, node: AgentNode, path: Path, se
     if node.runs_on is not None and _leaves(frame, node.runs_on, seen):
         done = await visit_elsewhere(frame, step, path, seen, node.runs_on)
         if isinstance(done, Failure):
-            await frame.settle(step, path, Outcome(error=done), seen=None, at_ms=at_ms, began=began)
+            outcome = failed_outcome(frame, step, done, at_ms)
+            await frame.settle(step, path, outcome, seen=None, at_ms=at_ms, began=began)
             return None
         seen, at_ms = done, done.at_ms
     if seen is not None and seen.finished is not None:
@@ -167,7 +169,7 @@ async def _attempt_agent(
             prompt = step.prompt.render(view) if step.prompt is not None else None
             options = render_options(node.options, step.texts, view) if step.texts else node.options
         except TemplateError as exc:
-            return Outcome(error=failure_of(exc), attempts=attempt, warnings=tuple(view.warnings))
+            return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings))
         task = AgentInput(
             run_id=RunId(frame.run.run_id),
             path=path,
@@ -179,6 +181,7 @@ async def _attempt_agent(
             options=options,
             variables=view.variables,
             now_ms=at_ms,
+            session=frame.run.session,
         )
         if not step.trusted:
             task = private_input(task)
@@ -193,7 +196,7 @@ async def _attempt_agent(
         except Exception as exc:
             failure = failure_of(exc)
             if not wants_retry(node.policy.retry, attempt, exc):
-                return Outcome(error=failure, attempts=attempt, warnings=tuple(view.warnings))
+                return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings))
         await _pause(frame, step, path, at_ms, attempt, failure)
         attempt += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import cast
 
+from orka.engine.joining import seen_output
 from orka.results import NodeResult
 from orka.types import Json, Status
 
@@ -42,7 +43,7 @@ def _valid_mapping(output: dict[str, Json]) -> bool:
 
 def merge_failover(child: NodeResult) -> dict[str, Json]:
     """The output of a failover: the child's envelope under `result` and its output under its id and as `response`."""
-    output = child.output
+    output = seen_output(child.output, None, bare=child.bare)
     response = cast("dict[str, Json]", output).get("response", output) if isinstance(output, dict) else output
     envelope: dict[str, Json] = {
         "result": output,

@@ -68,6 +68,15 @@ def failed_output(failure: Failure) -> dict[str, Json]:
     return {"error": failure.message, "error_type": failure.kind, "status": "error"}
 
 
+def seen_output(output: Json, error: Failure | None, *, bare: bool) -> Json:
+    """What templates see of a visit: its output, beside the error if it failed; of a `bare` one its response alone."""
+    if bare and isinstance(output, dict) and "response" in output:
+        return output["response"]
+    if error is not None:
+        return {**(output if isinstance(output, dict) else {}), **failed_output(error)}
+    return output
+
+
 def merge(branches: Sequence[Branch], winners: Sequence[int]) -> dict[str, Json]:
     """The output of a join: `status`, `merged`, `failed`, `cancelled` (if any), and every merged member spread beside."""
     merged: dict[str, Json] = {}

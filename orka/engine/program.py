@@ -25,8 +25,9 @@ from orka.graph.nodes import (
     Scope,
 )
 from orka.journal.paths import escape
+from orka.results import Failure
 from orka.template.environment import Environment, Expression, Template
-from orka.types import Digest, NodeId
+from orka.types import Digest, Json, NodeId
 
 _EVENT_TYPES: dict[type[Node], str] = {
     RouterNode: "RouterNode",
@@ -55,6 +56,10 @@ class Step:
     pure: bool = True
     plain: bool = False
     """See `AgentType.plain`."""
+    bare: bool = False
+    """See `AgentType.bare`."""
+    on_failure: Callable[[Failure, int], Mapping[str, Json]] | None = None
+    """See `AgentType.on_failure`."""
     trusted: bool = True
     """It may see values where they are."""
     prompt: Template | None = None
@@ -195,6 +200,8 @@ def _build_step(node: Node, site: Site, graph: Graph, workshop: Workshop) -> Ste
         step.plain = agent_type.plain
         step.chooses = () if agent_type.may_choose is None else agent_type.may_choose(node, site)
         step.trusted = agent_type.trusted
+        step.bare = agent_type.bare
+        step.on_failure = agent_type.on_failure
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         step.texts = compile_options(node.options, agent_type.templates, workshop.environment)

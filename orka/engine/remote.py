@@ -206,6 +206,7 @@ def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -
         inner=context.inner,
         group=group,
         consumes=frame.consumes,
+        session=frame.run.session,
     )
 
 

@@ -7,16 +7,18 @@ from typing import Final, cast
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import Retry
 from orka.results import Failure
+from orka.secrets import redact_text
 
 _MOST_MESSAGE: Final = 4_000
 """Characters of an error's message that are kept: joins, failovers and the end of the run repeat it in their entries."""
 
 
 def failure_of(error: Exception) -> Failure:
-    """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it."""
-    error = _inner(error)
+    """An exception as data. An `AgentError` speaks for the error it stands for, a group of one for the one in it. Without
+    secrets: what quotes a server's answer may quote what was sent."""
+    error = inner_error(error)
     kind = message_of(error.kind) if isinstance(error, AgentError) else type(error).__name__
-    message = _encodable(message_of(error))
+    message = redact_text(_encodable(message_of(error)))
     if len(message) > _MOST_MESSAGE:
         message = f"{message[: _MOST_MESSAGE - 1]}…"
     return Failure(kind=_encodable(kind), message=message or kind)
@@ -35,7 +37,7 @@ def _encodable(text: str) -> str:
     return text if text.isascii() else text.encode(errors="backslashreplace").decode()
 
 
-def _inner(error: Exception) -> Exception:
+def inner_error(error: Exception) -> Exception:
     """What an agent's task groups have wrapped, as long as it is alone in them."""
     while isinstance(error, ExceptionGroup):
         within = cast("ExceptionGroup[Exception]", error).exceptions
@@ -48,10 +50,13 @@ def _inner(error: Exception) -> Exception:
 def names_of(error: Exception) -> frozenset[str]:
     """What a retry policy's `on` may call this error: its class, the classes above it, and its kind."""
     names = {cls.__name__ for cls in type(error).__mro__ if issubclass(cls, Exception)}
-    if (inner := _inner(error)) is not error:
+    if (inner := inner_error(error)) is not error:
         names |= names_of(inner)
     if isinstance(error, AgentError):
         names.add(message_of(error.kind))
+        cause = error.__cause__
+        if isinstance(cause, Exception) and type(cause).__name__ == error.kind:  # it stands for that one
+            names |= names_of(cause)
     if isinstance(error, RunTimeout):
         names |= {"TimeoutError", "timeout"}
     return frozenset(names)

@@ -42,6 +42,8 @@ class Assignment:
     replay: Replay | None = None
     away: Away | None = None
     """How branches get to other processes; None: they stay in this one."""
+    session: str = ""
+    """That the caller has given; empty: none."""
 
 
 async def execute(
@@ -147,6 +149,7 @@ async def _interpret(
                 replay=task.replay,
                 away=task.away,
                 on_begin=watcher(),
+                session=task.session,
             )
             frame = Frame(
                 run=run, path=ROOT, body=task.program.body, context=context, replaying=task.replay is not None

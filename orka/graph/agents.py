@@ -12,6 +12,7 @@ from orka.graph.keys import AgentKeys
 from orka.graph.kinds import TypeName
 from orka.graph.nodes import AgentNode
 from orka.graph.outline import Definition, Text
+from orka.graph.secrecy import refuse_secrets
 from orka.graph.tree import Entry as TreeEntry
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree
 from orka.types import Json, NodeId
@@ -49,6 +50,7 @@ def read_agent(entry: Entry, found: TypeName) -> Definition:
             hint=suggest(node.resource, entry.resources) or "define it under 'limits' of 'orchestrator'",
             key="resource",
         )
+    refuse_secrets(without(table, _CONSUMED), entry.owner, entry.error)
     templates = frozenset[str]() if found.spec is None else found.spec.templates
     return define(entry, node, texts=_texts(entry.id, table.value("prompt"), without(table, _CONSUMED), templates))
 

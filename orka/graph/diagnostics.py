@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal, NamedTuple
 
+from orka.secrets import redact, redact_text
 from orka.types import Json
 
 MAX_FAULTS = 200
@@ -50,15 +51,16 @@ class Fault:
     def render(self) -> str:
         """As compilers print it: place, severity, message, then the line and a caret."""
         where = self.file if not self.line else f"{self.file}:{self.line}:{self.column}"
-        head = f"{where}: {self.severity}: {self.message}" + (f" ({self.hint})" if self.hint else "")
+        hint = f" ({self.hint})" if self.hint else ""
+        head = redact_text(f"{where}: {self.severity}: {self.message}{hint}")
         if not self.source_line.strip():
             return head
-        shown, caret = _window(self.source_line, self.column)
+        shown, caret = _window(redact_text(self.source_line), self.column)
         return f"{head}\n    {shown}\n    {' ' * caret}^"
 
     def as_json(self) -> dict[str, Json]:
         """The same, for programs."""
-        return {
+        told: dict[str, Json] = {
             "severity": self.severity,
             "message": self.message,
             "file": self.file,
@@ -69,6 +71,7 @@ class Fault:
             "key": self.key,
             "source_line": self.source_line,
         }
+        return {name: redact(value) for name, value in told.items()}
 
 
 class Findings:

@@ -17,6 +17,7 @@ from orka.graph.kinds import TypeName, known_types, resolve_type, spellings
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
 from orka.graph.outline import Area, Definition, Mention
+from orka.graph.secrecy import refuse_secrets
 from orka.graph.spec import AgentSpecs, CheckPattern
 from orka.graph.tree import Entry as TreeEntry
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
@@ -75,6 +76,7 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
     keys = settle(head, OrchestratorKeys, findings, owner="'orchestrator'")
     if keys is not None and not keys.agents:
         findings.error("'orchestrator' lists no agents", entry_at(head, "agents"), key="agents")
+    refuse_secrets(without(head, _NOT_OPTIONS), "'orchestrator'", findings.error)
     resources, queues = read_limits(head, keys, findings)
     parser = _Parser(specs, findings, check_pattern, names_under(head, "limits"))
     top = parser.area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)

@@ -60,6 +60,8 @@ class RunStarted(msgspec.Struct, frozen=True, omit_defaults=True):
     """Of Orka, for people."""
     rules: int = 1
     """`RULES` of the writer; absent: 1, whatever the reader's are."""
+    session: str = ""
+    """Given by the caller; empty: none was, and the run's id stands for it."""
 
 
 class RunResumed(msgspec.Struct, frozen=True, omit_defaults=True):

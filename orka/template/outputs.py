@@ -99,9 +99,12 @@ def _member_responses(view: View, group: str) -> dict[str, object]:
     merged = table((table(view.outputs.get(group)) or {}).get("merged")) or {}
     found: dict[str, object] = {}
     for agent in (*view.members.get(group, ()), *merged):
-        output = table(view.outputs.get(agent)) or table(merged.get(agent)) or {}
+        given = view.outputs.get(agent, merged.get(agent))
+        output = table(given) or table(merged.get(agent)) or {}
         if "response" in output:
             found[agent] = output["response"]
+        elif isinstance(given, list):
+            found[agent] = cast("list[object]", given)
     return found
 
 
@@ -162,7 +165,7 @@ def get_execution_artifacts(view: View, outputs: object = None) -> dict[str, obj
         elif entries is not None:
             structured[name] = {key: value for key, value in entries.items() if key not in _OWN_KEYS}
             calls.extend({"agent": name, "tool": tool} for tool in _list(entries.get("tool_calls")))
-        elif (chosen := _list(output)) and all(isinstance(item, str) for item in chosen):
+        elif (chosen := _list(output)) and all(isinstance(item, str) and " " not in item for item in chosen):
             decisions[name] = chosen
     names = list(known)
     edges = [{"from": before, "to": after} for before, after in pairwise(names)]

@@ -43,6 +43,8 @@ def attribute(value: object, name: object) -> object:
     elif isinstance(value, (list, tuple)):
         if name in getattr(cast(object, value), "_fields", ()):  # The named tuples of `groupby`.
             return getattr(cast(object, value), cast(str, name))
+        if name == "response":  # of an output that is a list: itself, so that all outputs can be read alike
+            return cast(object, value)
         method = LIST_METHODS.get(name)
     else:
         return value if isinstance(value, Missing) else Missing(name=str(name))

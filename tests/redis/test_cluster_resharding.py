@@ -13,7 +13,7 @@ from support.journals import entries_of
 from support.resharding import open_cluster, slot_of
 
 from orka.ids import new_run_id
-from orka.lifecycle import await_run, start_run, submit_run
+from orka.lifecycle import start_run, submit_run
 from orka.redis.client import open_redis
 from orka.redis.keys import run_keys
 from orka.redis.lua import Command
@@ -21,6 +21,7 @@ from orka.redis.pipeline import Pipe, is_moving
 from orka.redis.recovery_scripts import cancel_run
 from orka.results import RunResult
 from orka.settings import Settings
+from orka.stored import await_run
 from orka.types import RunId, RunStatus
 
 GRAPH = """

@@ -11,13 +11,14 @@ from support.graphs import load, random_text
 from support.probe import registry
 
 from orka.ids import new_run_id
-from orka.lifecycle import await_run, submit_run
+from orka.lifecycle import submit_run
 from orka.operations import retry_letter
 from orka.orchestrator import Orchestrator
 from orka.redis.client import open_redis
 from orka.redis.keys import run_keys
 from orka.services import open_services
 from orka.settings import Settings
+from orka.stored import await_run
 from orka.types import RunId, RunStatus
 
 RUNS = 30
