@@ -16,13 +16,14 @@ from orka.clock import monotonic
 from orka.engine.answer import find_response
 from orka.engine.context import Context, Frame, SequenceStopped, began_at
 from orka.engine.cutting import cut_visit
+from orka.engine.joining import seen_output
 from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.proposals import find_proposal
 from orka.engine.routing import read_path
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import PathNode
-from orka.journal.entries import Kind, Opened
+from orka.journal.entries import Kind, NodeFinished, Opened
 from orka.journal.paths import frame_of, member, named_in, parents, visit
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
@@ -60,24 +61,14 @@ async def visit_path(
     warnings: list[str] = []
     if opened is not None:
         ids = [NodeId(str(name)) for name in cast("list[Json]", await frame.run.load(opened.items))]
-    elif finished is not None:
-        outcome = Outcome(output=_nothing(finished.error), error=finished.error, warnings=finished.warnings)
-        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-        return
     else:
-        nodes = {name: other.node for name, other in frame.body.steps.items()}
-        around = frozenset(named_in(frame_of(at), at)[1] for at in parents(path))
-        proposal = find_proposal(frame.context.visible(), node.source, nodes, around)
-        warnings += [f"{name!r} decides what runs, and was left out of the path" for name in proposal.dropped]
-        if proposal.problem:
-            error = Failure(kind="PathNotFound", message=proposal.problem)
-            outcome = Outcome(output=_nothing(error), error=error, warnings=tuple(warnings))
+        error, ids = (
+            (finished.error, ()) if finished is not None else await _open(frame, step, node, path, at_ms, warnings)
+        )
+        if not ids:
+            outcome = Outcome(output=_nothing(error), error=error, warnings=_kept(finished, warnings))
             await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
             return
-        ids = list(proposal.ids)
-        stored, values = frame.run.codec.store(list[Json](ids))
-        entry = Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=1, items=stored)
-        await frame.commit(Kind.PATH_OPENED, path, entry, values)
     context = frame.context.child(inner=True)
     _choose_input(frame, node, context, warnings)
     inside = frame.inside(member(path, 0), context=context)
@@ -95,8 +86,28 @@ async def visit_path(
             walk.kept, walk.number = len(context.results), inside.counts.get(ids[late], 0) + 1
         _cut(inside, ids[late], walk, at_ms, node.policy.timeout or 0)
     frame.context.results.extend(context.results)
-    outcome = _outcome(walk, path, late, finished.warnings if finished is not None else tuple(warnings))
+    outcome = _outcome(walk, path, late, _kept(finished, warnings))
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+
+
+async def _open(
+    frame: Frame, step: Step, node: PathNode, path: Path, at_ms: int, warnings: list[str]
+) -> tuple[Failure | None, Sequence[NodeId]]:
+    """Finds the list and journals it; or why there is none."""
+    nodes = {name: other.node for name, other in frame.body.steps.items()}
+    around = frozenset(named_in(frame_of(at), at)[1] for at in parents(path))
+    proposal = find_proposal(frame.context.visible(), node.source, nodes, around)
+    warnings += [f"{name!r} decides what runs, and was left out of the path" for name in proposal.dropped]
+    if proposal.problem:
+        return Failure(kind="PathNotFound", message=proposal.problem), ()
+    stored, values = frame.run.codec.store(list[Json](proposal.ids))
+    entry = Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=1, items=stored)
+    await frame.commit(Kind.PATH_OPENED, path, entry, values)
+    return None, proposal.ids
+
+
+def _kept(finished: NodeFinished | None, warnings: Sequence[str]) -> tuple[str, ...]:
+    return tuple(warnings) if finished is None else finished.warnings
 
 
 def _choose_input(frame: Frame, node: PathNode, context: Context, warnings: list[str]) -> None:
@@ -135,7 +146,7 @@ async def _follow(run_frame: RunFrame, inside: Frame, node: PathNode, ids: Seque
 
 
 def _envelope(result: NodeResult) -> Json:
-    output = result.output
+    output = seen_output(result.output, None, bare=result.bare)
     envelope: dict[str, Json] = {
         "result": output,
         "response": output.get("response", output) if isinstance(output, dict) else output,

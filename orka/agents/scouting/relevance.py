@@ -11,57 +11,11 @@ from orka.types import NodeId
 
 _WORD: Final = re.compile(r"[a-z0-9]{2,}")
 _STOP: Final = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "by",
-        "can",
-        "do",
-        "does",
-        "for",
-        "from",
-        "get",
-        "give",
-        "has",
-        "have",
-        "how",
-        "i",
-        "in",
-        "is",
-        "it",
-        "its",
-        "me",
-        "my",
-        "of",
-        "on",
-        "or",
-        "please",
-        "that",
-        "the",
-        "their",
-        "this",
-        "to",
-        "was",
-        "we",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "why",
-        "will",
-        "with",
-        "you",
-        "your",
-        "agent",
-        "node",
-        "llm",
-    ]
+    re.findall(
+        r"\w+",
+        "a an and are as at be by can do does for from get give has have how i in is it its me my of on or please that the"
+        " their this to was we what when where which who why will with you your agent node llm",
+    )
 )
 _IMAGE: Final = re.compile(r"\b(?:images?|pictures?|photos?|screenshots?|diagrams?|drawings?)\b", re.IGNORECASE)
 _VISION: Final = frozenset({"vision", "image_analysis", "multimodal", "image_understanding"})
