@@ -24,6 +24,7 @@ from orka.graph.graph import Graph
 from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.feed import RunEvent
 from orka.lifecycle import OnEvent, finish_run, host_run, start_run, submit_run
+from orka.llm.base import LLMAccess
 from orka.operations import cancel_run
 from orka.results import RunResult
 from orka.runs import Runs
@@ -116,12 +117,14 @@ class Orchestrator:
         registry: Registry | None = None,
         allow_functions: bool | Iterable[str] = False,
         strict: bool = False,
+        llm: LLMAccess | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
         `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
-        the file said `strict_templates: true`: the graph that is stored with a run says it, too.
+        the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
+        every model that the file names: `orka.testing.ScriptedLLM`, or clients of your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -133,6 +136,7 @@ class Orchestrator:
             self.graph = _strict(self.graph)
         self._settings = settings
         self._registry = registry
+        self._llm = llm
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -246,7 +250,13 @@ class Orchestrator:
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
         # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
-        opened = Orchestrator(self.graph, settings=self._settings, registry=self._registry, allow_functions=self._allow)
+        opened = Orchestrator(
+            self.graph,
+            settings=self._settings,
+            registry=self._registry,
+            allow_functions=self._allow,
+            llm=self._llm,
+        )
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
         host = asyncio.create_task(opened._host_services(ready, left))
@@ -299,7 +309,7 @@ class Orchestrator:
 
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
-        return open_services(settings, registry=self._registry, allow_functions=self._allow)
+        return open_services(settings, registry=self._registry, allow_functions=self._allow, llm=self._llm)
 
 
 async def finish(

@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple, cast
 
 import anyio
 import anyio.abc
@@ -31,6 +31,9 @@ from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
 from orka.journal.writer import Journal, JournalStatistics
+from orka.llm.base import LLMAccess
+from orka.llm.costs import RATES, LocalCost, Prices
+from orka.llm.pool import LLMPool
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -99,9 +102,14 @@ class Services:
 
 @asynccontextmanager
 async def open_services(
-    settings: Settings, *, registry: Registry | None = None, allow_functions: bool | Iterable[str] = False
+    settings: Settings,
+    *,
+    registry: Registry | None = None,
+    allow_functions: bool | Iterable[str] = False,
+    llm: LLMAccess | None = None,
 ) -> AsyncGenerator[Services]:
-    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails."""
+    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands
+    for every language model."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
@@ -111,17 +119,16 @@ async def open_services(
             writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
         )
         runs = RunRegistry(reading, partitions=settings.partitions)
-        embedder = await stack.enter_async_context(_embedder(settings))
+        tools = await _agent_tools(stack, settings, llm)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = AgentTools(embedder=embedder, memory=memory, decay=environment_layer(settings))
+                tools = replace(tools, memory=memory)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                # Not `start`: cancelled, that waits for a task which only `stop` ends.
-                background.start_soon(journal.run)
+                background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -173,6 +180,39 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:
+    """What agents may be built from, as far as it needs no Redis."""
+    embedder = await stack.enter_async_context(_embedder(settings))
+    models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+    return AgentTools(
+        embedder=embedder,
+        decay=environment_layer(settings),
+        llm=models,
+        settings=settings,
+        scripted=llm is not None,
+    )
+
+
+@asynccontextmanager
+async def _models(settings: Settings) -> AsyncGenerator[LLMPool]:
+    """The clients of language models. No endpoint is asked before an agent does."""
+    local = LocalCost(
+        policy=cast("Literal['calculate', 'null_fail', 'zero_legacy']", settings.local_cost_policy),
+        rate=RATES.get(settings.region, RATES["US"])
+        if settings.electricity_rate is None
+        else settings.electricity_rate,
+        hardware=settings.hardware_cost,
+        gpu_watts=settings.gpu_watts,
+        cpu_watts=settings.cpu_watts,
+    )
+    pool = LLMPool(timeout=settings.llm_timeout, concurrency=settings.llm_concurrency, prices=Prices(local))
+    try:
+        yield pool
+    finally:
+        with anyio.move_on_after(_FAREWELL, shield=True):
+            await pool.aclose()
 
 
 def _workshop(registry: Registry | None, tools: AgentTools, allow_functions: bool | Iterable[str]) -> Workshop:

@@ -77,6 +77,36 @@ class Settings:
     """`ORKA_EMBEDDING_DIMENSION`: numbers of a vector, which the endpoint is asked for. Unset: as the model gives."""
     embedding_cache: float | None = None
     """`ORKA_EMBEDDING_CACHE`: how long vectors stay in Redis; seconds here, days there. Unset: 30 days for an endpoint."""
+    llm_url: str | None = None
+    """`ORKA_LLM_URL`: server of agents that name none, with or without `/v1`."""
+    llm_model: str | None = None
+    """`ORKA_LLM_MODEL`: model of agents that name none."""
+    llm_key: str | None = field(default=None, repr=False)
+    """`ORKA_LLM_KEY`: API key of that server."""
+    openai_url: str | None = None
+    """`OPENAI_BASE_URL`: address of provider `openai` (another name: `OPENAI_API_BASE`). Unset: OpenAI's own."""
+    openai_key: str | None = field(default=None, repr=False)
+    """`OPENAI_API_KEY`: for provider `openai`."""
+    openai_model: str | None = None
+    """`BASE_OPENAI_MODEL`: model of agents with provider `openai` that name none."""
+    anthropic_key: str | None = field(default=None, repr=False)
+    """`ANTHROPIC_API_KEY`: for provider `anthropic`."""
+    llm_timeout: float = 120.0
+    """`ORKA_TIMEOUT_SECONDS`: seconds for an answer of a model, for agents without a `timeout`."""
+    llm_concurrency: int = 256
+    """`ORKA_MAX_CONCURRENT_REQUESTS`: questions under way at once, per process and endpoint."""
+    local_cost_policy: str = "calculate"
+    """`ORKA_LOCAL_COST_POLICY`: cost of models on one's own machine: `calculate`, `null_fail` (unknown), `zero_legacy`."""
+    region: str = "US"
+    """`ORKA_REGION`: of the electricity price: `US`, `EU`, `UK`, `JP`, `KR`, `CN`, `CA` or `AU`."""
+    electricity_rate: float | None = None
+    """`ORKA_ELECTRICITY_RATE_USD_KWH`: US dollars for a kWh. Unset: a rough price of the region."""
+    hardware_cost: float = 2000.0
+    """`ORKA_HARDWARE_COST_USD`: of one's own machine, spread over three years."""
+    gpu_watts: float = 200.0
+    """`ORKA_GPU_TDP_WATTS`: of its graphics processor."""
+    cpu_watts: float = 65.0
+    """`ORKA_CPU_TDP_WATTS`: of its processor."""
     log_level: str = "warning"
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
@@ -118,6 +148,23 @@ class Settings:
             embedding_key=_embedding_key(env),
             embedding_dimension=None if dimension is None else int(dimension),
             embedding_cache=None if days is None else days * _DAY,
+            llm_url=env.get("ORKA_LLM_URL", "").strip() or None,
+            llm_model=env.get("ORKA_LLM_MODEL", "").strip() or None,
+            llm_key=_key(env, "ORKA_LLM_KEY"),
+            openai_url=(env.get("OPENAI_BASE_URL", "").strip() or env.get("OPENAI_API_BASE", "").strip()) or None,
+            openai_key=_key(env, "OPENAI_API_KEY"),
+            openai_model=env.get("BASE_OPENAI_MODEL", "").strip() or None,
+            anthropic_key=_key(env, "ANTHROPIC_API_KEY"),
+            llm_timeout=_number(env, "ORKA_TIMEOUT_SECONDS", 120.0, least=0.1, most=_DAY),
+            llm_concurrency=int(_number(env, "ORKA_MAX_CONCURRENT_REQUESTS", 256, least=1, most=100_000)),
+            local_cost_policy=_choice(
+                env, "ORKA_LOCAL_COST_POLICY", "calculate", ("calculate", "null_fail", "zero_legacy")
+            ),
+            region=env.get("ORKA_REGION", "").strip().upper() or "US",
+            electricity_rate=_some(env, "ORKA_ELECTRICITY_RATE_USD_KWH", least=0, most=100),
+            hardware_cost=_number(env, "ORKA_HARDWARE_COST_USD", 2000.0, least=0, most=1e9),
+            gpu_watts=_number(env, "ORKA_GPU_TDP_WATTS", 200.0, least=0, most=1e6),
+            cpu_watts=_number(env, "ORKA_CPU_TDP_WATTS", 65.0, least=0, most=1e6),
             log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
             log_format=_choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
         )
@@ -164,6 +211,19 @@ def _embedding_key(env: Mapping[str, str]) -> str | None:
         if parts.scheme == "https" and (host == _OPENAI or host.endswith("." + _OPENAI)):
             name = "OPENAI_API_KEY"
             key = env.get(name, "").strip()
+    return _sendable(key, name)
+
+
+def secret(name: str) -> str | None:
+    """An API key from the environment variable that a file names (`api_key_env`), read when it is needed."""
+    return _key(os.environ, name)
+
+
+def _key(env: Mapping[str, str], name: str) -> str | None:
+    return _sendable(env.get(name, "").strip(), name)
+
+
+def _sendable(key: str, name: str) -> str | None:
     if key and (not key.isascii() or not key.isprintable() or " " in key):
         raise SettingsError(f"{name} has a character that no HTTP header can carry: copy the key again", path=name)
     return key or None

@@ -30,6 +30,8 @@ from orka.redis.keys import (
     memory_lock_key,
     open_runs_key,
     parked_key,
+    past_loops_key,
+    past_loops_written_key,
     queues_key,
     run_keys,
     sweeper_key,
@@ -40,7 +42,16 @@ from orka.redis.keys import (
 from orka.settings import Settings
 from orka.types import Digest, RunId
 
-PLAYED = ("quickstart.md", "python.md", "cli.md", "contributing.md", "architecture.md", "scaling.md", "memory.md")
+PLAYED = (
+    "quickstart.md",
+    "python.md",
+    "cli.md",
+    "contributing.md",
+    "architecture.md",
+    "scaling.md",
+    "memory.md",
+    "models.md",
+)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -142,6 +153,6 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     keys += [inbox_key(run.tag, "<process>"), bell_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     single += [PREFIX + "<id>", memory_layout_key(), memory_lock_key(), memory_changes_key(), memory_events_key()]
-    single += [embedding_key("<model>", "<digest>")]
+    single += [embedding_key("<model>", "<digest>"), past_loops_key("<loop>"), past_loops_written_key("<loop>")]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
     assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]

@@ -18,6 +18,7 @@ PACKAGE = ROOT / "orka"
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("0 ground", frozenset({"errors", "types", "ids", "clock", "results", "secrets", "version", "recent"})),
     ("1 setting", frozenset({"settings", "logs"})),
+    ("2 tools", frozenset({"scoring"})),
     ("2 tools", frozenset({"graph", "template", "redis"})),
     ("3 services", frozenset({"embedding", "llm", "journal"})),
     ("3 services", frozenset({"memory", "dispatch"})),

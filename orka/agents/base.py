@@ -15,10 +15,26 @@ from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
 from orka.results import Failure, Usage
+from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
     from orka.memory.memory import Memory
+
+
+class LoopView(msgspec.Struct, frozen=True, kw_only=True):
+    """What templates and agents inside a loop see of it."""
+
+    number: int
+    """Of the round, from 1."""
+    past: list[Json]
+    """Past-loop objects, oldest first."""
+    metadata: Mapping[str, Json]
+    """`past_loops_metadata`: what is handed from round to round."""
+    threshold: float
+    """Score that ends the loop."""
+    scoring: str = ""
+    """Context of its boolean scoring; empty: it has none."""
 
 
 class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +56,8 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
     """The node's other keys, as validated at load; the `templates` of its type rendered."""
     variables: Mapping[str, Json] = NO_OPTIONS
     """`item` and `index` inside a map, and the like."""
+    loop: LoopView | None = None
+    """The enclosing loop, if there is one."""
     now_ms: int = 0
     """The visit's time, the same on every attempt and after every resume."""
     session: str = ""
@@ -106,6 +124,10 @@ class AgentTools:
     """The other nodes of the graph, as the node that is built may name them."""
     llm: LLMAccess | None = None
     """The models of this process."""
+    settings: Settings = field(default_factory=Settings)
+    """What the environment says of models."""
+    scripted: bool = False
+    """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     allow_functions: bool | frozenset[str] = False
     """True, or the modules (and their submodules) that `function` agents may call."""
 

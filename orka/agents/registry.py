@@ -158,11 +158,16 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         echo,
         failing,
         function,
+        llm,
+        llm_choices,
         memory,
         template,
     )
 
     return (
+        *((entry, ()) for entry in llm.TYPES),
+        (llm_choices.CLASSIFICATION, ()),
+        (llm_choices.BINARY, ()),
         (template.TYPE, ()),
         (function.TYPE, ()),
         (classify.TYPE, ()),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, TextIO, TypeAlias
 
 from cyclopts import Parameter
 
 from orka.cli.arguments import ANY_MODULE
+from orka.cli.dry import rehearsal, scripted
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
@@ -56,38 +58,48 @@ def run(
     session: Annotated[
         str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
     ] = None,
+    dry_run: Annotated[
+        bool, Parameter(help="Ask no model: show what would be asked, go on with made-up answers, and keep nothing.")
+    ] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
 
     An input that begins with a dash stands after a double dash: orka run FILE -- "-5 degrees".
     """
-    show = _chosen(watch=watch, quiet=quiet)
+    show = _chosen(watch=watch, quiet=quiet, lines=dry_run)
     refuse_twice((file, input))
     parse_session(session)
     settings, allowed = Settings.from_environment(), permission(allow_functions)
     run_id = new_run_id()
     stored: list[RunId] = []
-    with set_output_aside() as out:
+    with set_output_aside() as out, rehearsal(settings) if dry_run else nullcontext(settings) as settings:
         import_agents(import_)
         loaded = load_source(file, strict=strict)
         if strict:
             refuse_warnings(loaded.warnings)
         for fault in () if quiet else loaded.warnings:
             warn(fault.render())
-        orchestrator = Orchestrator(loaded.graph, settings=settings, allow_functions=allowed, strict=strict)
+        orchestrator = Orchestrator(
+            loaded.graph,
+            settings=settings,
+            allow_functions=allowed,
+            strict=strict,
+            llm=scripted(quiet=quiet) if dry_run else None,
+        )
         value = read_input(input, as_json=json_input)
 
         async def work() -> int:
             def execute(on_event: Show) -> Awaitable[RunResult]:
                 def note(event: RunEvent) -> None:
-                    stored[:] = [run_id]
+                    stored[:] = [] if dry_run else [run_id]
                     on_event(event)
 
                 return orchestrator.execute(
                     value, run_id=run_id, on_event=note, distributed=distributed, session_id=session
                 )
 
-            return report(await show(execute, orchestrator.graph), out, as_log=json, quiet=quiet)
+            result = await show(execute, orchestrator.graph)
+            return report(result, out, as_log=json, quiet=quiet, kept=not dry_run)
 
         return _until_stopped(work, stored)
 
@@ -144,8 +156,9 @@ def permission(argument: str | None) -> bool | frozenset[str]:
     return True if argument == ANY_MODULE else frozenset(name.strip() for name in argument.split(",") if name.strip())
 
 
-def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
-    """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for."""
+def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool, kept: bool = True) -> int:
+    """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for. `kept`: it can
+    be read and resumed afterwards."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
         for line in remarks(result.results, result.run_id):
@@ -167,7 +180,8 @@ def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool) -> int:
     else:
         why = f": {result.error.kind}: {result.error.message}" if result.error else ""
         warn(f"error: the run failed{where}{why}")
-    _say_how_to_resume(result.run_id, _exceeded(result))
+    if kept:
+        _say_how_to_resume(result.run_id, _exceeded(result))
     return Exit.CANCELLED if result.status is RunStatus.CANCELLED else Exit.FAILED
 
 
@@ -197,11 +211,11 @@ def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequenc
     return code
 
 
-def _chosen(*, watch: bool, quiet: bool) -> Callable[[Work, Graph | None], Awaitable[RunResult]]:
-    """How progress is shown: a live tree, a line per event, or nothing."""
+def _chosen(*, watch: bool, quiet: bool, lines: bool = False) -> Callable[[Work, Graph | None], Awaitable[RunResult]]:
+    """How progress is shown: a live tree, a line per event, or nothing. `lines`: other lines would tear a tree."""
     if watch and quiet:
         raise ConfigError("--watch and --quiet exclude each other")
-    if not quiet and on_terminal():
+    if not quiet and not lines and on_terminal():
         return draw_while
     return _with_lines if watch else _silently
 

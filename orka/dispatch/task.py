@@ -30,6 +30,7 @@ class LoopSeen(msgspec.Struct, frozen=True, omit_defaults=True):
     threshold: float
     past: list[Any] = []
     metadata: dict[str, Any] = {}
+    scoring: str = ""
 
 
 class Seen(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import anyio
 import msgspec
 
+from orka.agents.base import LoopView
 from orka.clock import monotonic, now_ms
 from orka.dispatch.task import BranchTask, Seen, encode_reply
 from orka.engine.away import Away
 from orka.engine.calls import Calls
-from orka.engine.context import Context, Frame, LoopView, Run, SequenceStopped
+from orka.engine.context import Context, Frame, Run, SequenceStopped
 from orka.engine.executor import run_frame, visit_step
 from orka.engine.needs import facts_of
 from orka.engine.program import Body, Program, Step
@@ -154,7 +155,13 @@ def _context_of(task: BranchTask, seen: Seen) -> Context:
         base=seen.outputs,
         loop=None
         if loop is None
-        else LoopView(number=loop.number, past=loop.past, metadata=loop.metadata, threshold=loop.threshold),
+        else LoopView(
+            number=loop.number,
+            past=loop.past,
+            metadata=loop.metadata,
+            threshold=loop.threshold,
+            scoring=loop.scoring,
+        ),
         variables=variables,
         before=seen.before,
         inner=seen.inner or bool(task.name),

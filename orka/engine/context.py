@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import anyio.abc
 import anyio.lowlevel
 
+from orka.agents.base import LoopView
 from orka.clock import monotonic, now_ms
 from orka.engine.away import Away
 from orka.engine.calls import Calls
@@ -53,16 +54,6 @@ class BranchClosed(Exception):
 
 class RecallEnded(Exception):
     """What another process has executed of a branch ends here: at the visit whose path is its argument."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoopView:
-    """What templates inside a loop see of it."""
-
-    number: int
-    past: list[Json]
-    metadata: Mapping[str, Json]
-    threshold: float
 
 
 @dataclass(slots=True, kw_only=True)
@@ -200,7 +191,7 @@ class Frame:
             strict=run.program.graph.limits.strict_templates,
         )
         if loop is not None:
-            view.input = inner_input(view.input, loop.number, loop.metadata, view.outputs)
+            view.input = inner_input(view.input, loop, view.outputs)
             view.loop_number = loop.number
             view.past_loops = loop.past
             view.past_loops_metadata = loop.metadata

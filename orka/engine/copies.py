@@ -11,7 +11,7 @@ from typing import cast
 
 import msgspec
 
-from orka.agents.base import AgentInput
+from orka.agents.base import AgentInput, LoopView
 from orka.agents.values import copy_json
 from orka.journal.entries import Value, decode_json
 from orka.types import Json
@@ -85,6 +85,11 @@ def private_input(task: AgentInput) -> PrivateInput:
         outputs=Copies(task.outputs),
         options={name: copy_json(value) for name, value in task.options.items()},
         variables=Copies(task.variables),
+        loop=None if task.loop is None else _private_loop(task.loop),
         now_ms=task.now_ms,
         session=task.session,
     )
+
+
+def _private_loop(loop: LoopView) -> LoopView:
+    return msgspec.structs.replace(loop, past=[copy_json(past) for past in loop.past], metadata=Copies(loop.metadata))

@@ -180,6 +180,7 @@ async def _attempt_agent(
             outputs=view.outputs,
             options=options,
             variables=view.variables,
+            loop=frame.context.loop,
             now_ms=at_ms,
             session=frame.run.session,
         )

@@ -1,4 +1,4 @@
-"""The score of a round and what is remembered of it. Pure. Rules of workflow-format 8.5."""
+"""The score of a round and what is remembered of it. Pure. Rules of workflow-format 8.5; its rule a is in `judging`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
+from orka.agents.base import LoopView
+from orka.engine.judging import judge_round
 from orka.engine.routing import read_path
+from orka.engine.scales import normalise, score_of
 from orka.graph.nodes import INSIGHT_FLAGS, Cognition, LoopNode, ScoreStrategy
 from orka.template.patterns import compile_pattern
 from orka.types import Json
@@ -29,6 +32,7 @@ DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 """The past-loop object when the file defines none."""
 
 _NUMBER: Final = r"(\d+(?:\.\d+)?)"
+_SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
     rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
@@ -57,6 +61,8 @@ def check_patterns(node: LoopNode) -> None:
 
 def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
     """The score, 0 to 1, of a round whose members gave `results` (by id, in order); None when none can be found."""
+    if node.scoring is not None and (score := judge_round(node.scoring, results)) is not None:
+        return score
     patterns = _patterns(node)
     for agent in node.priority_agents or PRIORITY:
         for text in _texts(results.get(agent)):
@@ -67,22 +73,6 @@ def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
         if (score := _by_strategy(strategy, results, patterns)) is not None:
             return score
     return None
-
-
-def normalise(text: str, right: str, whole: str) -> float | None:
-    """A matched number to 0..1. `right` is what follows it, `whole` the entire match (where `/10` may stand)."""
-    try:
-        value = float(text.strip().rstrip("%"))
-    except ValueError:
-        return None
-    after = (whole.partition(text)[2] + right).lstrip()
-    if text.strip().endswith("%") or after.startswith("%") or re.match(r"/\s*100\b", after):
-        value /= 100
-    elif re.match(r"(?:/\s*10\b|out\s+of\s+10\b)", after, re.IGNORECASE):
-        value /= 10
-    elif 1 < value <= 100:
-        value /= 100
-    return min(1.0, max(0.0, value))
 
 
 def join_recent(past: Sequence[Mapping[str, Json]], name: str) -> str:
@@ -122,16 +112,17 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
         if isinstance(output, dict) and key in output:
             return output[key]
         for text in _texts(output):
-            if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|[-\d.]+)', text[:_MOST_TEXT])) is not None:
+            if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|{_SIGNED})', text[:_MOST_TEXT])) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
 
 
-def inner_input(value: Json, number: int, metadata: Mapping[str, Json], outputs: Mapping[str, Json]) -> Json:
+def inner_input(value: Json, loop: LoopView, outputs: Mapping[str, Json]) -> Json:
     """What templates of a round read as `input`: one that is a mapping with a text of its own also has the round."""
     if not isinstance(value, dict) or "input" not in value:
         return value
-    seen = {"loop_number": number, "past_loops_metadata": metadata, "previous_outputs": outputs}
+    seen: dict[str, object] = {"loop_number": loop.number, "past_loops_metadata": loop.metadata}
+    seen |= {"previous_outputs": outputs, "scoring_context": loop.scoring}
     return cast(Json, {**seen, **value})
 
 
@@ -154,11 +145,10 @@ def _by_strategy(strategy: ScoreStrategy, results: Mapping[str, Json], patterns:
             wanted = strategy.patterns or patterns
         case "agent_key":
             outputs = [_field(results.get(agent), strategy.key or "response") for agent in strategy.agents]
-            for value in outputs:
-                if isinstance(value, int | float) and not isinstance(value, bool):
-                    return normalise(str(value), "", str(value))
             wanted = strategy.patterns or patterns
     for output in outputs:
+        if isinstance(output, int | float) and (score := score_of(output)) is not None:
+            return score
         for text in _texts(output):
             if (score := _first_match(text, wanted)) is not None:
                 return score
@@ -172,11 +162,7 @@ def _direct(results: Mapping[str, Json], key: str) -> float | None:
     for value in candidates:
         if isinstance(value, dict):
             value = cast("dict[str, object]", value).get("response")
-        if isinstance(value, bool) or value is None:
-            continue
-        if isinstance(value, int | float):
-            return normalise(str(value), "", str(value))
-        if isinstance(value, str) and (score := normalise(value, "", value)) is not None:
+        if (score := score_of(value)) is not None:
             return score
     return None
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orka.agents.base import Agent, AgentTools, AgentType
+from orka.embedding.base import Embedder
 from orka.engine.limiting import StepLimits, limits_of
 from orka.engine.looping import DEFAULT_FIELDS, check_patterns
 from orka.engine.texts import Tree, compile_options
@@ -77,6 +78,8 @@ class Step:
     """Of a map."""
     past: tuple[tuple[str, Template], ...] = ()
     """Of a loop: (field, template) of the past-loop object."""
+    embedder: Embedder | None = None
+    """Of a loop with `agreement_fallback`."""
     limits: StepLimits | None = None
     """What its calls wait for."""
 
@@ -167,6 +170,7 @@ def _finish(step: Step, steps: Mapping[NodeId, Step], site: Site, graph: Graph, 
             raise ConfigError(f"loop {node.id!r}: {exc}", line=node.line or None) from exc
         inside = replace(site, loops=(node.id, *site.loops))
         step.body = _build_body(node.body, steps, inside, graph, workshop)
+        step.embedder = workshop.tools.embedder if node.agreement else None
         fields = node.past_loops_metadata or DEFAULT_FIELDS
         step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
     elif isinstance(node, ForkNode):

@@ -201,7 +201,13 @@ def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -
         variables=dict(context.variables),
         loop=None
         if loop is None
-        else LoopSeen(number=loop.number, threshold=loop.threshold, past=loop.past, metadata=dict(loop.metadata)),
+        else LoopSeen(
+            number=loop.number,
+            threshold=loop.threshold,
+            past=loop.past,
+            metadata=dict(loop.metadata),
+            scoring=loop.scoring,
+        ),
         before=before,
         inner=context.inner,
         group=group,

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import anyio
 
+from orka.agents.base import LoopView
 from orka.clock import iso, monotonic, now_ms
-from orka.engine.context import Context, Frame, LoopView, SequenceStopped, began_at
+from orka.engine.context import Context, Frame, RecallEnded, SequenceStopped, began_at
 from orka.engine.cutting import cut_frame, cut_visit
 from orka.engine.fallback import is_valid, merge_failover
-from orka.engine.looping import JOINED, PAST_KEPT, extract_insights, find_key, join_recent, score_round, shown_loop
+from orka.engine.judging import agreement, responses_of
+from orka.engine.looping import (
+    JOINED,
+    PAST_KEPT,
+    PRIORITY,
+    extract_insights,
+    find_key,
+    join_recent,
+    score_round,
+    shown_loop,
+)
 from orka.engine.outcome import Outcome
+from orka.engine.persisting import earlier_rounds, keep_own_rounds
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
-from orka.errors import FailoverExhausted, RunTimeout, TemplateError
+from orka.errors import EmbeddingError, FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
 from orka.journal.paths import member, round_of, visit
@@ -26,23 +39,50 @@ RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
 RunChild = Callable[[Frame, Sequence[NodeId], Step], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Told:
+    """What a loop's rounds have left behind so far."""
+
+    past: list[Json]
+    """Past-loop objects that the next round sees, those of earlier runs first."""
+    own: list[Json] = field(default_factory=list[Json])
+    """Those of this visit."""
+    notes: list[str] = field(default_factory=list[str])
+    """Warnings."""
+
+    def add(self, loop: Json) -> None:
+        for loops in (self.past, self.own):
+            loops.append(loop)
+            del loops[:-PAST_KEPT]
+
+
 async def visit_loop(
     run_frame: RunFrame, frame: Frame, step: Step, node: LoopNode, path: Path, seen: Visit | None
 ) -> None:
     """Rounds until the score reaches the threshold or `max_loops` is done."""
     at_ms, began = began_at(seen), monotonic()
-    past: list[Json] = []
+    earlier = await earlier_rounds(frame, step, node, path, seen, at_ms)
+    if isinstance(earlier, Failure):
+        await frame.settle(step, path, Outcome(error=earlier), seen=seen, at_ms=at_ms, began=began)
+        return
+    told = _Told(past=list(earlier))
     results: dict[str, Json] = {}
     score, met, number = 0.0, False, 0
+    error: Failure | None = None
     try:
         while number < node.max_loops and not met:
             number += 1
-            scored, results = await _run_round(run_frame, frame, step, node, path, number, past)
+            scored, results = await _run_round(run_frame, frame, step, node, path, number, told)
             score, met = scored.score, scored.met
-            past.append(_remember(frame, step, node, scored, results))
-            del past[:-PAST_KEPT]
+            told.add(_remember(frame, step, node, scored, results, told.past))
     except TemplateError as exc:  # of a past-loop field that goes beyond the limits, the same on every replay
-        await frame.settle(step, path, Outcome(error=failure_of(exc)), seen=seen, at_ms=at_ms, began=began)
+        error = failure_of(exc)
+    error = error or await keep_own_rounds(frame, node, path, seen, told.own)
+    finished = seen.finished if seen is not None else None
+    warnings = tuple(told.notes) if finished is None else finished.warnings
+    if error is not None:
+        outcome = Outcome(error=error, warnings=warnings)
+        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
         return
     loop: dict[str, Json] = {
         "input": frame.input,
@@ -50,9 +90,9 @@ async def visit_loop(
         "loops_completed": number,
         "final_score": score,
         "threshold_met": met,
-        "past_loops": past,
+        "past_loops": told.past,
     }
-    outcome = Outcome(output=loop, shown=shown_loop(loop))
+    outcome = Outcome(output=loop, shown=shown_loop(loop), warnings=warnings)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
 
 
@@ -63,7 +103,7 @@ async def _run_round(
     node: LoopNode,
     path: Path,
     number: int,
-    past: list[Json],
+    told: _Told,
 ) -> tuple[RoundScored, dict[str, Json]]:
     """One round and its verdict, as journaled when it was scored before."""
     round_path = round_of(path, number)
@@ -72,7 +112,7 @@ async def _run_round(
     if scored is not None and scored.timed_out:
         _record_late_round(frame, step, node, round_path, scored)
         return scored, {}
-    context = frame.context.child(loop=_loop_view(step, node, number, past), inner=True)
+    context = frame.context.child(loop=_loop_view(step, node, number, told.past), inner=True)
     inside = frame.inside(round_path, context=context, body=step.body)
     late = False
     with anyio.move_on_after(node.policy.timeout if scored is None else None) as limit:
@@ -86,7 +126,9 @@ async def _run_round(
     results = dict(context.outputs)
     frame.context.results.extend(context.results)
     if scored is None:
-        score = _verdict(node, context, results, late)
+        if frame.run.recalling:
+            raise RecallEnded(round_path)
+        score = await _verdict(step, node, context, results, late, told.notes)
         scored = RoundScored(
             id=node.id,
             node=step.digest,
@@ -110,15 +152,31 @@ def _record_late_round(frame: Frame, step: Step, node: LoopNode, path: Path, sco
     frame.context.results.extend(cut_frame(context, path, step.body, step.body.sequence, scored.at_ms, error))
 
 
-def _verdict(node: LoopNode, context: Context, results: Mapping[str, Json], late: bool) -> float:
+async def _verdict(
+    step: Step, node: LoopNode, context: Context, results: Mapping[str, Json], late: bool, notes: list[str]
+) -> float:
     if late:
         return node.timeout_score or 0.0
     if not any(result.status is Status.SUCCESS for result in context.results):
         return 0.0
     score = score_round(node, results)
+    if score is None and not any(agent in results for agent in node.priority_agents or PRIORITY):
+        score = await _agreement(step, results, notes)
     if score is None:
         return node.fallback_score or 0.0
     return score
+
+
+async def _agreement(step: Step, results: Mapping[str, Json], notes: list[str]) -> float | None:
+    """How similar the responses are; None where the file does not ask for it, or fewer than two say something."""
+    texts = responses_of(results)
+    if step.embedder is None or len(texts) < 2:
+        return None
+    try:
+        return agreement(await step.embedder.embed(texts))
+    except EmbeddingError as exc:
+        notes.append(f"the agreement of the responses is not known: {exc}")
+        return None
 
 
 def _loop_view(step: Step, node: LoopNode, number: int, past: list[Json]) -> LoopView:
@@ -129,11 +187,12 @@ def _loop_view(step: Step, node: LoopNode, number: int, past: list[Json]) -> Loo
         past=list(past),
         metadata={name: join_recent(loops, name) for name in names},
         threshold=node.score_threshold,
+        scoring=node.scoring.context if node.scoring is not None else "",
     )
 
 
 def _remember(
-    frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json]
+    frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json], past: list[Json]
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
     given = frame.input
@@ -150,9 +209,10 @@ def _remember(
         "reasoning_quality": find_key(results, "REASONING_QUALITY", 0.0),
         "convergence_trend": find_key(results, "CONVERGENCE_TREND", "STABLE"),
     }
-    view = frame.view(node.id, scored.at_ms, variables)
+    view, inside = frame.view(node.id, scored.at_ms, variables), _loop_view(step, node, scored.round, past)
     view.outputs = results
     view.loop_number = scored.round
+    view.past_loops, view.past_loops_metadata, view.score_threshold = inside.past, inside.metadata, inside.threshold
     view.strict = False  # a field that reads what this round did not produce is empty, by the format
     loop: dict[str, Json] = {name: template.render(view) for name, template in step.past}
     for name, value in (("loop_number", scored.round), ("score", scored.score), ("timestamp", timestamp)):

@@ -31,6 +31,7 @@ from orka.graph.nodes import (
     RouterNode,
     Scope,
     ScoreStrategy,
+    Scoring,
 )
 from orka.types import Digest, NodeId
 
@@ -64,6 +65,9 @@ _PARTS: Mapping[str, Any] = {
     "priority_agents": tuple[NodeId, ...],
     "past_loops_metadata": tuple[tuple[str, str], ...],
     "cognition": Cognition | None,
+    "scoring": Scoring | None,
+    "agreement": bool,
+    "persist": bool,
 }
 """Types of the fields of nodes that msgspec cannot convert as a whole, other nodes apart."""
 T = TypeVar("T")

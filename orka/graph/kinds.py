@@ -13,7 +13,6 @@ from orka.types import Json
 
 PLANNED = frozenset(
     {
-        "local_llm",
         "memory",
         "brain",
         "duckduckgo",
@@ -22,11 +21,6 @@ PLANNED = frozenset(
         "loop_validator",
         "invariant_validator",
         "validate_and_structure",
-        "openai-answer",
-        "openai-classification",
-        "openai-binary",
-        "openai-gpt-4",
-        "anthropic",
         "binary",
         "classification",
         "rag",

@@ -10,13 +10,15 @@ import warnings
 from collections.abc import Mapping
 
 from orka.errors import TemplateError
+from orka.graph.diagnostics import suggest
 from orka.graph.entry import Entry, define, policy_of, settle_entry
 from orka.graph.fields import as_options, keys_of, without
 from orka.graph.keys import ControlKeys
-from orka.graph.models import CognitionKeys, LoopKeys
-from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy
+from orka.graph.models import CognitionKeys, LoopKeys, ScoringKeys
+from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy, Scoring
 from orka.graph.outline import Definition, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of
+from orka.scoring import CONTEXTS, PRESETS, BooleanScoreCalculator
 from orka.types import NodeId
 
 _EMPTY = Scope(sequence=(), nodes={})
@@ -30,6 +32,7 @@ _LOOP_FIELDS = frozenset(
         "internal_workflow",
         "max_loops",
         "score_threshold",
+        "score_extraction_config",
         "score_extraction_pattern",
         "score_extraction_key",
         "high_priority_agents",
@@ -37,6 +40,8 @@ _LOOP_FIELDS = frozenset(
         "cognitive_extraction",
         "fallback_score",
         "timeout_score",
+        "scoring",
+        "persist_across_runs",
     }
 )
 """Keys of a loop that have a field of `LoopNode`; the others become its options."""
@@ -51,6 +56,7 @@ def read_loop(entry: Entry) -> Definition:
     _check_threshold(entry)
     _check_searches(entry)
     _check_insights(entry)
+    scoring = _scoring(entry)
     fields, texts = _metadata(entry)
     if keys is None or body is None:
         definition = define(entry, None, texts=texts)
@@ -67,6 +73,9 @@ def read_loop(entry: Entry) -> Definition:
         cognition=_cognition(keys.cognitive_extraction),
         fallback_score=keys.fallback_score,
         timeout_score=keys.timeout_score,
+        scoring=scoring,
+        agreement=keys.score_extraction_config is not None and keys.score_extraction_config.agreement_fallback,
+        persist=keys.persist_across_runs,
         options=as_options(without(entry.table, _STRUCTURE | _LOOP_FIELDS)),
         policy=policy_of(keys, DEFAULT_POLICY),
         terminal=keys.is_terminal,
@@ -128,15 +137,55 @@ def _check_searches(entry: Entry) -> None:
         needs = _NEEDED.get(kind)
         if needs is not None and not _is_given(strategy.value(needs)):
             entry.error(f"strategy {kind!r} of {entry.owner} has no {needs!r}", strategy.at, key=needs)
-    fallback = config.value("agreement_fallback") if isinstance(config, MapTree) else None
-    if isinstance(fallback, Scalar) and fallback.value is True:
-        entry.warning(
-            f"'agreement_fallback' of {entry.owner} has no effect yet",
-            fallback.at,
-            hint="a round without a score gets 'fallback_score'",
-            key="agreement_fallback",
-        )
     _check_patterns(entry, entry.table.value("score_extraction_pattern"))
+
+
+def _scoring(entry: Entry) -> Scoring | None:
+    """None, with a warning, where the loop cannot score by what the file says: its other ways of finding a score count."""
+    tree = entry.table.value("scoring")
+    table = tree if isinstance(tree, MapTree) else None
+    preset = tree if table is None else table.value("preset")
+    if table is not None and table.value("custom_weights") is not None and not _is_given(preset):
+        message = f"'custom_weights' of {entry.owner} have no effect without a 'preset'"
+        entry.warning(message, table.at, hint=f"one of {', '.join(PRESETS)}", key="scoring")
+    if not isinstance(preset, Scalar) or not isinstance(preset.value, str) or not preset.value.strip():
+        return None
+    names, fit = [preset.value.strip().lower(), ScoringKeys().context], True
+    context = None if table is None else table.value("context")
+    for index, (place, choices) in enumerate(((preset, PRESETS), (context, tuple(CONTEXTS)))):
+        if isinstance(place, Scalar) and isinstance(place.value, str):
+            names[index] = place.value.strip().lower()
+            if names[index] not in choices:
+                hint = suggest(names[index], choices) or f"there are {', '.join(choices)}"
+                _scores_not(entry, f"there is no scoring {('preset', 'context')[index]} {place.value!r}", place, hint)
+                fit = False
+    weights = _weights(entry, table, names[1]) if fit else None
+    return None if weights is None else Scoring(preset=names[0], context=names[1], weights=weights)
+
+
+def _weights(entry: Entry, table: MapTree | None, context: str) -> dict[str, float] | None:
+    tree = None if table is None else table.value("custom_weights")
+    weights: dict[str, float] = {}
+    for item in tree.entries if isinstance(tree, MapTree) else ():
+        name = item.key.text
+        if name not in CONTEXTS[context].weights:
+            hint = suggest(name, CONTEXTS[context].weights) or f"there are {', '.join(CONTEXTS[context].weights)}"
+            _scores_not(entry, f"scoring context {context!r} has no criterion {name!r}", item.key, hint)
+            return None
+        try:
+            weights[name] = float(item.value.text if isinstance(item.value, Scalar) else "")
+        except ValueError:
+            return None  # the model reports it
+    try:
+        BooleanScoreCalculator(context=context, custom_weights=weights)
+    except ValueError as exc:
+        _scores_not(entry, str(exc), tree or entry.table)
+        return None
+    return weights
+
+
+def _scores_not(entry: Entry, why: str, place: Tree, hint: str | None = None) -> None:
+    entry.warning(f"{why}: {entry.owner} does without boolean scoring", place.at, hint=hint, key="scoring")
 
 
 def _check_insights(entry: Entry) -> None:

@@ -83,16 +83,16 @@ class PathExecutorKeys(ControlKeys):
 
 
 class ScoringKeys(Keys):
-    """Boolean scoring of a loop."""
+    """Boolean scoring of a loop: yes-or-no judgements among a round's results (`boolean_evaluations`) make its score."""
 
     preset: str | None = None
-    """Name of a set of criteria."""
+    """`strict`, `moderate` or `lenient`: how the criteria are weighed. Without it there is no boolean scoring."""
     context: str = "loop_convergence"
-    """Kind of scoring."""
+    """Set of criteria: `loop_convergence`, `quality`, `validation` or `graphscout`."""
     custom_weights: dict[str, Number] | None = None
-    """`dimension.criterion` -> weight."""
-    mode: Any = None
-    """Accepted."""
+    """`dimension.criterion` -> weight in place of the preset's; all weights are then brought to the sum 1."""
+    mode: Ignored = None
+    """Accepted and ignored."""
 
 
 class StrategyKeys(Keys):
@@ -117,7 +117,7 @@ class ScoreExtractionKeys(Keys):
     strategies: list[StrategyKeys] = []
     """Tried in order (see [score strategy](#score-strategy))."""
     agreement_fallback: bool = False
-    """When nothing is found, use how similar the responses are. Has no effect yet: `fallback_score` counts."""
+    """When nothing is found, use how similar the responses are: the mean cosine of their vectors, two by two."""
 
 
 class CognitionKeys(Keys):
@@ -161,7 +161,7 @@ class LoopKeys(ControlKeys):
     scoring: ScoringKeys | str | None = None
     """Boolean scoring (see [scoring](#scoring)), or just the preset's name."""
     persist_across_runs: bool = False
-    """Past rounds of earlier runs are seen as well."""
+    """Rounds see those of earlier runs, the last 20, by the loop's `id`; they are stored when the loop ends."""
 
 
 class MapKeys(ControlKeys):

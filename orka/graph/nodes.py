@@ -175,6 +175,19 @@ class Cognition:
     """Characters kept per category."""
 
 
+NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scoring:
+    """Boolean scoring of a loop's rounds, by criteria that `orka.scoring` knows."""
+
+    preset: str
+    context: str = "loop_convergence"
+    weights: Mapping[str, float] = field(default_factory=lambda: NO_WEIGHTS)
+    """`dimension.criterion` -> weight in place of the preset's."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
     """A sequence and the nodes it may name; the body of a graph or of a loop."""
@@ -204,8 +217,14 @@ class LoopNode:
     """Score of a round in which none could be found."""
     timeout_score: float | None = None
     """Score of a round that ran out of time."""
+    scoring: Scoring | None = None
+    """Boolean judgements among the results are looked for before everything else."""
+    agreement: bool = False
+    """`agreement_fallback`: where no score is found, how similar the responses are."""
+    persist: bool = False
+    """`persist_across_runs`: past rounds of earlier runs are seen, and later ones see these."""
     options: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
-    """Keys that later engines use: `scoring`, `persist_across_runs`."""
+    """Keys that the interpreter does not use."""
     policy: Policy = DEFAULT_POLICY
     """`timeout` bounds one round."""
     terminal: bool = False

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
 from orka.graph.keys import AgentKeys, ControlKeys, LimitKeys, NodeKeys, QueueKeys, RateKeys, RetryKeys
@@ -160,7 +160,9 @@ def _section(
 
 
 def _row(name: str, info: FieldInfo, whole: dict[str, Any]) -> str:
-    key = next((alias for alias in (info.validation_alias, info.alias) if isinstance(alias, str)), name)
+    aliases = (info.validation_alias, info.alias)
+    choices = (alias.choices[0] for alias in aliases if isinstance(alias, AliasChoices))
+    key = next((alias for alias in (*choices, *aliases) if isinstance(alias, str)), name)
     schema: dict[str, Any] = whole.get("properties", {}).get(key, {})
     meaning = re.sub(r"\s+", " ", info.description or "").strip()
     if schema.get("ignored"):

@@ -83,13 +83,15 @@ class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeStarted(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An attempt that touches the world is about to begin."""
+    """An attempt that touches the world is about to begin, or a loop that goes on from earlier runs."""
 
     id: str
     node: str
     """First 16 hex digits of the node's digest."""
     at_ms: int
     attempt: int = 1
+    past: Value = NO_VALUE
+    """Of a loop: the rounds of earlier runs, as it has read them."""
 
 
 class NodeRetrying(msgspec.Struct, frozen=True, omit_defaults=True):

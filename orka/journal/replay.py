@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from orka.errors import JournalMismatch
 from orka.journal.entries import (
+    NO_VALUE,
     WORKER_DIED,
     BranchFinished,
     NodeFinished,
@@ -23,6 +24,7 @@ from orka.journal.entries import (
     RunEnded,
     RunResumed,
     RunStarted,
+    Value,
 )
 from orka.journal.paths import frame_of, frames, parents
 from orka.results import Failure
@@ -36,6 +38,8 @@ class Visit:
     finished: NodeFinished | None = None
     opened: Opened | None = None
     scored: RoundScored | None = None
+    past: Value | None = None
+    """Of a loop: the rounds of earlier runs that it has read. None: it has read none."""
     at_ms: int = 0
     """The visit's time; 0 when it has not begun."""
     attempts: int = 0
@@ -91,7 +95,12 @@ class Replay:
                     run_id=self.run_id,
                     path=path,
                 )
-            visit.node, visit.at_ms, visit.attempts = node, 0, 0  # nothing that came of it is believed
+            visit.node, visit.at_ms, visit.attempts, visit.past = (
+                node,
+                0,
+                0,
+                None,
+            )  # nothing that came of it is believed
         visit.asked = True
         return visit
 
@@ -196,6 +205,8 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = node, at_ms, None, False
                 visit.attempts = body.attempt if isinstance(body, NodeRetrying) else body.attempt - 1
+                if isinstance(body, NodeStarted) and body.past != NO_VALUE:
+                    visit.past = body.past
             case Opened():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.opened, visit.finished = body.node, body.at_ms, body, None

@@ -98,6 +98,8 @@ class Answer:
     """As the server names it."""
     usage: Usage = field(default_factory=Usage)
     """Tokens, and what they cost (US dollars)."""
+    priced: bool = False
+    """What they cost is known."""
     finish: str = ""
     """Why the model stopped: `stop`, `length`, `tool_calls`, ..."""
     latency_ms: float = 0.0

@@ -38,6 +38,10 @@ Memories spread over all slots; what they share is in the first partition:
 * `{orka:0}:memory:changes` stream: keys of memories written and deleted, one entry per batch, for processes that search
   without a search module. Bounded.
 * `orka:memory` stream: what happened in workflows, for whoever audits. Bounded.
+* `past_loops:<loop>` string: JSON list of the rounds that a loop with `persist_across_runs` keeps for later runs, the last 20.
+  Stays, until somebody deletes it. Name and form are those of OrKa 0.9.
+* `{past_loops:<loop>}:written` sorted set: visits whose rounds are in it, by time, so that none adds them twice. In the
+  same slot. Bounded, and expires 30 days after the last one.
 * `orka:embedding:<model>:<digest>` string: the vector of a text, so that it is not computed again. Expires.
 """
 
@@ -158,6 +162,15 @@ def memory_changes_key() -> str:
 
 def memory_events_key() -> str:
     return "orka:memory"
+
+
+def past_loops_key(loop: str) -> str:
+    return f"past_loops:{loop}"
+
+
+def past_loops_written_key(loop: str) -> str:
+    """In the slot of `past_loops_key`: the tag is all of that key."""
+    return f"{{{past_loops_key(loop)}}}:written"
 
 
 def embedding_key(model: str, digest: str) -> str:

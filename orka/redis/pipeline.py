@@ -26,6 +26,7 @@ from orka.errors import StoreError
 from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
+from orka.redis.loop_scripts import LOOP_SCRIPTS
 from orka.redis.lua import Command
 from orka.redis.mark import ServerMark, parse_mark
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
@@ -42,7 +43,7 @@ Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
 
 
-_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS, *RETURN_SCRIPTS, *LIMIT_SCRIPTS)
+_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS, *RETURN_SCRIPTS, *LIMIT_SCRIPTS, *LOOP_SCRIPTS)
 
 
 class ConnectionLost(StoreError):

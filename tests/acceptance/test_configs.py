@@ -8,6 +8,7 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+from acceptance.test_model_configs import CASES as MODEL_CASES
 
 from orka import Orchestrator, Settings
 from orka.memory_logger import create_memory_logger
@@ -87,7 +88,7 @@ def header(name: str) -> tuple[str, list[str], str]:
 
 
 def test_every_file_is_tried_here() -> None:
-    assert {path.name for path in CONFIGS.glob("*.y*ml")} == set(ANSWERS)
+    assert {path.name for path in CONFIGS.glob("*.y*ml")} == {*ANSWERS, *MODEL_CASES}
 
 
 @pytest.mark.parametrize("name", ANSWERS)

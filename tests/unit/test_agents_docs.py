@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 
 import pytest
-from pydantic import BaseModel
+from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 from support.pages import ROOT, read_blocks
@@ -14,6 +15,7 @@ from support.pages import ROOT, read_blocks
 from orka.agents.base import AgentType
 from orka.agents.memory import MemoryConfig
 from orka.agents.registry import Registry, builtin_types
+from orka.agents.structured import StructuredOutput
 from orka.graph.load import check_graph
 from orka.template.environment import Environment
 
@@ -28,8 +30,15 @@ def blocks(language: str) -> list[str]:
 def table(options: type[BaseModel], title: str = "key") -> str:
     lines = [f"| {title} | default | meaning |", "|---|---|---|"]
     for name, field in options.model_fields.items():
-        lines.append(f"| `{name}` | {default_of(field)} | {field.description} |")
+        lines.append(f"| `{key_of(name, field)}` | {default_of(field)} | {field.description} |")
     return "\n".join(lines)
+
+
+def key_of(name: str, field: FieldInfo) -> str:
+    """As files write it."""
+    alias = field.validation_alias
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    return first if isinstance(first, str) else name
 
 
 def default_of(field: FieldInfo) -> str:
@@ -42,10 +51,17 @@ def default_of(field: FieldInfo) -> str:
 @pytest.mark.parametrize("entry", [entry for entry, _ in builtin_types()], ids=lambda entry: entry.name)
 def test_page_describes_every_key_of(entry: AgentType) -> None:
     section = PAGE.split(f"### `{entry.name}`\n")[1].split("\n##")[0]
-    if entry.options.model_fields:
+    same = re.search(r"Its keys are those of \[`([^`]+)`\]", section)
+    if same is not None:
+        assert entry.options is Registry().specs()[same.group(1)].options
+    elif entry.options.model_fields:
         assert table(entry.options) in section
     else:
         assert "no keys of its own" in section
+
+
+def test_page_describes_every_key_of_structured_output() -> None:
+    assert table(StructuredOutput, "key of `structured_output`") in PAGE
 
 
 def test_page_describes_every_key_of_the_config_of_memories() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from orka.agents.registry import Registry
 from orka.graph.load import check_graph
+from orka.graph.models import KINDS
 from orka.services import check_file
 from orka.template.environment import Environment
 
@@ -79,13 +80,12 @@ def test_faults_of_the_frame(text: str, faults: list[str]) -> None:
             "{id: b, type: zzz}",
             [
                 "f.yml:3:19: error: type 'zzz' of agent 'b' is not known "
-                "(known are: classify, echo, failing, failover, fork, function, join, loop, map, memory, path_executor, router, template; "
-                "`--import MODULE` adds those of a module)"
+                f"(known are: {', '.join(sorted({*SPECS, *KINDS}))}; `--import MODULE` adds those of a module)"
             ],
         ),
         (
-            "{id: b, type: local_llm, promt: x}",
-            ["f.yml:3:19: error: type 'local_llm' is known but this version has no agent for it yet"],
+            "{id: b, type: streaming-executor, promt: x}",
+            ["f.yml:3:19: error: type 'streaming-executor' is known but this version has no agent for it yet"],
         ),
         ("{id: b, type: graph_scout}", ["f.yml:3:19: error: type 'graph-scout' is known but this version has no agent for it yet"]),
         ("{id: b, type: echo, params: 3}", ["f.yml:3:33: error: 'params' of 'b' must be a mapping, not 3"]),
@@ -466,14 +466,3 @@ def test_nesting_by_names_has_a_limit() -> None:
     chain = [f"{{id: f{n}, type: failover, children: [f{n + 1}]}}" for n in range(1000)]
     faults = agents(*chain, "{id: f1000, type: echo}", listed="[f0]")
     assert faults[0].startswith("f.yml:3:10: error: 1001 nodes are nested inside each other")
-
-
-def test_agreement_fallback_is_told_to_have_no_effect_yet() -> None:
-    config = "score_extraction_config: {agreement_fallback: CHOICE}"
-    loop = "{id: b, type: loop, internal_workflow: {orchestrator: {agents: [a]}}, " + config + "}"
-    [warning] = agents(loop.replace("CHOICE", "yes"), ECHO, listed="[b]")
-    assert (
-        "warning: 'agreement_fallback' of loop 'b' has no effect yet (a round without a score gets 'fallback_score')"
-        in (warning)
-    )
-    assert agents(loop.replace("CHOICE", "no"), ECHO, listed="[b]") == []

@@ -30,6 +30,7 @@ from orka.graph.nodes import (
     RouterNode,
     Scope,
     ScoreStrategy,
+    Scoring,
     SharedLimit,
 )
 from orka.types import Json, NodeId
@@ -139,6 +140,15 @@ NODES = st.recursive(
             ),
             fallback_score=st.none() | NUMBERS,
             timeout_score=st.none() | NUMBERS,
+            scoring=st.none()
+            | st.builds(
+                Scoring,
+                preset=TEXTS,
+                context=TEXTS,
+                weights=st.dictionaries(TEXTS, NUMBERS, max_size=2),
+            ),
+            agreement=st.booleans(),
+            persist=st.booleans(),
             options=OPTIONS,
             policy=POLICIES,
             terminal=st.booleans(),
@@ -198,7 +208,8 @@ def test_every_field_of_every_kind_is_part_of_the_digest() -> None:
         "children": (AgentNode(id=NodeId("z"), type="z"),),
         "body": small().scope, "max_loops": 9, "score_threshold": 0.1, "strategies": (ScoreStrategy(type="pattern"),),
         "priority_agents": ("z",), "past_loops_metadata": (("z", "z"),), "cognition": Cognition(patterns={}),
-        "fallback_score": 0.1, "timeout_score": 0.1, "items": "z", "name": "z", "sequence": ("z",), "runs_on": "z",
+        "fallback_score": 0.1, "timeout_score": 0.1, "agreement": True, "persist": True,
+        "scoring": Scoring(preset="z"), "items": "z", "name": "z", "sequence": ("z",), "runs_on": "z",
     }  # fmt: skip
     empty = Scope(sequence=(), nodes={})
     kinds: list[Node] = [

@@ -20,6 +20,7 @@ from orka.graph.nodes import (
     Retry,
     RouterNode,
     ScoreStrategy,
+    Scoring,
 )
 from orka.template.environment import Environment
 from orka.types import NodeId
@@ -363,12 +364,11 @@ def test_a_loop_has_a_body_with_definitions_of_its_own() -> None:
         ("mistakes", "{{ mistakes }}"),
     )
     assert found.cognition == Cognition(patterns={"mistakes": (r"mistake[:\s]+(.+?)(?:\n|$)",)})
-    assert found.options["persist_across_runs"] is True
-    assert found.options["scoring"] == {
-        "preset": "moderate",
-        "context": "loop_convergence",
-        "custom_weights": {"improvement.better_than_previous": 0.4},
-    }
+    assert found.persist
+    assert found.scoring == Scoring(
+        preset="moderate", context="loop_convergence", weights={"improvement.better_than_previous": 0.4}
+    )
+    assert (found.agreement, found.options) == (False, {})
 
 
 def test_the_short_forms_of_score_extraction_become_strategies() -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from orka.agents.base import LoopView
 from orka.engine.looping import (
     extract_insights,
     find_key,
@@ -77,6 +78,8 @@ def test_the_usual_wordings_of_a_score_are_understood(text: str, score: float | 
         ("101", "", "101", 1.0),
         ("-3", "", "-3", 0.0),
         ("nine", "", "nine", None),
+        ("inf", "", "inf", None),
+        ("nan", "", "nan", None),
     ],
 )
 def test_numbers_become_zero_to_one(text: str, right: str, whole: str, score: float | None) -> None:
@@ -200,19 +203,24 @@ def test_keys_of_a_round_are_found_in_results_and_in_their_json_text() -> None:
     assert find_key(results, "CONVERGENCE_TREND", "STABLE") == "RISING"
     assert find_key(results, "X", None) == 1
     assert find_key(results, "NOTHING", "STABLE") == "STABLE"
+    assert find_key({"a": '{"K": 1.2.3}'}, "K", None) == 1.2
+    assert find_key({"a": '{"K": -0.5}'}, "K", None) == -0.5
+    assert find_key({"a": '{"K": -}'}, "K", 0.0) == 0.0
 
 
 def test_inside_a_loop_an_input_that_is_a_mapping_also_has_the_round() -> None:
     given: Any = {"input": "text", "task": "t", "loop_number": "mine"}
-    assert inner_input(given, 2, {"score": "0.5"}, {"o": 1}) == {
+    view = LoopView(number=2, past=[], metadata={"score": "0.5"}, threshold=0.8, scoring="quality")
+    assert inner_input(given, view, {"o": 1}) == {
         "input": "text",
         "task": "t",
         "loop_number": "mine",
         "past_loops_metadata": {"score": "0.5"},
         "previous_outputs": {"o": 1},
+        "scoring_context": "quality",
     }
-    assert inner_input("text", 2, {}, {}) == "text"
-    assert inner_input({"task": "t"}, 2, {}, {}) == {"task": "t"}
+    assert inner_input("text", view, {}) == "text"
+    assert inner_input({"task": "t"}, view, {}) == {"task": "t"}
 
 
 def test_a_loop_is_seen_with_its_output_as_its_response() -> None:

@@ -1,0 +1,150 @@
+"""Agents whose model chooses: one of several options (`openai-classification`), or yes or no (`openai-binary`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from pydantic import AliasChoices, Field
+
+from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+from orka.agents.llm import AnswerOptions, failed_answer
+from orka.agents.model import Model, Reply
+from orka.agents.structured import Structure, structure_of
+from orka.graph.nodes import AgentNode
+from orka.llm.recovery import without_thoughts
+from orka.types import Json
+
+NONE_OF_THEM: Final = "not-classified"
+_YES: Final = ("yes", "true", "correct", "right", "affirmative")
+_NO: Final = ("no", "false", "incorrect", "wrong", "negative", "not")
+_VERDICT: Final = re.compile(rf"\b({'|'.join((*_YES, *_NO))})\b", re.IGNORECASE)
+_BINARY_FIELDS: Final[Mapping[str, Json]] = {
+    "required": ["result"],
+    "optional": {"confidence": "number", "reasoning": "string"},
+    "types": {"result": "boolean"},
+}
+_CLASS_FIELDS: Final[Mapping[str, Json]] = {
+    "required": ["category", "confidence"],
+    "optional": {"reasoning": "string", "alternatives": "array"},
+    "types": {"confidence": "number"},
+}
+
+
+class ClassificationOptions(AnswerOptions):
+    """Keys of an `openai-classification` node."""
+
+    choices: list[str] = Field(
+        default=[],
+        validation_alias=AliasChoices("options", "categories"),
+        serialization_alias="options",
+        description="What the model chooses from (`categories` is another name).",
+    )
+
+
+class ChoosingAgent:
+    """Asks, and reads the choice out of the answer."""
+
+    def __init__(self, model: Model, structure: Structure | None, choices: Sequence[str] | None) -> None:
+        """`choices`: None for yes or no."""
+        self._model = model
+        self._structure = structure
+        self._choices = choices
+
+    async def run(self, task: AgentInput, /) -> AgentOutput:
+        system = task.options.get("system")
+        reply = await self._model.ask(
+            task,
+            f"{task.text}\n\n{self._instruction()}",
+            system=system if isinstance(system, str) else None,
+            schema=None if self._structure is None else self._structure.schema,
+            coerces=self._structure is None or self._structure.coerces,
+        )
+        response: Json = read_verdict(reply) if self._choices is None else read_choice(reply, self._choices)
+        fields = {name: value for name, value in (reply.fields or {}).items() if name != "response"}
+        return AgentOutput(response=response, fields={**fields, "_metrics": reply.metrics}, usage=reply.usage)
+
+    def _instruction(self) -> str:
+        if self._choices is None:
+            return "Answer with true or false."
+        if not self._choices:
+            return "Answer with the name of the category alone."
+        return f"Answer with exactly one of these options: {', '.join(self._choices)}."
+
+
+def read_choice(reply: Reply, choices: Sequence[str]) -> str:
+    """The option that the answer names: as its field or its whole text, whatever the case, else the one option that occurs
+    in it as a word. Without options, the answer itself."""
+    fields = reply.fields or {}
+    named = next((fields[key] for key in ("category", "response", "result", "label") if key in fields), None)
+    said = named if isinstance(named, str) else without_thoughts(reply.text) or reply.text
+    if not choices:
+        return said.strip()
+    word = _bare(said)
+    for choice in choices:
+        if _bare(choice) == word:
+            return choice
+    found = [choice for choice in choices if re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", said, re.IGNORECASE)]
+    longest = [one for one in found if not any(one != other and one.lower() in other.lower() for other in found)]
+    return longest[0] if len(longest) == 1 else NONE_OF_THEM
+
+
+def read_verdict(reply: Reply) -> bool:
+    """A boolean field of the answer, else the first word in it that says yes or no; without one, no."""
+    fields = reply.fields or {}
+    named = next((fields[key] for key in ("result", "response", "answer") if key in fields), None)
+    if isinstance(named, bool):
+        return named
+    said = named if isinstance(named, str) else without_thoughts(reply.text) or reply.text
+    match = _VERDICT.search(said)
+    return match is not None and match.group(1).lower() in _YES
+
+
+def _bare(text: str) -> str:
+    return text.strip().strip("\"'`.!*").strip().lower()
+
+
+def _build_classification(node: AgentNode, tools: AgentTools) -> Agent:
+    keys = ClassificationOptions.model_validate(dict(node.options))
+    return _choosing(keys, node, tools, _CLASS_FIELDS, keys.choices)
+
+
+def _build_binary(node: AgentNode, tools: AgentTools) -> Agent:
+    return _choosing(AnswerOptions.model_validate(dict(node.options)), node, tools, _BINARY_FIELDS, None)
+
+
+def _choosing(
+    keys: AnswerOptions,
+    node: AgentNode,
+    tools: AgentTools,
+    fields: Mapping[str, Json],
+    choices: Sequence[str] | None,
+) -> ChoosingAgent:
+    structure = structure_of(keys.structured_output, tools.graph, fields, owner=node.id)
+    mode = "auto" if structure is None else structure.mode
+    return ChoosingAgent(Model(keys, node, tools, provider="openai", mode=mode), structure, choices)
+
+
+CLASSIFICATION: Final = AgentType(
+    name="openai-classification",
+    event_type="OpenAIClassificationAgent",
+    options=ClassificationOptions,
+    build=_build_classification,
+    on_failure=failed_answer("OpenAIClassificationAgent"),
+    plain=True,
+    trusted=True,
+    templates=frozenset({"system"}),
+    summary="Has a model choose one of several options.",
+)
+BINARY: Final = AgentType(
+    name="openai-binary",
+    event_type="OpenAIBinaryAgent",
+    options=AnswerOptions,
+    build=_build_binary,
+    on_failure=failed_answer("OpenAIBinaryAgent"),
+    plain=True,
+    trusted=True,
+    templates=frozenset({"system"}),
+    summary="Has a model say yes or no.",
+)

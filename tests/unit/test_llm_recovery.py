@@ -1,0 +1,60 @@
+"""JSON is found in whatever a model writes around it."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orka.llm.recovery import find_object, without_thoughts
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"response": "yes"}', {"response": "yes"}),
+        ('  \n{"a": 1}\n', {"a": 1}),
+        ('Sure!\n```json\n{"a": 1}\n```\nDone.', {"a": 1}),
+        ('```JSON\n{"a": 1}\n```', {"a": 1}),
+        ('```\n{"a": [1, 2]}\n```', {"a": [1, 2]}),
+        ('<think>{"a": "a draft"}</think>\n{"a": "meant"}', {"a": "meant"}),
+        ('<reasoning>maybe {"x": 2}?</reasoning> {"a": 1} and no more', {"a": 1}),
+        ('thinking without a beginning {"no": 1}</think>{"a": 1}', {"a": 1}),
+        ('The answer is {"a": {"b": "}"}} I think.', {"a": {"b": "}"}}),
+        ('Say {"q": "a \\" quote {"} end', {"q": 'a " quote {'}),
+        ("{'ok': True, 'why': None, 'not': False}", {"ok": True, "why": None, "not": False}),
+        ("Result: {'score': 0.8, 'who': 'it\\'s me'}", {"score": 0.8, "who": "it's me"}),
+        ('{"a": 1,}', {"a": 1}),
+        ('{"a": "x", "b": [1, 2', {"a": "x", "b": [1, 2]}),
+        ('{a: 1, "b": 2}', {"a": 1, "b": 2}),
+        ('```json\n{"a": 1', {"a": 1}),
+        ('{"a": 1} {"a": 2}', {"a": 1}),
+        ('{"response": "Umlaute: ÄÖ \\u00fc"}', {"response": "Umlaute: ÄÖ ü"}),
+    ],
+)
+def test_object_is_found(text: str, found: object) -> None:
+    assert find_object(text) == found
+
+
+@pytest.mark.parametrize("text", ["", "no JSON here", "[1, 2, 3]", '"{"', "}{", "{", "{}}{{", "a { b", "set {1, 2}"])
+def test_no_object_is_none(text: str) -> None:
+    assert find_object(text) in (None, {})
+
+
+def test_a_whole_text_that_is_json_is_read_as_it_is() -> None:
+    assert find_object('{"response": "```json\\n{\\"a\\": 1}\\n```"}') == {"response": '```json\n{"a": 1}\n```'}
+
+
+def test_nesting_without_end_is_no_answer_and_takes_no_time() -> None:
+    assert find_object("{'a':" * 5000) is None
+    assert find_object('{"a":[' * 100_000) is None
+
+
+@given(st.text(max_size=300) | st.text(alphabet="{}[]\"':,\\` \nabc<think>/", max_size=300))
+def test_any_text_is_answered_with_an_object_or_none(text: str) -> None:
+    found = find_object(text)
+    assert found is None or isinstance(found, dict)
+
+
+def test_thoughts_are_taken_out() -> None:
+    assert without_thoughts("<think>hm\nhm</think>\nYes.") == "Yes."
+    assert without_thoughts("<thought>a</thought><thinking>b</thinking>c") == "c"
+    assert without_thoughts("no thoughts") == "no thoughts"
