@@ -10,6 +10,7 @@ from orka.version import VERSION
 if TYPE_CHECKING:
     from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
     from orka.agents.registry import agent, register_agent_type
+    from orka.brain.brain import Brain
     from orka.errors import (
         AgentError,
         BackendMissing,
@@ -50,6 +51,7 @@ __all__ = [
     "AgentTools",
     "AgentType",
     "BackendMissing",
+    "Brain",
     "BranchError",
     "ConfigError",
     "FailoverExhausted",
@@ -89,6 +91,7 @@ __all__ = [
 _HOMES = {
     "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
     "orka.agents.registry": ("agent", "register_agent_type"),
+    "orka.brain.brain": ("Brain",),
     "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),
     "orka.results": ("NodeResult", "Usage"),
     "orka.runs": ("RunEvent", "RunInfo", "open_runs"),

@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
 from orka.dispatch.roster import Roster
@@ -115,15 +116,14 @@ async def open_services(
         router = await redis.open_router()
         writing = await stack.enter_async_context(_pipe(router, watchful=True))
         reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
-        journal = Journal(
-            writing, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience
-        )
+        journal = _journal(writing, settings)
         runs = RunRegistry(reading, partitions=settings.partitions)
         tools = await _agent_tools(stack, settings, llm)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
-                tools = replace(tools, memory=memory)
+                brain = BrainHost(router, settings, background)
+                tools = replace(tools, memory=memory, brain=brain.brain)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -151,8 +151,8 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        await memory.aclose()
-                        await limits.aclose()
+                        for part in (memory, brain, limits):
+                            await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
@@ -180,6 +180,10 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
             yield embedder
     else:
         yield embedder
+
+
+def _journal(pipe: Pipe, settings: Settings) -> Journal:
+    return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
 async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:

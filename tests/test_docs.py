@@ -19,9 +19,13 @@ from orka.memory.record import PREFIX
 from orka.redis.keys import (
     RUNS,
     bell_key,
+    brain_adopted_key,
+    brain_visit_key,
     dead_key,
     embedding_key,
     ended_runs_key,
+    episode_key,
+    episodes_keys,
     graph_key,
     inbox_key,
     memory_changes_key,
@@ -34,6 +38,8 @@ from orka.redis.keys import (
     past_loops_written_key,
     queues_key,
     run_keys,
+    skill_key,
+    skills_key,
     sweeper_key,
     task_stream,
     worker_key,
@@ -45,12 +51,14 @@ from orka.types import Digest, RunId
 PLAYED = (
     "quickstart.md",
     "python.md",
+    "brain.md",
     "cli.md",
     "contributing.md",
     "architecture.md",
     "scaling.md",
     "memory.md",
     "models.md",
+    "migrating-from-orka-0.9.md",
 )
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
@@ -154,5 +162,13 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     single += [PREFIX + "<id>", memory_layout_key(), memory_lock_key(), memory_changes_key(), memory_events_key()]
     single += [embedding_key("<model>", "<digest>"), past_loops_key("<loop>"), past_loops_written_key("<loop>")]
+    single += [skill_key("<id>"), skills_key(), skills_key("<kind>", "<word>"), brain_visit_key("<digest>")]
+    single += [
+        episode_key("<id>"),
+        episodes_keys()[0],
+        episodes_keys()[1],
+        *episodes_keys("<domain>"),
+        brain_adopted_key(),
+    ]
     documented = [row[0].strip("`") for row in rows("architecture.md", "| key | type")]
     assert documented == [*(key.replace("{orka:0}", "{orka:N}") for key in keys), *single]

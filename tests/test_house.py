@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("2 tools", frozenset({"scoring"})),
     ("2 tools", frozenset({"graph", "template", "redis"})),
     ("3 services", frozenset({"embedding", "llm", "journal"})),
-    ("3 services", frozenset({"memory", "dispatch"})),
+    ("3 services", frozenset({"memory", "dispatch", "brain"})),
     ("4 agents", frozenset({"agents"})),
     ("5 engine", frozenset({"engine"})),
     (

@@ -16,6 +16,7 @@ PUBLIC = [
     "AgentTools",
     "AgentType",
     "BackendMissing",
+    "Brain",
     "BranchError",
     "ConfigError",
     "FailoverExhausted",

@@ -18,7 +18,8 @@ from orka.results import Failure, Usage
 from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
-if TYPE_CHECKING:  # it brings numpy and the stores along, which most commands do not need
+if TYPE_CHECKING:  # they bring numpy and the stores along, which most commands do not need
+    from orka.brain.brain import Brain
     from orka.memory.memory import Memory
 
 
@@ -116,6 +117,8 @@ class AgentTools:
 
     embedder: Embedder
     memory: MemoryAccess | None = None
+    brain: Brain | None = None
+    """What runs have learned. It opens itself when the first agent needs it, and is closed with the process."""
     decay: DecayLayer = field(default_factory=DecayLayer)
     """What the environment says of how long memories live."""
     graph: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)

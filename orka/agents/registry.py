@@ -154,6 +154,7 @@ class _Specs(Mapping[str, AgentType]):
 def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
     """The types that come with Orka, with their aliases, in the order of the reference."""
     from orka.agents import (  # they import what registering does not need
+        brain,
         classify,
         echo,
         failing,
@@ -172,6 +173,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

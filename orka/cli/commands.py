@@ -19,6 +19,9 @@ COMMANDS: tuple[Command, ...] = (
     Command("resume", "orka.cli.run:resume", "Finish a run that was interrupted, without repeating what is done."),
     Command("check", "orka.cli.check:check", "Report every fault of graph files, without running them."),
     Command("validate", "orka.cli.check:check", "The same as check."),
+    Command(
+        "import-check", "orka.cli.import_check:import_check", "Tell which OrKa 0.9 files of a folder run, and how."
+    ),
     Command("schema", "orka.cli.check:schema", "Print the JSON Schema of the graph format, for editors."),
     Command("worker", "orka.cli.worker:worker", "Execute branches and submitted runs of shared queues."),
     Command("submit", "orka.cli.submit:submit", "Put a run on a queue for a worker, and print its id."),
@@ -42,6 +45,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("memory export", "orka.cli.transfer:export", "Write memories to a file."),
     Command("memory import", "orka.cli.transfer:import_", "Store the memories of a file."),
     Command("memory reindex", "orka.cli.transfer:reindex", "Index memories anew while the old index serves."),
+    Command("brain list", "orka.cli.brain:list_skills", "List skills that runs have learned."),
+    Command("brain show", "orka.cli.brain:show", "Show one skill whole."),
+    Command("brain stats", "orka.cli.brain:stats", "Count skills and episodes."),
+    Command("brain cleanup", "orka.cli.brain:cleanup", "Tidy up after skills that have expired."),
     Command("system status", "orka.cli.system:status", "Tell which server is used and whether it answers."),
     Command("system stop", "orka.cli.system:stop", "Stop the private server."),
 )
@@ -50,6 +57,7 @@ GROUPS: dict[str, str] = {
     "runs": "Look at runs: what they were given, where they stand, what happened.",
     "dead": "Tasks that were given up because they took their workers down.",
     "memory": "Look at memories, move them, tidy up.",
+    "brain": "Look at what runs have learned.",
     "system": "Look at and stop the private server.",
 }
 

@@ -45,7 +45,7 @@ MEANINGS: Mapping[Exit, str] = MappingProxyType(
         Exit.USAGE: "a bad argument, graph file, template or setting",
         Exit.UNREACHABLE: "Redis or the private server cannot be reached, did not start, or lacks something",
         Exit.HELD: "another process executes the run (`cancel`: and has not ended it in time), or took it over",
-        Exit.NOT_FOUND: "no run, dead letter or memory of this id",
+        Exit.NOT_FOUND: "no run, dead letter, memory or skill of this id",
         Exit.CANCELLED: "the run was cancelled by somebody else",
         Exit.INTERNAL: "a defect of Orka; `-v` prints the traceback to report",
         Exit.OUTPUT_LOST: "standard output cannot be written: its disk is full, or the device fails",

@@ -60,8 +60,10 @@ def find_answer(results: Sequence[NodeResult]) -> Answer | None:
 
 def find_response(results: Sequence[NodeResult]) -> Json:
     """The answer of visits that are part of one node."""
-    answer = _last_answer(results, results)
-    return None if answer is None else answer.value
+    for result in _preferred(results):
+        if (answer := _answer_of(result, results)) is not None:
+            return answer.value
+    return None
 
 
 def response_of(output: Json) -> Json:
@@ -74,6 +76,13 @@ def response_of(output: Json) -> Json:
     return None
 
 
+def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The last one first; what only stores or looks up after all others."""
+    backwards = list(reversed(visits))
+    said = [visit for visit in backwards if visit.event_type not in _QUIET]
+    return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
+
+
 def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
     if result.status is not Status.SUCCESS or result.event_type in _SILENT:
         return None
@@ -82,18 +91,12 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
     if result.event_type in {"LoopNode", "FailoverNode", "PathExecutorNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        return _last_answer([inner for inner in results if inner.path.startswith(prefix)], results)
+        for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
+            if (answer := _answer_of(inner, results)) is not None:
+                return answer
+        return None
     value = response_of(result.output)
     return None if value is None else Answer(value=value, paths=(result.path,))
-
-
-def _last_answer(inner: Sequence[NodeResult], results: Sequence[NodeResult]) -> Answer | None:
-    """Of some of `results`: the last one, that of memories only where nothing else gives one."""
-    for candidates in ([one for one in inner if one.event_type not in _QUIET], inner):
-        for result in reversed(candidates):
-            if (answer := _answer_of(result, results)) is not None:
-                return answer
-    return None
 
 
 def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
@@ -110,7 +113,7 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
                 items.setdefault(int(index), []).append(inner)
     found: list[Answer] = []
     for _, visits in sorted(items.items()):
-        for inner in reversed(visits):
+        for inner in _preferred(visits):
             if (answer := _answer_of(inner, visits)) is not None and not answer.many:
                 found.append(answer)
                 break
@@ -127,7 +130,7 @@ def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
     if error is not None:
         return failed_output(error)
     own = _outermost(visits)
-    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *_preferred(own[::-1])):
         joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
         if joined or _answer_of(result, visits) is not None:
             return _shown(result)

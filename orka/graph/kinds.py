@@ -14,7 +14,6 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "brain",
         "duckduckgo",
         "graph-scout",
         "plan_validator",

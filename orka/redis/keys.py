@@ -43,6 +43,17 @@ Memories spread over all slots; what they share is in the first partition:
 * `{past_loops:<loop>}:written` sorted set: visits whose rounds are in it, by time, so that none adds them twice. In the
   same slot. Bounded, and expires 30 days after the last one.
 * `orka:embedding:<model>:<digest>` string: the vector of a text, so that it is not computed again. Expires.
+
+What runs have learned is in a slot of its own, so that a skill and its places in the indexes change as one:
+
+* `{orka:brain}:skill:<id>` hash: one skill, its version and its vector. Expires when the skill does.
+* `{orka:brain}:skills`, `{orka:brain}:skills:<kind>:<word>` sorted sets: ids of skills by the time at which they expire; the
+  kinds are `type`, `domain`, `tag` and `name`. The first holds all; each expires with the last skill in it.
+* `{orka:brain}:visit:<digest>` string: the skill that a visit has changed, so that it does not do so again. Expires.
+* `{orka:brain}:episode:<id>` hash: one episode and its vector. Belongs to the sets below.
+* `{orka:brain}:episodes:succeeded` and `:failed`, `{orka:brain}:episodes:domain:<domain>:succeeded` and `:failed` sorted
+  sets: ids of episodes by time. Bounded, and what falls out of them is deleted.
+* `{orka:brain}:adopted` hash: how much of what OrKa 0.9 had learned (`orka:brain:...`) has been taken over. Stays.
 """
 
 from __future__ import annotations
@@ -175,3 +186,46 @@ def past_loops_written_key(loop: str) -> str:
 
 def embedding_key(model: str, digest: str) -> str:
     return f"orka:embedding:{model}:{digest}"
+
+
+BRAIN: Final = "{orka:brain}"
+"""Begins every key of what was learned."""
+SKILL_PREFIX: Final = f"{BRAIN}:skill:"
+EPISODE_PREFIX: Final = f"{BRAIN}:episode:"
+
+
+def skill_key(skill: str) -> str:
+    return SKILL_PREFIX + skill
+
+
+def skills_key(kind: str = "", word: str = "") -> str:
+    """`kind` is `type`, `domain`, `tag` or `name`; without one, the set of all skills."""
+    return f"{BRAIN}:skills:{kind}:{word}" if kind else f"{BRAIN}:skills"
+
+
+def brain_visit_key(digest: str) -> str:
+    return f"{BRAIN}:visit:{digest}"
+
+
+def episode_key(episode: str) -> str:
+    return EPISODE_PREFIX + episode
+
+
+def episodes_keys(domain: str = "") -> tuple[str, str]:
+    """Of those that succeeded, of those that failed; without a domain, of all."""
+    place = f"{BRAIN}:episodes:domain:{domain}" if domain else f"{BRAIN}:episodes"
+    return f"{place}:succeeded", f"{place}:failed"
+
+
+def brain_adopted_key() -> str:
+    return f"{BRAIN}:adopted"
+
+
+def old_skill_key(skill: str = "") -> str:
+    """Of OrKa 0.9: one skill, or without an id the hash of all."""
+    return f"orka:brain:skill:{skill}" if skill else "orka:brain:skill_index"
+
+
+def old_episode_key(episode: str = "") -> str:
+    """Of OrKa 0.9: one episode, or without an id the hash of all."""
+    return f"orka:brain:episode:{episode}" if episode else "orka:brain:episode:index"

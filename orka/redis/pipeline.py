@@ -23,6 +23,7 @@ from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
 from orka.errors import StoreError
+from orka.redis.brain_scripts import BRAIN_SCRIPTS
 from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
@@ -43,7 +44,16 @@ Keyed: TypeAlias = tuple[str, Command]
 """A command and one of its keys, which says where it goes in a cluster."""
 
 
-_SCRIPTS = (*SCRIPTS, *LEASE_SCRIPTS, *TASK_SCRIPTS, *RECOVERY_SCRIPTS, *RETURN_SCRIPTS, *LIMIT_SCRIPTS, *LOOP_SCRIPTS)
+_SCRIPTS = (
+    *SCRIPTS,
+    *LEASE_SCRIPTS,
+    *TASK_SCRIPTS,
+    *RECOVERY_SCRIPTS,
+    *RETURN_SCRIPTS,
+    *LIMIT_SCRIPTS,
+    *LOOP_SCRIPTS,
+    *BRAIN_SCRIPTS,
+)
 
 
 class ConnectionLost(StoreError):

@@ -9,6 +9,7 @@ from time import perf_counter
 
 import pytest
 from acceptance.test_model_configs import CASES as MODEL_CASES
+from support.journals import client_of
 
 from orka import Orchestrator, Settings
 from orka.memory_logger import create_memory_logger
@@ -19,6 +20,8 @@ ANSWERS = {
     "distributed.yml": "3 words, 14 characters: RED-GREEN-BLUE",
     "failover.yml": "Zurich: 21 degrees (given by archive)",
     "fork_join.yml": "17 characters | 4 words, the last is Monday | shouted: SHIP IT ON MONDAY",
+    "learning.yml": "1. read the whole text 2. mark every claim with a number 3. check the numbers 4. sum up the findings "
+    "(learned in finance, transferred 1x)",
     "loop.yml": "Our new release makes every single run... (41 characters, round 5)",
     "map.yml": "1 apples: food, 2 hammer: tool, 3 grapes: food, 4 screwdriver: tool",
     "quickstart.yml": """\
@@ -110,6 +113,9 @@ async def test_graph_gives_what_its_header_says(name: str, orka, redis_settings:
 async def nothing_is_remembered(redis_settings: Settings) -> None:
     async with create_memory_logger(settings=redis_settings) as memories:
         await memories.clear_all_memories()
+    async with client_of(redis_settings) as client:
+        if learned := await client.keys("{orka:brain}:*"):
+            await client.delete(*learned)
 
 
 async def test_a_later_run_knows_what_an_earlier_one_was_told(redis_settings: Settings) -> None:

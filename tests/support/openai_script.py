@@ -133,6 +133,12 @@ class Book:
         """Answered with 400: `json_schema`, `json_object`, `tools`, `stream`, `stream_options`, or any key of a body."""
         self._rules: list[tuple[Rule, deque[Script]]] = []
 
+    def reset(self) -> None:
+        """Forgets replies and rules."""
+        self.replies.clear()
+        self._rules.clear()
+        self.default = echo
+
     def when(self, rule: Rule, *scripts: Script) -> None:
         """The replies come one after another; the last one stays."""
         self._rules.append((rule, deque(scripts)))

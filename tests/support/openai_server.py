@@ -50,6 +50,12 @@ class Server(Book):
     def last(self) -> Asked:
         return self.asked[-1]
 
+    def reset(self) -> None:
+        """Forgets replies, rules and requests."""
+        super().reset()
+        self.asked.clear()
+        self.most_at_once = self.at_once
+
     async def until(self, true: Callable[[], object]) -> None:
         """Returns once `true()` is, asked again whenever a connection or a request comes or ends."""
         while not true():

@@ -68,7 +68,7 @@ def test_page_describes_every_key_of_the_config_of_memories() -> None:
     assert table(MemoryConfig, "key of `config`") in PAGE
 
 
-@pytest.mark.parametrize("number", range(3))
+@pytest.mark.parametrize("number", range(4))
 def test_graphs_of_the_page_load_without_a_word(number: int) -> None:
     report = check_graph(
         blocks("yaml")[number], source="agents.md", specs=Registry().specs(), compile_template=Environment().compile
