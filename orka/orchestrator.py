@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -28,6 +29,7 @@ from orka.llm.base import LLMAccess
 from orka.operations import cancel_run
 from orka.results import RunResult
 from orka.runs import Runs
+from orka.search.base import SearchAccess
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.stored import await_run
@@ -118,13 +120,15 @@ class Orchestrator:
         allow_functions: bool | Iterable[str] = False,
         strict: bool = False,
         llm: LLMAccess | None = None,
+        search: SearchAccess | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
         `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
         the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
-        every model that the file names: `orka.testing.ScriptedLLM`, or clients of your own.
+        every model that the file names, `search` in place of every search engine: `ScriptedLLM` and `ScriptedSearch` of
+        `orka.testing`, or your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -137,6 +141,7 @@ class Orchestrator:
         self._settings = settings
         self._registry = registry
         self._llm = llm
+        self._search = search
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -250,13 +255,7 @@ class Orchestrator:
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
         # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
-        opened = Orchestrator(
-            self.graph,
-            settings=self._settings,
-            registry=self._registry,
-            allow_functions=self._allow,
-            llm=self._llm,
-        )
+        opened = copy.copy(self)  # it is not open
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
         host = asyncio.create_task(opened._host_services(ready, left))
@@ -309,7 +308,9 @@ class Orchestrator:
 
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
-        return open_services(settings, registry=self._registry, allow_functions=self._allow, llm=self._llm)
+        return open_services(
+            settings, registry=self._registry, allow_functions=self._allow, llm=self._llm, search=self._search
+        )
 
 
 async def finish(

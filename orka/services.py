@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
@@ -40,6 +40,8 @@ from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
+from orka.search.base import SearchAccess
+from orka.search.engines import Engines
 from orka.settings import Settings
 from orka.template.environment import Environment
 from orka.template.patterns import compile_pattern
@@ -108,9 +110,10 @@ async def open_services(
     registry: Registry | None = None,
     allow_functions: bool | Iterable[str] = False,
     llm: LLMAccess | None = None,
+    search: SearchAccess | None = None,
 ) -> AsyncGenerator[Services]:
     """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands
-    for every language model."""
+    for every language model, `search` for every search engine."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
@@ -118,7 +121,7 @@ async def open_services(
         reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
         journal = _journal(writing, settings)
         runs = RunRegistry(reading, partitions=settings.partitions)
-        tools = await _agent_tools(stack, settings, llm)
+        tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
@@ -186,12 +189,17 @@ def _journal(pipe: Pipe, settings: Settings) -> Journal:
     return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
-async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:
+async def _agent_tools(
+    stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None, search: SearchAccess | None
+) -> AgentTools:
     """What agents may be built from, as far as it needs no Redis."""
     embedder = await stack.enter_async_context(_embedder(settings))
     models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+    if search is None:
+        search = await stack.enter_async_context(aclosing(Engines(settings, embedder)))
     return AgentTools(
         embedder=embedder,
+        search=search,
         decay=environment_layer(settings),
         llm=models,
         settings=settings,

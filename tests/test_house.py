@@ -16,11 +16,11 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "orka"
 
 FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("0 ground", frozenset({"errors", "types", "ids", "clock", "results", "secrets", "version", "recent"})),
+    ("0 ground", frozenset({"errors", "types", "ids", "clock", "results", "secrets", "version", "recent", "words"})),
     ("1 setting", frozenset({"settings", "logs"})),
     ("2 tools", frozenset({"scoring"})),
     ("2 tools", frozenset({"graph", "template", "redis"})),
-    ("3 services", frozenset({"embedding", "llm", "journal"})),
+    ("3 services", frozenset({"embedding", "llm", "search", "journal"})),
     ("3 services", frozenset({"memory", "dispatch", "brain"})),
     ("4 agents", frozenset({"agents"})),
     ("5 engine", frozenset({"engine"})),

@@ -162,6 +162,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         llm,
         llm_choices,
         memory,
+        search,
         template,
     )
 
@@ -173,6 +174,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (search.TYPE, ("search",)),
         (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),

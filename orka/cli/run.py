@@ -10,7 +10,7 @@ from typing import Annotated, Any, TextIO, TypeAlias
 from cyclopts import Parameter
 
 from orka.cli.arguments import ANY_MODULE
-from orka.cli.dry import rehearsal, scripted
+from orka.cli.dry import rehearsal, scripted, scripted_search
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
@@ -59,7 +59,10 @@ def run(
         str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
     ] = None,
     dry_run: Annotated[
-        bool, Parameter(help="Ask no model: show what would be asked, go on with made-up answers, and keep nothing.")
+        bool,
+        Parameter(
+            help="Ask no model, search nothing: show what would be asked, go on with made-up answers, and keep nothing."
+        ),
     ] = False,
 ) -> int:
     """Run a graph on an input and print its answer.
@@ -85,6 +88,7 @@ def run(
             allow_functions=allowed,
             strict=strict,
             llm=scripted(quiet=quiet) if dry_run else None,
+            search=scripted_search(quiet=quiet) if dry_run else None,
         )
         value = read_input(input, as_json=json_input)
 

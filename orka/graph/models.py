@@ -206,6 +206,8 @@ class ScopeKeys(Keys):
     """Decay and vector settings of the memory."""
     memory: Any = None
     """Another spelling of `memory_config`."""
+    search: Any = None
+    """Where search agents look that do not say so: a backend's name, or a mapping (see [search](search.md))."""
     structured_output_defaults: Any = None
     """Structured-output settings of model agents that give none."""
     debug: Any = None
