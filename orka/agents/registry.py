@@ -162,6 +162,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         llm,
         llm_choices,
         memory,
+        scout,
         search,
         template,
     )
@@ -176,6 +177,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (memory.TYPE, ()),
         (search.TYPE, ("search",)),
         (brain.TYPE, ()),
+        (scout.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

@@ -26,7 +26,9 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
+_QUIET = frozenset(
+    {"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool", "GraphScoutAgent", "InvariantValidatorAgent"}
+)
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""

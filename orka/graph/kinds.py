@@ -14,7 +14,6 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "graph-scout",
         "plan_validator",
         "loop_validator",
         "invariant_validator",
