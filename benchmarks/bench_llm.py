@@ -1,7 +1,7 @@
-"""Claims: 200 concurrent runs of 5 model steps cost at most 1.15 times the same calls through the bare `openai` client, which
-is measured in the same process, turn about; with answers that take 2 seconds they end within 1.25 times the ideal; the first
-token of a streamed answer reaches the caller of `orchestrator.stream()` within 10 ms of leaving the server; a file of 200 agents is
-loaded and checked within 250 ms.
+"""Claims: 200 concurrent runs of 5 model steps cost at most 1.15 times the same calls through the bare `openai` client,
+which is measured in the same process, turn about; with answers that take 2 seconds they end within 1.25 times the
+ideal; the first token of a streamed answer reaches the caller of `orchestrator.stream()` within 10 ms of leaving the
+server; a file of 200 agents is loaded and checked within 250 ms.
 
 The model is the test server of this repository in a process of its own. Every run is journaled to the private server, AOF on.
 

@@ -31,6 +31,7 @@ from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
+from orka.journal.tokens import Tokens, TokenStatistics
 from orka.journal.writer import Journal, JournalStatistics
 from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
@@ -60,6 +61,7 @@ class Statistics(NamedTuple):
     sender: SenderStatistics
     inbox: InboxStatistics
     limits: LimitStatistics
+    tokens: TokenStatistics
     memory: MemoryStatistics | None
     """None while no agent has needed any."""
 
@@ -85,6 +87,8 @@ class Services:
     """That all processes respect together."""
     memory: MemoryHost
     """Opened by the first agent that needs it."""
+    tokens: Tokens
+    """Pieces of answers on their way to those who watch."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -99,6 +103,7 @@ class Services:
             sender=self.sender.statistics(),
             inbox=self.inbox.statistics(),
             limits=self.limits.statistics(),
+            tokens=self.tokens.statistics(),
             memory=None if self.memory.memory is None else self.memory.memory.statistics(),
         )
 
@@ -117,10 +122,8 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing = await stack.enter_async_context(_pipe(router, watchful=True))
-        reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
-        journal = _journal(writing, settings)
-        runs = RunRegistry(reading, partitions=settings.partitions)
+        writing, reading, limiting, emitting = await _pipes(stack, router)
+        journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
         tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
@@ -132,6 +135,7 @@ async def open_services(
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
+                background.start_soon(tokens.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -149,12 +153,13 @@ async def open_services(
                             calls=Calls(limits=limits),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=_workshop(registry, tools, allow_functions),
+                            tokens=tokens,
                             tasks=tasks,
                         )
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        for part in (memory, brain, limits):
+                        for part in (memory, brain, limits, tokens):
                             await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
@@ -163,6 +168,11 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+async def _pipes(stack: AsyncExitStack, router: NodeRouter) -> list[Pipe]:
+    """A watchful one and three others."""
+    return [await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)]
 
 
 @asynccontextmanager
@@ -187,6 +197,10 @@ async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
 
 def _journal(pipe: Pipe, settings: Settings) -> Journal:
     return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
+
+
+def _runs(pipe: Pipe, settings: Settings) -> RunRegistry:
+    return RunRegistry(pipe, partitions=settings.partitions)
 
 
 async def _agent_tools(

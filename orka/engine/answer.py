@@ -11,6 +11,7 @@ from orka.engine.looping import shown_loop
 from orka.errors import (
     AgentError,
     BranchError,
+    BudgetExceeded,
     FailoverExhausted,
     RouteNotFound,
     RunCancelled,
@@ -264,7 +265,7 @@ def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunErr
     """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
     kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
     message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
-    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+    for own in (RunTimeout, StepsExceeded, BudgetExceeded, BranchError, FailoverExhausted, RouteNotFound):
         if kind == own.__name__:
             return own(message, run_id=run_id, path=path)
     return AgentError(message, kind=kind, run_id=run_id, path=path)

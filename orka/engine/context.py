@@ -19,6 +19,7 @@ from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
 from orka.engine.outcome import Outcome, commit_of
 from orka.engine.program import Body, Program, Step
+from orka.engine.spending import Spending
 from orka.engine.steps import Steps
 from orka.graph.nodes import NO_OPTIONS
 from orka.journal.entries import Body as EntryBody
@@ -27,6 +28,7 @@ from orka.journal.log import RunLog
 from orka.journal.paths import visit
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay, Visit
+from orka.journal.tokens import RunTokens
 from orka.results import Failure, NodeResult
 from orka.template.view import View
 from orka.types import Json, NodeId, Path, Status
@@ -220,6 +222,8 @@ class Frame:
     ) -> NodeResult:
         """Commits a visit: result into the context, entry into the journal unless it is there already."""
         finished = seen.finished if seen is not None else None
+        if outcome.usage is not None:
+            self.run.spending.note(path, outcome.usage)
         status = Status.SUCCESS if outcome.error is None else Status.ERROR
         result = NodeResult(
             path=path,
@@ -267,6 +271,9 @@ class Run:
     """The journal has everything that is visited: what it has not is not executed."""
     on_begin: OnBegin | None = None
     """Told of pure agents that begin."""
+    tokens: RunTokens | None = None
+    """Where agents emit to; None: nobody watches."""
+    spending: Spending = field(default_factory=Spending)
     session: str = ""
     """That the caller has given; empty: none."""
     steps: int = 0

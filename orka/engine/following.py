@@ -21,13 +21,14 @@ from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.proposals import find_proposal
 from orka.engine.routing import read_path
+from orka.engine.spending import UNAFFORDABLE
 from orka.errors import AgentError, RunTimeout
 from orka.graph.nodes import PathNode
 from orka.journal.entries import Kind, NodeFinished, Opened
 from orka.journal.paths import frame_of, member, named_in, parents, visit
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
-from orka.types import Json, NodeId, Path
+from orka.types import Json, NodeId, Path, Status
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
 
@@ -47,6 +48,8 @@ class _Walk:
     worked: int = 0
     """Visits that succeeded."""
     aborted: bool = False
+    short: bool = False
+    """The budget of the run was used up on the way."""
     kept: int = 0
     """Results of the visits that are done."""
 
@@ -138,9 +141,11 @@ async def _follow(run_frame: RunFrame, inside: Frame, node: PathNode, ids: Seque
             if result.error is None and not stopped:
                 walk.worked += 1
                 continue
+            if result.status is Status.SKIPPED and result.error is not None and result.error.kind == UNAFFORDABLE:
+                walk.short = True
             why = result.error.message if result.error is not None else "what it chose to run failed"
             walk.errors.append(f"{name}: {why}")
-        if stopped or node.on_failure == "abort":
+        if stopped or (node.on_failure == "abort" and not walk.short):
             walk.aborted = True
             return
 
@@ -173,7 +178,7 @@ def _cut(inside: Frame, name: NodeId, walk: _Walk, at_ms: int, seconds: float) -
 
 def _outcome(walk: _Walk, path: Path, late: int | None, warnings: tuple[str, ...]) -> Outcome:
     """`error` when the path was not gone to its end, or nothing in it succeeded."""
-    failed = late is not None or walk.aborted or not walk.worked
+    failed = late is not None or walk.aborted or not (walk.worked or walk.short)
     output: dict[str, Json] = {
         "response": find_response(walk.context.results),
         "executed_path": list[Json](walk.executed),

@@ -1,4 +1,4 @@
-"""What a visit came to, before and as it is committed."""
+"""What a visit came to: its `Outcome`, the `Detour` that it chose, and the entry that commits it. Pure."""
 
 from __future__ import annotations
 
@@ -42,6 +42,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     shown: Json = None
     """What templates see, where that is more than `output`."""
     warnings: tuple[str, ...] = ()
+    emitted: int = 0
+    """Characters that the last attempt emitted."""
 
     @property
     def detour(self) -> Detour | None:
@@ -49,7 +51,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -> NodeFinished:
-    """The entry of a visit. `goes_on`: the sequence does after a failure."""
+    """`goes_on`: the sequence does after a failure."""
     return NodeFinished(
         id=result.node_id,
         node=step.digest,
@@ -68,5 +70,6 @@ def commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -
         child=outcome.child,
         consumed=goes_on and result.status is Status.ERROR,
         warnings=outcome.warnings,
+        emitted=outcome.emitted,
         rules=RULES,
     )

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orka.graph.keys import ControlKeys, Keys, LimitKeys, QueueKeys, RetryKeys
+from orka.graph.keys import BudgetKeys, ControlKeys, Keys, LimitKeys, QueueKeys, RetryKeys
 from orka.graph.values import (
     Attempts,
     Ignored,
@@ -231,6 +231,10 @@ class OrchestratorKeys(ScopeKeys):
     """Name -> limit that agents share by `resource` (see [limit](#limit))."""
     queues: dict[str, QueueKeys] = {}
     """Name of a queue -> how much of it is under way at once (see [queue](#queue))."""
+    budget: BudgetKeys | None = None
+    """What a run may use up (see [budget](#budget))."""
+    stream: bool = False
+    """`true`: pieces of answers are events of every run, also where nobody asked for them when it began."""
     mode: Any = None
     """Streaming workflows only."""
     executor: Any = None

@@ -35,6 +35,8 @@ class Kind:
     PATH_OPENED: Final = "path.opened"
     ROUND_SCORED: Final = "round.scored"
     BRANCH_FINISHED: Final = "branch.finished"
+    NODE_TOKEN: Final = "node.token"
+    """Never in a journal: see `orka.journal.tokens`."""
 
 
 ENDED: Final = frozenset({Kind.RUN_COMPLETED, Kind.RUN_FAILED, Kind.RUN_CANCELLED})
@@ -80,6 +82,8 @@ class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
     path: str = ""
     """The visit whose failure ended the run."""
+    warnings: tuple[str, ...] = ()
+    """About the run as a whole."""
 
 
 class NodeStarted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -104,6 +108,8 @@ class NodeRetrying(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     error: Failure
     delay_ms: int
+    emitted: int = 0
+    """As in `NodeFinished`."""
 
 
 class Opened(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -181,6 +187,8 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     consumed: bool = False
     """A failure that the sequence goes on after: replay believes it."""
     warnings: tuple[str, ...] = ()
+    emitted: int = 0
+    """Characters that its last attempt emitted for those who watch: a reader of the feed knows when it has them all."""
     rules: int = 1
 
 
