@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Final
 
 from orka.clock import iso
 from orka.engine.joining import failed_output, seen_output
@@ -28,9 +30,23 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
 _QUIET = frozenset(
-    {"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool", "GraphScoutAgent", "InvariantValidatorAgent"}
+    {
+        "MemoryReaderNode",
+        "MemoryWriterNode",
+        "DuckDuckGoTool",
+        "GraphScoutAgent",
+        "InvariantValidatorAgent",
+        "LoopValidatorNode",
+        "PlanValidatorAgent",
+    }
 )
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
+FORKED: Final = "ForkedAgent-"
+"""Stands before the class name of what runs in a branch, in log entries."""
+_COUNTS: Final = frozenset(
+    {"tokens", "prompt_tokens", "completion_tokens", "total_tokens", "latency_ms", "cost_usd", "status_code"}
+)
+"""Keys of `_metrics` that are numbers."""
 _AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""
 
@@ -80,7 +96,7 @@ def response_of(output: Json) -> Json:
 
 
 def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
-    """The last one first; what only stores or looks up after all others."""
+    """The last one first; what only stores, looks up or judges after all others."""
     backwards = list(reversed(visits))
     said = [visit for visit in backwards if visit.event_type not in _QUIET]
     return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
@@ -175,29 +191,38 @@ def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Js
         if result.inner and executor is None:
             continue
         own = {} if executor is None else within.setdefault(executor.path, {})
-        entry: dict[str, Json] = {
-            "agent_id": result.node_id,
-            "event_type": result.event_type,
-            "timestamp": iso(result.started_ms),
-            "step": len(entries) + 1,
-            "run_id": run_id,
-            "payload": _payload(result, run_id),
-            "previous_outputs": {**outputs, **own},
-        }
+        entry = entry_of(result, len(entries) + 1, run_id)
+        entry["previous_outputs"] = {**outputs, **own}
         if executor is not None:
             entry["path_executor"] = executor.node_id
-        if result.group is not None:
-            entry["fork_group_id"] = result.group
         entries.append(entry)
-        if result.status is Status.CANCELLED:
-            continue  # nothing that others see
-        if executor is not None:
-            own[result.node_id] = _seen_by_templates(result)
-            continue
-        outputs[result.node_id] = _seen_by_templates(result)
-        if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
-            outputs.update(merged)
+        (outputs if executor is None else own).update(seen_after(result))
     return entries
+
+
+def entry_of(result: NodeResult, step: int, run_id: str) -> dict[str, Json]:
+    """One entry of the log, without `previous_outputs`."""
+    entry: dict[str, Json] = {
+        "agent_id": result.node_id,
+        "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
+        "timestamp": iso(result.started_ms),
+        "step": step,
+        "run_id": run_id,
+        "payload": _payload(result, run_id),
+    }
+    if result.group is not None:
+        entry["fork_group_id"] = result.group
+    return entry
+
+
+def seen_after(result: NodeResult) -> dict[str, Json]:
+    """What templates see from a visit on, by id. Of a join: its members, too."""
+    if result.status is Status.CANCELLED:
+        return {}
+    seen: dict[str, Json] = {result.node_id: _shown(result)}
+    if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
+        seen.update(merged)
+    return seen
 
 
 def _seen_by_templates(result: NodeResult) -> Json:
@@ -212,6 +237,10 @@ def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
     output = result.output
     if isinstance(output, dict) and "response" in output:
         payload.update(output)
+        if "confidence" in output:
+            payload["confidence"] = _number(output["confidence"])
+        if isinstance(metrics := output.get("_metrics"), dict):
+            payload["_metrics"] = {key: _number(item) if key in _COUNTS else item for key, item in metrics.items()}
     payload |= {
         "agent_id": result.node_id,
         "result": seen_output(output, None, bare=result.bare),
@@ -247,6 +276,17 @@ def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
 
 def _usage(usage: Mapping[str, Json]) -> dict[str, Json]:
     return dict(usage)
+
+
+def _number(value: Json) -> int | float:
+    """What models and old files write as text, as a number; 0.0 where it is none."""
+    if isinstance(value, (int, float)):
+        return value if not isinstance(value, bool) else float(value)
+    try:
+        number = float(value) if isinstance(value, str) else 0.0
+    except ValueError:
+        return 0.0
+    return number if isfinite(number) else 0.0
 
 
 def value_of(result: RunResult, return_logs: bool) -> Json:

@@ -156,7 +156,8 @@ def _memory_preset(workflow: Workflow) -> Iterator[str]:
 
 
 def _memory_config(workflow: Workflow) -> Iterator[str]:
-    if "memory_config" in workflow.head or "memory" in workflow.head:
+    agents = next(workflow.of(*_MEMORY), None)
+    if agents is not None and ("memory_config" in workflow.head or "memory" in workflow.head):
         yield "orchestrator"
 
 

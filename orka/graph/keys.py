@@ -29,6 +29,26 @@ class Keys(BaseModel):
     model_config = ConfigDict(extra="allow", use_attribute_docstrings=True)
 
 
+class RetryKeys(Keys):
+    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
+    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
+
+    attempts: Attempts = 3
+    """Attempts in all, the first included."""
+    delay: Pause | None = None
+    """Seconds before the second attempt. Default 0.5."""
+    backoff: Pause | None = None
+    """Another name of `delay`."""
+    factor: Factor = 2.0
+    """Each further delay is this many times the one before."""
+    max_delay: Pause = 60.0
+    """Seconds; no delay is longer."""
+    jitter: Fraction = 0.1
+    """Fraction of the delay that is drawn at random in both directions."""
+    on: Texts = []
+    """Class names of the errors that are retried, one or a list; none: every error."""
+
+
 class RateKeys(Keys):
     """Turns at even distances, in the whole fleet: with `60/min`, one a second."""
 
@@ -67,26 +87,6 @@ class QueueKeys(Keys):
 
     max_concurrency: Positive
     """Tasks of this queue under way at once in the whole fleet. One that only waits for its own branches does not count."""
-
-
-class RetryKeys(Keys):
-    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
-    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
-
-    attempts: Attempts = 3
-    """Attempts in all, the first included."""
-    delay: Pause | None = None
-    """Seconds before the second attempt. Default 0.5."""
-    backoff: Pause | None = None
-    """Another name of `delay`."""
-    factor: Factor = 2.0
-    """Each further delay is this many times the one before."""
-    max_delay: Pause = 60.0
-    """Seconds; no delay is longer."""
-    jitter: Fraction = 0.1
-    """Fraction of the delay that is drawn at random in both directions."""
-    on: Texts = []
-    """Class names of the errors that are retried, one or a list; none: every error."""
 
 
 class NodeKeys(Keys):

@@ -14,8 +14,6 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "plan_validator",
-        "loop_validator",
         "invariant_validator",
         "validate_and_structure",
         "binary",

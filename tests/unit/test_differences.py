@@ -101,7 +101,12 @@ def test_a_plain_chain_has_none() -> None:
             {"memory-preset": ["orchestrator", "m"]},
         ),
         ([LLM], "memory_preset: episodic", {}),
-        ([LLM], "memory_config: {decay: {enabled: true}}", {"memory-config": ["orchestrator"]}),
+        ([LLM], "memory_config: {decay: {enabled: true}}", {}),
+        (
+            ["id: m, type: memory-reader"],
+            "memory: {decay: {enabled: true}}",
+            {"memory-config": ["orchestrator"]},
+        ),
         ([f"{LLM}, prompt: '{{{{ m.similarity_score }}}}'"], "", {"memory-score": ["a"]}),
         (["id: o, type: openai_answer, params: {model: x}"], "", {"params": ["o"], "openai-prompt": ["o"]}),
         (["id: o, type: anthropic"], "", {"new-type": ["o"]}),
