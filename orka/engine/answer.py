@@ -31,13 +31,13 @@ _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
 _QUIET = frozenset(
     {
+        "DuckDuckGoTool",
+        "IngestAgent",
+        "LoopValidatorNode",
         "MemoryReaderNode",
         "MemoryWriterNode",
-        "DuckDuckGoTool",
-        "GraphScoutAgent",
-        "InvariantValidatorAgent",
-        "LoopValidatorNode",
         "PlanValidatorAgent",
+        "ValidationAndStructuringAgent",
     }
 )
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""

@@ -15,10 +15,6 @@ PLANNED = frozenset(
     {
         "memory",
         "invariant_validator",
-        "validate_and_structure",
-        "binary",
-        "classification",
-        "rag",
         "satellite-state-writer",
         "streaming-executor",
     }

@@ -107,7 +107,7 @@ async def test_workflow_does_what_its_case_says(
 def test_import_check_names_what_differs(file: Path) -> None:
     case = read_case(file.with_suffix(".case.yaml"))
     if not case.refused:
-        skip_planned(file.stem, file)
+        skip_planned(file)
     finding = examine(file.name, file.read_bytes())
     assert finding is not None
     assert [difference.code for difference in finding.differences] == case.differs
