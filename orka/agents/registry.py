@@ -167,6 +167,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         memory,
         plan_validator,
         rag,
+        scout,
         search,
         template,
         validation,

@@ -32,7 +32,9 @@ _MARKERS = _SILENT - {"JoinNode"}
 _QUIET = frozenset(
     {
         "DuckDuckGoTool",
+        "GraphScoutAgent",
         "IngestAgent",
+        "InvariantValidatorAgent",
         "LoopValidatorNode",
         "MemoryReaderNode",
         "MemoryWriterNode",
