@@ -118,7 +118,9 @@ def test_cache_is_given_in_days_and_kept_in_seconds() -> None:
 
 def test_env_file_fills_what_the_environment_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / ".env"
-    file.write_text('# keys\nexport ORKA_LLM_MODEL="own model"\nORKA_LLM_URL=http://h:1\nEMPTY\nORKA_LEASE=3 # seconds\n')
+    file.write_text(
+        '# keys\nexport ORKA_LLM_MODEL="own model"\nORKA_LLM_URL=http://h:1\nEMPTY\nORKA_LEASE=3 # seconds\n'
+    )
     monkeypatch.setenv("ORKA_LLM_URL", "http://first:1")
     monkeypatch.setenv("ORKA_LLM_MODEL", "x")
     monkeypatch.delenv("ORKA_LLM_MODEL")
