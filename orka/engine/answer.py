@@ -30,7 +30,15 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
 _QUIET = frozenset(
-    {"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool", "LoopValidatorNode", "PlanValidatorAgent"}
+    {
+        "DuckDuckGoTool",
+        "IngestAgent",
+        "LoopValidatorNode",
+        "MemoryReaderNode",
+        "MemoryWriterNode",
+        "PlanValidatorAgent",
+        "ValidationAndStructuringAgent",
+    }
 )
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
 FORKED: Final = "ForkedAgent-"

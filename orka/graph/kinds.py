@@ -17,10 +17,6 @@ PLANNED = frozenset(
         "graph-scout",
         "path_executor",
         "invariant_validator",
-        "validate_and_structure",
-        "binary",
-        "classification",
-        "rag",
         "satellite-state-writer",
         "streaming-executor",
     }
