@@ -20,7 +20,7 @@ from orka.errors import ConfigError
 
 ENTRY_POINTS = "orka.agents"
 """Entry-point group in which a distribution names its agent types."""
-CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map"})
+CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map", "path_executor"})
 """Types that the interpreter itself runs; no agent may take their names."""
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _MARK = "__orka_agent__"
@@ -167,6 +167,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         memory,
         plan_validator,
         rag,
+        scout,
         search,
         template,
         validation,
@@ -189,6 +190,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (legacy_choices.BINARY, ()),
         (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
+        (scout.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

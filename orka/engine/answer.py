@@ -21,7 +21,7 @@ from orka.errors import (
     RunTimeout,
     StepsExceeded,
 )
-from orka.journal.paths import parents
+from orka.journal.paths import frame_of, parents
 from orka.results import Failure, NodeResult, RunResult
 from orka.types import Json, Path, RunStatus, Status
 
@@ -32,7 +32,9 @@ _MARKERS = _SILENT - {"JoinNode"}
 _QUIET = frozenset(
     {
         "DuckDuckGoTool",
+        "GraphScoutAgent",
         "IngestAgent",
+        "InvariantValidatorAgent",
         "LoopValidatorNode",
         "MemoryReaderNode",
         "MemoryWriterNode",
@@ -47,7 +49,7 @@ _COUNTS: Final = frozenset(
     {"tokens", "prompt_tokens", "completion_tokens", "total_tokens", "latency_ms", "cost_usd", "status_code"}
 )
 """Keys of `_metrics` that are numbers."""
-_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
+_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""
 
 
@@ -63,7 +65,8 @@ class Answer:
 
 def find_answer(results: Sequence[NodeResult]) -> Answer | None:
     """The response of the last node marked `is_terminal`, else of the last node that gave one. Of a loop: the best
-    response of its last round; of a failover: its child's; of a map: the list of its items' responses."""
+    response of its last round; of a failover: its child's; of a path executor: the last one of its agents'; of a map: the
+    list of its items' responses."""
     outer = [result for result in results if not result.inner]
     for candidates in (
         [result for result in results if result.terminal],
@@ -73,6 +76,14 @@ def find_answer(results: Sequence[NodeResult]) -> Answer | None:
         for result in reversed(candidates):
             if (answer := _answer_of(result, results)) is not None:
                 return answer
+    return None
+
+
+def find_response(results: Sequence[NodeResult]) -> Json:
+    """The answer of visits that are part of one node."""
+    for result in _preferred(results):
+        if (answer := _answer_of(result, results)) is not None:
+            return answer.value
     return None
 
 
@@ -98,7 +109,7 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
         return None
     if result.event_type == "MapNode":
         return _items_answer(result, results)
-    if result.event_type in {"LoopNode", "FailoverNode"}:
+    if result.event_type in {"LoopNode", "FailoverNode", "PathExecutorNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
         for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
@@ -170,16 +181,24 @@ def _shown(result: NodeResult) -> Json:
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:
-    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry."""
+    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry. The
+    agents of a path have entries of their own, before that of their path executor."""
     entries: list[dict[str, Json]] = []
     outputs: dict[str, Json] = {}
+    followed = {f"{one.path}.0": one for one in results if one.event_type == "PathExecutorNode" and not one.inner}
+    within: dict[str, dict[str, Json]] = {}
+    """What the agents of a path have given so far: they see it, nobody else does."""
     for result in results:
-        if result.inner:
+        executor = followed.get(frame_of(result.path)) if followed and result.inner else None
+        if result.inner and executor is None:
             continue
+        own = {} if executor is None else within.setdefault(executor.path, {})
         entry = entry_of(result, len(entries) + 1, run_id)
-        entry["previous_outputs"] = dict(outputs)
+        entry["previous_outputs"] = {**outputs, **own}
+        if executor is not None:
+            entry["path_executor"] = executor.node_id
         entries.append(entry)
-        outputs.update(seen_after(result))
+        (outputs if executor is None else own).update(seen_after(result))
     return entries
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys, RetryKeys
+from orka.graph.keys import BudgetKeys, ControlKeys, Keys, LimitKeys, QueueKeys, RetryKeys
 from orka.graph.values import (
     Attempts,
     Ignored,
@@ -17,72 +17,12 @@ from orka.graph.values import (
     Names,
     Number,
     Positive,
-    Queue,
-    RateText,
     Rounds,
     Seconds,
     SomeNames,
     Texts,
     Variable,
 )
-
-
-class NodeKeys(Keys):
-    """Keys that every entry of `agents:` may have."""
-
-    id: str
-    """Unique name: letters, digits, `_`, `-` and spaces."""
-    type: str
-    """What the node is: `router`, `fork`, `join`, `failover`, `loop`, `map`, or an agent type."""
-    params: dict[str, Any] | None = None
-    """Further keys of the node. They count as if they stood beside it; a key given in both places is taken from the
-    node itself."""
-    depends_on: Names = None
-    """Ids that run earlier when they are in the same list, one or several."""
-    timeout: Seconds | None = None
-    """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
-    retry: Attempts | RetryKeys | None = None
-    """Attempts in all, or a mapping (see [retry](#retry)). Agents only: control nodes are not repeated."""
-    on_error: Literal["continue", "stop"] | None = None
-    """`stop`: when this node fails, what it runs in ends: its branch, item, round or failover child; in the file's own
-    list, the run. `continue` (default): the error is recorded, and the next node runs."""
-    is_terminal: bool = False
-    """This node's response is the value of the run."""
-    max_concurrency: Positive | None = None
-    """At once: branches of a fork, items of a map, calls of an agent (in one process; in the whole fleet where workers or a
-    distributed run call it)."""
-    runs_on: Queue | None = None
-    """Queue of the workers that execute this agent, or the branches of this fork or map: `orka worker --queue NAME`."""
-    description: Ignored = None
-    """For readers; ignored."""
-    name: Ignored = None
-    """For readers; ignored."""
-    queue: Ignored = None
-    """Informational; ignored (see `runs_on`)."""
-    capabilities: Any = None
-    """List of tags that describe the agent to agents which choose among others."""
-    metadata: Any = None
-    """Free-form."""
-
-
-class AgentKeys(NodeKeys):
-    """Keys of every agent, beside those of its type."""
-
-    prompt: str | None = None
-    """Template of the text that the agent is given, rendered just before each call."""
-    rate_limit: RateText | RateKeys | None = None
-    """Calls per time in the whole fleet: `60/min`, or a mapping (see [rate limit](#rate-limit))."""
-    resource: Queue | None = None
-    """Name of a limit under `limits` of the orchestrator, shared by all agents of all graphs that name it."""
-
-
-class ControlKeys(NodeKeys):
-    """Keys of every control node, beside those of its kind."""
-
-    prompt: Ignored = None
-    """Accepted and ignored: a control node asks no model."""
-    input: Ignored = None
-    """Accepted and ignored."""
 
 
 class RouterKeys(ControlKeys):
@@ -128,6 +68,18 @@ class FailoverKeys(ControlKeys):
 
     children: list[Any] = Field(min_length=1)
     """Agents in the form of `agents:`, or ids of agents defined there."""
+
+
+class PathExecutorKeys(ControlKeys):
+    """Runs the agents that an earlier output proposes, one after another."""
+
+    path_source: str = "validated_path"
+    """Where the proposal is: the id of an earlier node, or a dotted path into its output. A list of ids, the decision of a
+    `graph-scout`, text that holds one of these, or a loop inside which one was made."""
+    on_agent_failure: Literal["continue", "abort"] = "continue"
+    """`abort`: the first agent that fails ends the path."""
+    input_source: str | None = None
+    """Dotted path to what the agents see as `input` in place of the run's."""
 
 
 class ScoringKeys(Keys):
@@ -325,5 +277,6 @@ KINDS: dict[str, type[ControlKeys]] = {
     "failover": FailoverKeys,
     "loop": LoopKeys,
     "map": MapKeys,
+    "path_executor": PathExecutorKeys,
 }
 """The closed set of control nodes, by `type`."""
