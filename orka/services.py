@@ -35,6 +35,7 @@ from orka.journal.writer import Journal, JournalStatistics
 from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
 from orka.llm.pool import LLMPool
+from orka.llm.scripted import ScriptedLLM
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -196,6 +197,7 @@ async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess
         llm=models,
         settings=settings,
         scripted=llm is not None,
+        rehearsal=isinstance(llm, ScriptedLLM) and llm.rehearsal,
     )
 
 
@@ -221,9 +223,10 @@ async def _models(settings: Settings) -> AsyncGenerator[LLMPool]:
 
 def _workshop(registry: Registry | None, tools: AgentTools, allow_functions: bool | Iterable[str]) -> Workshop:
     allowed = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
+    known = registry or default_registry()
     return Workshop(
-        types=(registry or default_registry()).specs(),
-        tools=replace(tools, allow_functions=allowed),
+        types=known.specs(),
+        tools=replace(tools, allow_functions=allowed, toolbox=known.toolbox),
         environment=_environment,
     )
 

@@ -16,14 +16,14 @@ from orka.agents.values import as_output, output_value
 from orka.errors import ConfigError
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
-from orka.llm.scripted import Asked, ScriptedLLM
+from orka.llm.scripted import Asked, ScriptedLLM, tool_calls
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Asked", "HashEmbedder", "ScriptedLLM", "example_task", "run_agent"]
+__all__ = ["Asked", "HashEmbedder", "ScriptedLLM", "example_task", "run_agent", "tool_calls"]
 
 _WORD = re.compile(r"\w+")
 

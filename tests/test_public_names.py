@@ -51,6 +51,7 @@ PUBLIC = [
     "agent",
     "open_runs",
     "register_agent_type",
+    "tool",
 ]
 
 

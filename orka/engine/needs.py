@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from orka.agents.tooling.spec import needs_of
 from orka.engine.program import Body, SequenceFacts, Step
 from orka.engine.texts import templates_in
 from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, RouterNode
@@ -86,6 +87,7 @@ def _needs(node: AgentNode) -> Iterator[str]:
     function = node.options.get("function")
     if node.type == "function" and isinstance(function, str):
         yield f"function:{function.partition(':')[0]}"
+    yield from needs_of(node.options)
 
 
 def _named(step: Step) -> Iterator[NodeId]:
