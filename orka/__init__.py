@@ -9,18 +9,21 @@ from orka.version import VERSION
 
 if TYPE_CHECKING:
     from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+    from orka.agents.legacy import BaseAgent
     from orka.agents.registry import agent, register_agent_type, tool
     from orka.brain.brain import Brain
     from orka.errors import (
         AgentError,
         BackendMissing,
         BranchError,
+        BudgetExceeded,
         ConfigError,
         FailoverExhausted,
         GraphError,
         JournalMismatch,
         JournalUnavailable,
         LeaseLost,
+        LLMError,
         OrkaError,
         RouteNotFound,
         RunAlive,
@@ -51,14 +54,17 @@ __all__ = [
     "AgentTools",
     "AgentType",
     "BackendMissing",
+    "BaseAgent",
     "Brain",
     "BranchError",
+    "BudgetExceeded",
     "ConfigError",
     "FailoverExhausted",
     "GraphError",
     "JournalMismatch",
     "JournalUnavailable",
     "Json",
+    "LLMError",
     "LeaseLost",
     "NodeResult",
     "Orchestrator",
@@ -91,6 +97,7 @@ __all__ = [
 
 _HOMES = {
     "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
+    "orka.agents.legacy": ("BaseAgent",),
     "orka.agents.registry": ("agent", "register_agent_type", "tool"),
     "orka.brain.brain": ("Brain",),
     "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),

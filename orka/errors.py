@@ -12,6 +12,7 @@ OrkaError
 |   |-- FailoverExhausted        every child of a failover failed
 |   |-- RunTimeout               a node or the run's deadline ran out
 |   |-- StepsExceeded            the run took more steps than `max_steps`
+|   |-- BudgetExceeded           the run has used up its `budget`
 |   |-- RunCancelled             the run was cancelled from outside its process
 |   |-- RunNotFound              no such run in the journal
 |   |-- RunExists                a run of the id that was asked for is there already
@@ -135,6 +136,10 @@ class RunTimeout(RunError):
 
 class StepsExceeded(RunError):
     """The run took more steps than its `max_steps`: most likely a routing cycle."""
+
+
+class BudgetExceeded(RunError):
+    """The run has used up its `budget` and was to go on. With a larger one it can be resumed."""
 
 
 class RunCancelled(RunError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
 from dataclasses import replace
 
 import anyio
@@ -20,6 +19,7 @@ from orka.engine.limiting import most_under_way
 from orka.engine.needs import facts_of
 from orka.engine.program import Program
 from orka.engine.run import Assignment, execute
+from orka.engine.spending import Spending
 from orka.errors import JournalMismatch, OrkaError, StoreError
 from orka.graph.codec import decode_graph
 from orka.graph.graph import Graph
@@ -33,12 +33,14 @@ from orka.journal.entries import (
     encode_json,
     make_entry,
 )
-from orka.journal.feed import RunEvent
+from orka.journal.events import RunEvent
 from orka.journal.holder import current_holder, describe
 from orka.journal.leases import Taken
-from orka.journal.log import Listener
+from orka.journal.log import RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
+from orka.journal.tokens import RunTokens
+from orka.journal.watching import OnEvent, Watcher
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
 from orka.results import RunResult
@@ -46,9 +48,6 @@ from orka.services import Services
 from orka.stored import no_beginning, read_end, read_visits
 from orka.types import Json, RunId
 from orka.version import VERSION
-
-OnEvent = Callable[[RunEvent], None]
-"""Called with every event of a run once it is stored."""
 
 
 async def start_run(
@@ -59,11 +58,15 @@ async def start_run(
     on_event: OnEvent | None,
     distributed: bool = False,
     session: str = "",
+    *,
+    tokens: bool = False,
 ) -> RunResult:
-    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues."""
+    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues.
+    `tokens`: its agents emit."""
     graph = program.graph
     value = ensure_json(input, "input")
-    everything = distributed or graph.limits.distributed
+    everything, watched = distributed or graph.limits.distributed, tokens or graph.limits.stream
+    watcher = None if on_event is None else Watcher(on_event)
     stored, values = services.codec.store(value)
     value = private_copy(value, stored, values)  # the caller may change its own, or run it again
     log = await services.leases.create(
@@ -71,18 +74,20 @@ async def start_run(
         graph.digest,
         graph=program.encoded,
         entry=_start_of(graph, stored, values, session),
-        fields=_fields_of(graph, value, everything),
+        fields=_fields_of(graph, value, everything, watched),
         deadline=graph.limits.deadline,
-        listener=_listener(on_event),
+        listener=None if watcher is None else watcher.on_entry,
     )
-    deadline = graph.limits.deadline
-    deadline_ms = None if deadline is None else now_ms() + _milliseconds(deadline)
+    deadline, began_ms = graph.limits.deadline, now_ms()
+    deadline_ms = None if deadline is None else began_ms + _milliseconds(deadline)
     task = Assignment(
         program=program,
         log=log,
         input=value,
         deadline_ms=deadline_ms,
         away=Away(sender=services.sender, everything=everything, deadline_ms=deadline_ms or 0),
+        tokens=_tokens_of(services, log, watcher) if watched else None,
+        spending=Spending(graph.limits.budget, began_ms=began_ms),
         session=session,
     )
     return await carry_out(services, task)
@@ -101,14 +106,30 @@ def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...]
     return make_entry(Kind.RUN_STARTED, "", body, values)
 
 
-def _fields_of(graph: Graph, value: Json, distributed: bool) -> dict[str, str]:
+def _fields_of(graph: Graph, value: Json, distributed: bool, watched: bool) -> dict[str, str]:
     """Of the registry."""
+    flags = {"distributed": distributed, "tokens": watched}
     fields = {"graph": graph.id, "input": _preview_of(value), "version": VERSION}
-    return {**fields, "distributed": "1"} if distributed else fields
+    return fields | {name: "1" for name, flag in flags.items() if flag}
+
+
+def _tokens_of(services: Services, log: RunLog, watcher: Watcher | None) -> RunTokens:
+    """Where the agents of a watched run emit to, as far as this process executes it."""
+    tokens = services.tokens.of(log.keys, None if watcher is None else watcher.on_token)
+    if watcher is not None:
+        watcher.tokens = tokens
+    return tokens
 
 
 async def submit_run(
-    services: Services, program: Program, input: Json, run_id: RunId, queue: str, session: str = ""
+    services: Services,
+    program: Program,
+    input: Json,
+    run_id: RunId,
+    queue: str,
+    session: str = "",
+    *,
+    tokens: bool = False,
 ) -> None:
     """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
@@ -127,7 +148,7 @@ async def submit_run(
         graph.digest,
         graph=program.encoded,
         entry=_start_of(graph, stored, values, session),
-        fields={**_fields_of(graph, value, True), "queue": queue},
+        fields={**_fields_of(graph, value, True, tokens), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
@@ -171,15 +192,18 @@ async def finish_run(
     take_over: bool,
     on_event: OnEvent | None,
     visits: bool = True,
+    tokens: bool = False,
 ) -> RunResult:
     """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
     its results, for which this process needs the agent types of its graph."""
-    taken = await services.leases.take(run_id, force=take_over, listener=_listener(on_event))
+    watcher = None if on_event is None else Watcher(on_event)
+    listener = None if watcher is None else watcher.on_entry
+    taken = await services.leases.take(run_id, force=take_over, listener=listener)
     if taken is None:
         stored = await read_end(services, run_id)
         return replace(stored, results=await read_visits(services, run_id)) if visits else stored
     try:
-        task = await prepare(services, taken, graph)
+        task = await prepare(services, taken, graph, watcher=watcher, tokens=tokens)
     except BaseException:
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
@@ -187,7 +211,15 @@ async def finish_run(
     return await carry_out(services, task)
 
 
-async def prepare(services: Services, taken: Taken, changed: Graph | None, away: Away | None = None) -> Assignment:
+async def prepare(
+    services: Services,
+    taken: Taken,
+    changed: Graph | None,
+    away: Away | None = None,
+    *,
+    watcher: Watcher | None = None,
+    tokens: bool = False,
+) -> Assignment:
     """Reads the journal and checks that the graph fits it. That the run goes on is written with its first new entry."""
     log, info = taken.log, taken.info
     history = await services.registry.history(info.run_id)
@@ -222,6 +254,12 @@ async def prepare(services: Services, taken: Taken, changed: Graph | None, away:
         replay=replay,
         deadline_ms=deadline_ms,
         away=away,
+        tokens=_tokens_of(services, log, watcher) if tokens or info.watched or graph.limits.stream else None,
+        spending=Spending(
+            graph.limits.budget,
+            began_ms=replay.began_ms if graph.digest == replay.digest else now_ms(),
+            usages=replay.usages,
+        ),
         session=replay.started.session,
     )
 
@@ -263,23 +301,12 @@ async def host_run(
             started.set_result(None)
 
     try:
-        await start_run(services, program, input, run_id, begun, session=session)
+        await start_run(services, program, input, run_id, begun, session=session, tokens=True)
     except OrkaError as exc:
         if not started.done():
             started.set_exception(exc)
     finally:
         started.cancel()  # by the end of the services: nothing to read
-
-
-def _listener(on_event: OnEvent | None) -> Listener | None:
-    if on_event is None:
-        return None
-    call = on_event
-
-    def listen(entry_id: str, entry: Entry) -> None:
-        call(RunEvent.of(entry_id, entry.kind, entry.path, entry.data))
-
-    return listen
 
 
 def _preview_of(value: Json) -> str:

@@ -1,14 +1,15 @@
-"""What is asked of a run from outside the process that executes it: that it ends, that it is tried again."""
+"""What is asked of a run from outside the process that executes it: that it ends, that it is tried again or finished."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterable
 from contextlib import aclosing, contextmanager
 from dataclasses import replace
 
 import anyio
 
+from orka.agents.registry import Registry
 from orka.dispatch.dead import DeadLetters, Letter
 from orka.dispatch.inbox import Message
 from orka.dispatch.task import BranchTask, encode_task
@@ -17,15 +18,20 @@ from orka.engine.needs import facts_of
 from orka.engine.program import build_program
 from orka.errors import RetryRefused, RunAlive, RunCancelled, RunNotFound
 from orka.graph.codec import decode_graph
+from orka.graph.graph import Graph
 from orka.ids import parse_queue
-from orka.journal.feed import RunEvent, read_feed
+from orka.journal.events import RunEvent
+from orka.journal.feed import read_feed
 from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
 from orka.journal.registry import not_found
+from orka.journal.watching import OnEvent
+from orka.lifecycle import finish_run
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.recovery_scripts import cancel_run as mark_cancelled
-from orka.results import Failure
-from orka.services import Services
+from orka.results import Failure, RunResult
+from orka.services import Services, open_services
+from orka.settings import Settings
 from orka.types import RunId, RunStatus
 
 CANCELLING = 7.0
@@ -71,7 +77,7 @@ async def cancel_run(services: Services, run_id: RunId, *, patience: float | Non
 
 
 def _feed(services: Services, run_id: RunId) -> AsyncGenerator[RunEvent]:
-    return read_feed(services.registry, services.router, run_id, follow=True)
+    return read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
 
 
 @contextmanager
@@ -140,3 +146,29 @@ async def retry_letter(services: Services, letter: Letter, queue: str | None = N
     stream = task_stream(registry.keys(letter.run).tag, chosen, RUNS)
     await DeadLetters(registry).retry(letter, stream, encode_task(task))
     return chosen
+
+
+async def finish(
+    run_id: str,
+    *,
+    take_over: bool = False,
+    graph: Graph | None = None,
+    settings: Settings | None = None,
+    registry: Registry | None = None,
+    allow_functions: bool | Iterable[str] = False,
+    on_event: OnEvent | None = None,
+    visits: bool = True,
+    tokens: bool = False,
+) -> RunResult:
+    """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
+    settings = settings or Settings.from_environment()
+    async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
+        return await finish_run(
+            services,
+            RunId(run_id),
+            graph=graph,
+            take_over=take_over,
+            on_event=on_event,
+            visits=visits,
+            tokens=tokens,
+        )

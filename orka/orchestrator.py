@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
-from dataclasses import replace
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
 from orka.engine.answer import value_of
 from orka.engine.away import SHARED
 from orka.engine.program import Program
-from orka.errors import (
-    ConfigError,
-    GraphError,
-)
-from orka.graph.codec import make_graph
+from orka.errors import ConfigError
 from orka.graph.diagnostics import Fault
 from orka.graph.graph import Graph
+from orka.graph.strict import as_strict, refuse_warnings
 from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
-from orka.journal.feed import RunEvent
-from orka.lifecycle import OnEvent, finish_run, host_run, start_run, submit_run
+from orka.journal.events import RunEvent
+from orka.journal.watching import OnEvent
+from orka.lifecycle import finish_run, host_run, start_run, submit_run
 from orka.llm.base import LLMAccess
-from orka.operations import cancel_run
+from orka.operations import cancel_run, finish
 from orka.results import RunResult
 from orka.runs import Runs
+from orka.search.base import SearchAccess
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.stored import await_run
@@ -118,13 +117,15 @@ class Orchestrator:
         allow_functions: bool | Iterable[str] = False,
         strict: bool = False,
         llm: LLMAccess | None = None,
+        search: SearchAccess | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
         `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
         the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
-        every model that the file names: `orka.testing.ScriptedLLM`, or clients of your own.
+        every model that the file names, `search` in place of every search engine: `ScriptedLLM` and `ScriptedSearch` of
+        `orka.testing`, or your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -133,10 +134,11 @@ class Orchestrator:
             self.graph, self.warnings = loaded.graph, loaded.warnings
         if strict:
             refuse_warnings(self.warnings)
-            self.graph = _strict(self.graph)
+            self.graph = as_strict(self.graph)
         self._settings = settings
         self._registry = registry
         self._llm = llm
+        self._search = search
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -171,6 +173,7 @@ class Orchestrator:
         run_id: str | None = None,
         on_event: OnEvent | None = None,
         distributed: bool = False,
+        tokens: bool = False,
         session_id: str | None = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
@@ -178,27 +181,35 @@ class Orchestrator:
         `run_id` names the run, of letters, digits and `-_.:`, at most 128 (`ConfigError`); `RunExists` when there is one
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
         and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
-        is what templates read under that name, and the session of memories that it writes; else the run's id.
+        is what templates read under that name, and the session of memories that it writes; else the run's id. With
+        `tokens` the pieces of answers are `node.token` events, for `on_event` (of agents in this process) and `events`.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
         session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed, session)
+            return await start_run(*self._current(), input, named, on_event, distributed, session, tokens=tokens)
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed, session)
+            return await start_run(services, program, input, named, on_event, distributed, session, tokens=tokens)
 
     async def submit(
-        self, input: Json, *, run_id: str | None = None, queue: str = SHARED, session_id: str | None = None
+        self,
+        input: Json,
+        *,
+        run_id: str | None = None,
+        queue: str = SHARED,
+        tokens: bool = False,
+        session_id: str | None = None,
     ) -> RunHandle:
         """Puts a whole run on a queue and returns at once: a worker executes it, and if that dies another one goes on.
 
         Needs an open Orchestrator if `result()` of the handle is to be awaited. Submitting the same graph, input and
         session under the same `run_id` again gives the run that is there; `RunExists` when that id is another run's.
+        `tokens`: see `execute`.
         """
         named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
         session = parse_session(session_id)
         async with self._open() as (services, program):
-            await submit_run(services, program, input, named, chosen, session)
+            await submit_run(services, program, input, named, chosen, session, tokens=tokens)
             return RunHandle(self, named)
 
     resume = _Resume()
@@ -213,17 +224,25 @@ class Orchestrator:
         changed_graph: bool = False,
         on_event: OnEvent | None = None,
         visits: bool = True,
+        tokens: bool = False,
     ) -> RunResult:
         """Finishes a run that was cut off, failed or cancelled, with the graph stored with it.
 
         `changed_graph` runs this Orchestrator's graph instead; `JournalMismatch` when a finished node differs in it.
         `RunAlive` while another process executes the run, unless `take_over`. A completed run gives its answer again,
         and its `results`, for which this process needs its agent types; without `visits` the answer alone, from any process.
+        `tokens`: see `execute`.
         """
         async with self._open() as (services, _):
             graph = self.graph if changed_graph else None
             return await finish_run(
-                services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+                services,
+                RunId(run_id),
+                graph=graph,
+                take_over=take_over,
+                on_event=on_event,
+                visits=visits,
+                tokens=tokens,
             )
 
     async def cancel(self, run_id: str) -> RunStatus:
@@ -233,7 +252,8 @@ class Orchestrator:
             return await cancel_run(services, RunId(run_id))
 
     async def stream(self, input: Json, *, session_id: str | None = None) -> AsyncGenerator[RunEvent]:
-        """Runs the graph and gives its events as they are stored; the last one tells how it ended.
+        """Runs the graph and gives its events as they are stored, and the pieces of answers between them (`node.token`);
+        the last one tells how it ended.
 
         On an open Orchestrator the run goes on when the reader leaves, and `events` joins it again. Otherwise it ends
         with the reader, and can be resumed.
@@ -250,13 +270,7 @@ class Orchestrator:
             return
         # The services belong to a task of their own: a generator may be closed from any task, a task group may not.
         # And to an Orchestrator of their own: other calls on this one must not find them, and lose them, by chance.
-        opened = Orchestrator(
-            self.graph,
-            settings=self._settings,
-            registry=self._registry,
-            allow_functions=self._allow,
-            llm=self._llm,
-        )
+        opened = copy.copy(self)  # it is not open
         ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         left = asyncio.Event()
         host = asyncio.create_task(opened._host_services(ready, left))
@@ -272,7 +286,8 @@ class Orchestrator:
             await asyncio.shield(host)
 
     def events(self, run_id: str, *, after: str = "0", follow: bool = True) -> AsyncGenerator[RunEvent]:
-        """Events of any run, strictly after an id; with `follow` until it ends. Needs an open Orchestrator."""
+        """Events of any run, strictly after a position; with `follow` until it ends, with the pieces of answers of a run
+        that has them. Needs an open Orchestrator."""
         return self.runs.events(RunId(run_id), after=after, follow=follow)
 
     @property
@@ -309,37 +324,6 @@ class Orchestrator:
 
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
-        return open_services(settings, registry=self._registry, allow_functions=self._allow, llm=self._llm)
-
-
-async def finish(
-    run_id: str,
-    *,
-    take_over: bool = False,
-    graph: Graph | None = None,
-    settings: Settings | None = None,
-    registry: Registry | None = None,
-    allow_functions: bool | Iterable[str] = False,
-    on_event: OnEvent | None = None,
-    visits: bool = True,
-) -> RunResult:
-    """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
-    settings = settings or Settings.from_environment()
-    async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
-        return await finish_run(
-            services, RunId(run_id), graph=graph, take_over=take_over, on_event=on_event, visits=visits
+        return open_services(
+            settings, registry=self._registry, allow_functions=self._allow, llm=self._llm, search=self._search
         )
-
-
-def refuse_warnings(warnings: tuple[Fault, ...]) -> None:
-    """`GraphError` with what a strict reader does not let pass."""
-    if warnings:
-        faults = tuple(replace(fault, severity="error") for fault in warnings)
-        message = "\n".join(fault.render() for fault in faults)
-        raise GraphError(message, diagnostics=faults, path=faults[0].file)
-
-
-def _strict(graph: Graph) -> Graph:
-    """The same graph with undefined names as errors."""
-    limits = replace(graph.limits, strict_templates=True)
-    return make_graph(graph.id, graph.scope, limits, graph.options, source=graph.source)

@@ -17,6 +17,17 @@ class Usage:
     completion_tokens: int = 0
     cost_usd: float = 0.0
 
+    @property
+    def tokens(self) -> int:
+        return self.prompt_tokens + self.completion_tokens
+
+    def __sub__(self, other: Usage) -> Usage:
+        return Usage(
+            prompt_tokens=self.prompt_tokens - other.prompt_tokens,
+            completion_tokens=self.completion_tokens - other.completion_tokens,
+            cost_usd=self.cost_usd - other.cost_usd,
+        )
+
     def __add__(self, other: Usage) -> Usage:
         return Usage(
             prompt_tokens=self.prompt_tokens + other.prompt_tokens,
@@ -80,6 +91,8 @@ class RunResult:
     error: Failure | None = None
     error_path: Path | None = None
     """The visit whose failure ended the run."""
+    warnings: tuple[str, ...] = ()
+    """About the run as a whole, one sentence each: that its budget ended it early."""
 
     @property
     def failed(self) -> tuple[NodeResult, ...]:

@@ -14,11 +14,13 @@ from orka.dispatch.roster import Roster, WorkerInfo
 from orka.engine.limiting import all_limits
 from orka.errors import ConfigError, RunNotFound
 from orka.graph.codec import decode_graph
-from orka.journal.entries import BranchFinished, Kind, NodeFinished, NodeStarted, decode_body, decode_json
-from orka.journal.feed import RunEvent, read_feed
+from orka.journal.entries import BranchFinished, Kind, NodeFinished, NodeStarted, RunEnded, decode_body, decode_json
+from orka.journal.events import RunEvent
+from orka.journal.feed import read_feed
 from orka.journal.registry import MOST_FOUND, Registry, RunInfo
 from orka.redis.client import NodeRouter, open_redis
 from orka.redis.pipeline import Pipe
+from orka.results import Usage
 from orka.settings import Settings
 from orka.types import Json, Path, RunId, RunStatus
 
@@ -39,6 +41,7 @@ class VisitInfo:
     error: str | None
     warnings: tuple[str, ...]
     """What templates read that was undefined, and what was skipped, one sentence each."""
+    usage: Usage | None
     output: Json
     """None for control nodes, whose output is computed, and for values stored beside the journal."""
 
@@ -52,6 +55,10 @@ class RunReport:
     error: str | None
     """Why it failed or was cancelled, if it was."""
     error_path: Path | None
+    usage: Usage
+    """Of all visits together."""
+    warnings: tuple[str, ...] = ()
+    """About the run as a whole."""
 
 
 class Runs:
@@ -86,20 +93,33 @@ class Runs:
         visits: dict[Path, VisitInfo] = {}
         error: str | None = None
         error_path: Path | None = None
+        usages: dict[str, Usage] = {}
+        warnings: tuple[str, ...] = ()
         async for _, kind, path, data in self._registry.entries(run_id):
             body = decode_body(kind, data, run_id=run_id, path=path)
             if isinstance(body, NodeStarted):
                 visits[Path(path)] = _started(Path(path), body)
             elif isinstance(body, NodeFinished):
                 visits.pop(Path(path), None)
+                if body.usage is not None:
+                    usages[path] = body.usage
                 visits[Path(path)] = _finished(Path(path), body)
             elif isinstance(body, BranchFinished) and body.error is not None:
                 visits |= _ended_with(Path(path), body.error.message, visits)
+            elif isinstance(body, RunEnded) and body.warnings:
+                warnings = body.warnings
             elif kind in {Kind.RUN_FAILED, Kind.RUN_CANCELLED, Kind.RUN_RESUMED}:
                 failure = getattr(body, "error", None)
                 error = failure.message if failure is not None else None
                 error_path = Path(getattr(body, "path", "")) or None
-        return RunReport(info=info, visits=tuple(visits.values()), error=error, error_path=error_path)
+        return RunReport(
+            info=info,
+            visits=tuple(visits.values()),
+            error=error,
+            error_path=error_path,
+            usage=sum(usages.values(), Usage()),
+            warnings=warnings,
+        )
 
     async def diagnose(self, run_id: RunId) -> Diagnosis:
         """Why it does not move: see `orka.dispatch.findings.find_reasons`. Reads the whole journal."""
@@ -124,7 +144,8 @@ class Runs:
         return await DeadLetters(self._registry).list()
 
     def events(self, run_id: RunId, *, after: str = "0", follow: bool = False) -> AsyncGenerator[RunEvent]:
-        """The run's events strictly after an id; with `follow` also those to come, until the run ends."""
+        """The run's events strictly after a position; with `follow` also those to come, until the run ends, and the
+        pieces of answers of a run that has them."""
         return read_feed(self._registry, self._router, run_id, after=after, follow=follow)
 
 
@@ -152,6 +173,7 @@ def _started(path: Path, body: NodeStarted) -> VisitInfo:
         attempts=body.attempt,
         error=None,
         warnings=(),
+        usage=None,
         output=None,
     )
 
@@ -175,5 +197,6 @@ def _finished(path: Path, body: NodeFinished) -> VisitInfo:
         attempts=body.attempts,
         error=body.error.message if body.error is not None else None,
         warnings=tuple(body.warnings),
+        usage=body.usage,
         output=decode_json(body.output.json),
     )

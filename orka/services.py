@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, cast
 
@@ -31,6 +31,7 @@ from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
+from orka.journal.tokens import Tokens, TokenStatistics
 from orka.journal.writer import Journal, JournalStatistics
 from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
@@ -41,6 +42,8 @@ from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
 from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.redis.pipeline import Pipe
+from orka.search.base import SearchAccess
+from orka.search.engines import Engines
 from orka.settings import Settings
 from orka.template.environment import Environment
 from orka.template.patterns import compile_pattern
@@ -59,6 +62,7 @@ class Statistics(NamedTuple):
     sender: SenderStatistics
     inbox: InboxStatistics
     limits: LimitStatistics
+    tokens: TokenStatistics
     memory: MemoryStatistics | None
     """None while no agent has needed any."""
 
@@ -84,6 +88,8 @@ class Services:
     """That all processes respect together."""
     memory: MemoryHost
     """Opened by the first agent that needs it."""
+    tokens: Tokens
+    """Pieces of answers on their way to those who watch."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
@@ -98,6 +104,7 @@ class Services:
             sender=self.sender.statistics(),
             inbox=self.inbox.statistics(),
             limits=self.limits.statistics(),
+            tokens=self.tokens.statistics(),
             memory=None if self.memory.memory is None else self.memory.memory.statistics(),
         )
 
@@ -109,17 +116,16 @@ async def open_services(
     registry: Registry | None = None,
     allow_functions: bool | Iterable[str] = False,
     llm: LLMAccess | None = None,
+    search: SearchAccess | None = None,
 ) -> AsyncGenerator[Services]:
     """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands
-    for every language model."""
+    for every language model, `search` for every search engine."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing = await stack.enter_async_context(_pipe(router, watchful=True))
-        reading, limiting = [await stack.enter_async_context(_pipe(router)) for _ in range(2)]
-        journal = _journal(writing, settings)
-        runs = RunRegistry(reading, partitions=settings.partitions)
-        tools = await _agent_tools(stack, settings, llm)
+        writing, reading, limiting, emitting = await _pipes(stack, router)
+        journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
+        tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
@@ -130,6 +136,7 @@ async def open_services(
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
                 background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
+                background.start_soon(tokens.run)
                 try:
                     async with anyio.create_task_group() as tasks:
                         yield Services(
@@ -147,12 +154,13 @@ async def open_services(
                             calls=Calls(limits=limits),
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=_workshop(registry, tools, allow_functions),
+                            tokens=tokens,
                             tasks=tasks,
                         )
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        for part in (memory, brain, limits):
+                        for part in (memory, brain, limits, tokens):
                             await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
@@ -161,6 +169,11 @@ async def open_services(
         except BaseExceptionGroup as group:
             # The task groups wrap whatever the caller's own block raised; the caller should not see them.
             raise sole_error(group) from None
+
+
+async def _pipes(stack: AsyncExitStack, router: NodeRouter) -> list[Pipe]:
+    """A watchful one and three others."""
+    return [await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)]
 
 
 @asynccontextmanager
@@ -187,12 +200,21 @@ def _journal(pipe: Pipe, settings: Settings) -> Journal:
     return Journal(pipe, lease=settings.lease, retention=settings.retention, patience=settings.journal_patience)
 
 
-async def _agent_tools(stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None) -> AgentTools:
+def _runs(pipe: Pipe, settings: Settings) -> RunRegistry:
+    return RunRegistry(pipe, partitions=settings.partitions)
+
+
+async def _agent_tools(
+    stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None, search: SearchAccess | None
+) -> AgentTools:
     """What agents may be built from, as far as it needs no Redis."""
     embedder = await stack.enter_async_context(_embedder(settings))
     models = await stack.enter_async_context(_models(settings)) if llm is None else llm
+    if search is None:
+        search = await stack.enter_async_context(aclosing(Engines(settings, embedder)))
     return AgentTools(
         embedder=embedder,
+        search=search,
         decay=environment_layer(settings),
         llm=models,
         settings=settings,

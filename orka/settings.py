@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from orka.errors import SettingsError
@@ -77,6 +78,12 @@ class Settings:
     """`ORKA_EMBEDDING_DIMENSION`: numbers of a vector, which the endpoint is asked for. Unset: as the model gives."""
     embedding_cache: float | None = None
     """`ORKA_EMBEDDING_CACHE`: how long vectors stay in Redis; seconds here, days there. Unset: 30 days for an endpoint."""
+    search_backend: str | None = None
+    """`ORKA_SEARCH_BACKEND`: `duckduckgo`, `searxng` or `folder`. Unset: SearXNG where its address is set, else DuckDuckGo."""
+    searxng_url: str | None = None
+    """`ORKA_SEARXNG_URL`: a SearXNG instance that search agents ask, as in `http://localhost:8888`."""
+    search_folders: tuple[Path, ...] | None = None
+    """`ORKA_SEARCH_FOLDERS`: folders that graphs may read, separated as in `PATH`. Unset: the working directory."""
     llm_url: str | None = None
     """`ORKA_LLM_URL`: server of agents that name none, with or without `/v1`."""
     llm_model: str | None = None
@@ -148,6 +155,7 @@ class Settings:
             embedding_key=_embedding_key(env),
             embedding_dimension=None if dimension is None else int(dimension),
             embedding_cache=None if days is None else days * _DAY,
+            **_search(env),
             llm_url=env.get("ORKA_LLM_URL", "").strip() or None,
             llm_model=env.get("ORKA_LLM_MODEL", "").strip() or None,
             llm_key=_key(env, "ORKA_LLM_KEY"),
@@ -232,6 +240,15 @@ def _sendable(key: str, name: str) -> str | None:
     if key and (not key.isascii() or not key.isprintable() or " " in key):
         raise SettingsError(f"{name} has a character that no HTTP header can carry: copy the key again", path=name)
     return key or None
+
+
+def _search(env: Mapping[str, str]) -> dict[str, Any]:
+    folders = env.get("ORKA_SEARCH_FOLDERS", "").split(os.pathsep)
+    return {
+        "search_backend": _choice(env, "ORKA_SEARCH_BACKEND", "", ("duckduckgo", "searxng", "folder")) or None,
+        "searxng_url": _endpoint(env, "ORKA_SEARXNG_URL"),
+        "search_folders": tuple(Path(folder) for folder in folders if folder.strip()) or None,
+    }
 
 
 def _some(env: Mapping[str, str], name: str, *, least: float, most: float) -> float | None:

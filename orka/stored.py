@@ -6,6 +6,7 @@ import contextlib
 
 from orka.engine.answer import response_of
 from orka.engine.run import Assignment, read_again
+from orka.engine.spending import Spending
 from orka.errors import JournalMismatch
 from orka.graph.codec import decode_graph
 from orka.journal.entries import NodeFinished, RunEnded, Value, decode_body
@@ -22,7 +23,7 @@ async def read_end(services: Services, run_id: RunId) -> RunResult:
     """The end of a run that has ended, and its answer, read from the entries it is in."""
     ended, began_ms, last_ms = RunEnded(), 0, 0
     responses: dict[str, Value] = {}
-    usage, status = Usage(), RunStatus.COMPLETED
+    usages, status = dict[str, Usage](), RunStatus.COMPLETED
     async for entry_id, kind, path, data in services.registry.entries(run_id):
         last_ms = int(entry_id.split("-")[0])
         began_ms = began_ms or last_ms
@@ -31,7 +32,8 @@ async def read_end(services: Services, run_id: RunId) -> RunResult:
             ended, status = body, RunStatus(kind.removeprefix("run."))
         elif isinstance(body, NodeFinished):
             responses[path] = body.output
-            usage = usage + (body.usage or Usage())
+            if body.usage is not None:
+                usages[path] = body.usage
     values = [response_of(await services.registry.load(run_id, responses[path])) for path in ended.answers]
     output: Json = values if ended.many else (values[0] if values else None)
     return RunResult(
@@ -39,16 +41,18 @@ async def read_end(services: Services, run_id: RunId) -> RunResult:
         status=status,
         output=output,
         results=(),
-        usage=usage,
+        usage=sum(usages.values(), Usage()),
         duration_ms=float(last_ms - began_ms),
         error=ended.error,
         error_path=Path(ended.path) or None,
+        warnings=ended.warnings,
     )
 
 
 async def await_run(services: Services, run_id: RunId) -> RunResult:
     """The end of a run that another process executes, without its visits."""
-    async with contextlib.aclosing(read_feed(services.registry, services.router, run_id, follow=True)) as events:
+    feed = read_feed(services.registry, services.router, run_id, follow=True, tokens=False)
+    async with contextlib.aclosing(feed) as events:
         async for _ in events:
             pass
     return await read_end(services, run_id)
@@ -71,7 +75,14 @@ async def read_visits(services: Services, run_id: RunId) -> tuple[NodeResult, ..
     )
     log.fail(replay.incomplete(ROOT))  # whatever would be written
     value = await services.registry.load(run_id, replay.started.input)
-    task = Assignment(program=program, log=log, input=value, replay=replay, session=replay.started.session)
+    task = Assignment(
+        program=program,
+        log=log,
+        input=value,
+        replay=replay,
+        session=replay.started.session,
+        spending=Spending(usages=replay.usages),
+    )
     result = await read_again(task, registry=services.registry, calls=services.calls, codec=services.codec)
     return result.results
 

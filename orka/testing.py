@@ -17,13 +17,25 @@ from orka.errors import ConfigError
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.llm.scripted import Asked, ScriptedLLM, tool_calls
+from orka.search.base import Hit, SearchAccess
+from orka.search.scripted import ScriptedSearch, Searched
 from orka.types import Json, NodeId, Path, RunId
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Asked", "HashEmbedder", "ScriptedLLM", "example_task", "run_agent", "tool_calls"]
+__all__ = [
+    "Asked",
+    "HashEmbedder",
+    "Hit",
+    "ScriptedLLM",
+    "ScriptedSearch",
+    "Searched",
+    "example_task",
+    "run_agent",
+    "tool_calls",
+]
 
 _WORD = re.compile(r"\w+")
 
@@ -94,11 +106,13 @@ async def run_agent(
     tools: AgentTools | None = None,
     registry: Registry | None = None,
     llm: LLMAccess | None = None,
+    search: SearchAccess | None = None,
 ) -> AgentOutput:
     """Builds one agent of a type as a graph would and runs it once on `task` (a text is its rendered prompt).
 
-    `tools` default to a `HashEmbedder`, the models of `llm` and no permitted function. `ConfigError` for an unknown type or
-    options that the type refuses; `AgentError` when the output is not JSON; what the agent raises comes through as it is.
+    `tools` default to a `HashEmbedder`, the models of `llm`, the engines of `search` and no permitted function. `ConfigError`
+    for an unknown type or options that the type refuses; `AgentError` when the output is not JSON; what the agent raises
+    comes through as it is.
     """
     given = example_task(task) if isinstance(task, str) else task
     entry = (registry or default_registry()).find(type_name)
@@ -110,7 +124,7 @@ async def run_agent(
         raise ConfigError(f"options of agent type {type_name!r}: {exc}") from exc
     given = replace(given, options={**given.options, **settled})  # as loading a file gives them
     node = AgentNode(id=given.node_id, type=entry.name, prompt=given.prompt, options=given.options)
-    given_tools = tools or AgentTools(embedder=HashEmbedder(), llm=llm, scripted=llm is not None)
+    given_tools = tools or AgentTools(embedder=HashEmbedder(), llm=llm, search=search, scripted=llm is not None)
     output = await entry.build(node, given_tools).run(given)
     checked = as_output(output_value(output))
     return replace(output, response=checked.response, fields=checked.fields)

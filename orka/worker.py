@@ -224,6 +224,7 @@ class Worker:
                     away=self._away(task, slot),
                     worker=services.process,
                     replay=replay,
+                    tokens=services.tokens.of(log.keys) if task.tokens else None,
                 ),
                 scope,
                 registry=services.registry,

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
 from servers import Servers, Users, open_session_server
 
@@ -19,6 +20,19 @@ def redis_settings() -> Iterator[Settings]:
         settings = Settings(home=Path(folder) / ".orka", server_linger=0)
         with open_session_server(settings):
             yield settings
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_of_other_files(request: pytest.FixtureRequest) -> None:
+    """A file of tests finds the session's server empty: another one's memories may be indexed by another model."""
+    items = [item for item in request.session.items if item.path == request.path]
+    if any("redis_settings" in getattr(item, "fixturenames", ()) for item in items):
+        anyio.run(_empty, request.getfixturevalue("redis_settings"))
+
+
+async def _empty(settings: Settings) -> None:
+    async with open_redis(settings) as redis:
+        await redis.client.flushall()
 
 
 @pytest.fixture

@@ -157,7 +157,7 @@ def test_table_of_keys_is_that_of_the_code() -> None:
     run = run_keys(RunId("<id>"), 1)
     keys = [run.run, run.journal, run.values, graph_key(run.tag, Digest("<digest>"))]
     keys += [open_runs_key(run.tag), ended_runs_key(run.tag)]
-    keys += [run.branches, run.scopes, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
+    keys += [run.branches, run.scopes, run.tokens, task_stream(run.tag, "<queue>", RUNS).removesuffix("0") + "<level>"]
     keys += [inbox_key(run.tag, "<process>"), bell_key(run.tag, "<process>"), parked_key(run.tag), dead_key(run.tag)]
     single = [workers_key(), worker_key("<id>"), queues_key(), sweeper_key()]
     single += [PREFIX + "<id>", memory_layout_key(), memory_lock_key(), memory_changes_key(), memory_events_key()]

@@ -11,6 +11,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+from orka.agents.legacy import BaseAgent
 from orka.agents.values import as_output
 from orka.errors import ConfigError
 from orka.graph.nodes import AgentNode
@@ -100,6 +101,8 @@ def _class_builder(target: type, name: str) -> Callable[[AgentNode, AgentTools],
     run = getattr(target, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise ConfigError(f"agent type {name!r}: {target.__qualname__} needs `async def run(self, task)`")
+    if issubclass(target, BaseAgent):
+        return _legacy_builder(target)
     make = cast("Callable[..., _Runs]", target)
     match _positionals(target):
         case 0:
@@ -111,6 +114,20 @@ def _class_builder(target: type, name: str) -> Callable[[AgentNode, AgentTools],
                 f"agent type {name!r}: the constructor of {target.__qualname__} takes {count} arguments; "
                 "it may take none, or (node, tools)"
             )
+
+
+def _legacy_builder(target: type[BaseAgent]) -> Callable[[AgentNode, AgentTools], Agent]:
+    def build(node: AgentNode, _: AgentTools) -> Agent:
+        options: dict[str, Any] = {name: value for name, value in node.options.items() if name.isidentifier()}
+        common: dict[str, Any] = {
+            "prompt": node.prompt,
+            "timeout": node.policy.timeout,
+            "max_concurrency": node.max_concurrency,
+        }
+        made = target(node.id, **common, **options)
+        return ObjectAgent(made)
+
+    return build
 
 
 def _refuse_bad_function(target: AgentTarget, name: str) -> None:

@@ -14,6 +14,7 @@ from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
 from orka.results import Failure, Usage
+from orka.search.base import SearchAccess
 from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
@@ -124,6 +125,8 @@ class AgentTools:
     """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
     llm: LLMAccess | None = None
     """The models of this process."""
+    search: SearchAccess | None = None
+    """The search engines of this process."""
     settings: Settings = field(default_factory=Settings)
     """What the environment says of models."""
     scripted: bool = False

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 
-import anyio
 import anyio.to_thread
 from pydantic import BaseModel, Field
 
@@ -17,6 +15,7 @@ from orka.brain.reading import flag_of, number_of
 from orka.brain.recollection import describe_episode, told
 from orka.errors import ConfigError
 from orka.graph.nodes import AgentNode
+from orka.llm.recovery import find_object
 from orka.types import Json
 
 if TYPE_CHECKING:
@@ -43,6 +42,9 @@ class BrainOptions(BaseModel):
 
 
 _RECALLING: Final = ("top_k", "min_score", "skill_types", "domain_filter", "include_failures", "max_tokens")
+
+_SHORT: Final = 2000
+"""Characters up to which an object is read on the event loop."""
 
 
 class BrainAgent:
@@ -251,7 +253,9 @@ async def _payload(task: AgentInput) -> Payload:
         if isinstance(inner, dict):
             return {**own, **inner}
         text = inner if isinstance(inner, str) else str(inner)
-    found = await anyio.to_thread.run_sync(partial(parse_object, text)) if len(text) > 2000 else parse_object(text)
+    found = parse_object(text) if len(text) <= _SHORT else await anyio.to_thread.run_sync(parse_object, text)
+    if found is None and text.strip().startswith("{"):  # a quote too many in what a template has put in, say
+        found = await anyio.to_thread.run_sync(find_object, text)
     return {**own, **({"response": text} if found is None else found)}
 
 

@@ -40,7 +40,7 @@ class AnswerOptions(ModelKeys):
         description="Template of what the model is told before the prompt.",
     )
     structured_output: StructuredOutput | None = Field(
-        default=None, description="The answer is a JSON object: see [structured output](#structured-output)."
+        default=None, description="The answer is a JSON object: see [structured output](agents.md#structured-output)."
     )
 
     @field_validator("structured_output", mode="before")

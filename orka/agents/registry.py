@@ -168,6 +168,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         llm,
         llm_choices,
         memory,
+        search,
         template,
     )
 
@@ -179,6 +180,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (search.TYPE, ("search",)),
         (brain.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),

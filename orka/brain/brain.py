@@ -24,6 +24,7 @@ from orka.brain.reading import Facts, text_of
 from orka.brain.recollection import Remembered, rank_episodes
 from orka.brain.settling import settle
 from orka.brain.skill import RELATIONS, Skill, Transfer
+from orka.brain.store import LEARNING
 from orka.brain.summary import summary
 from orka.brain.vectors import semantic
 from orka.clock import now_ms
@@ -49,7 +50,7 @@ class Brain:
     """Safe to use from several tasks. Everything raises `StoreError` when Redis cannot be reached, and `EmbeddingError` when
     texts cannot be turned into vectors.
 
-    `visit` names what a call is made for (an agent's `idempotency_key`): a change of the same name is made once. `at_ms` is
+    `visit` names what a call is made for (an agent's `idempotency_key`): each kind of change is made once for it. `at_ms` is
     the time that is written down; without it, now.
     """
 
@@ -175,7 +176,7 @@ class Brain:
             )
             return skill.transferred(transfer, now_ms=now_ms())
 
-        return await settle(opened, known, judged, visit)
+        return await settle(opened, known, judged, visit and f"feedback {skill_id} {visit}")
 
     async def relate(self, source_id: str, relation: str, target_id: str) -> Skill | None:
         """Notes a relation (`DERIVES_FROM`, `COMPOSED_OF`, `SPECIALIZES`, `TRANSFERRED_TO`, `CONFLICTS_WITH`, `COMPLEMENTS`)
@@ -215,10 +216,9 @@ class Brain:
             for key in ("task", "input_description", "input", "output_format")
             if (text := text_of(context.get(key), most=1000))
         )
-        texts = [skill.text for skill in skills]
         ids = [skill.id for skill in skills]
         asked = f"{domain}: {question}" if domain else question
-        scores = await semantic(opened, asked, keys.SKILL_PREFIX, ids, texts, rows)
+        scores = await semantic(opened, asked, keys.SKILL_PREFIX, ids, lambda place: skills[place].text, rows)
 
         def ranked() -> list[Recalled]:
             return rank(skills, scores, features, domain, top=top_k, least=min_score)
@@ -265,7 +265,7 @@ class Brain:
             return []
         ids = [one.id for one in episodes]
         question = f"{domain or 'general'}: {task_input[:1000]}"
-        scores = await semantic(opened, question, keys.EPISODE_PREFIX, ids, [one.text for one in episodes], rows)
+        scores = await semantic(opened, question, keys.EPISODE_PREFIX, ids, lambda place: episodes[place].text, rows)
         at = _time(at_ms)
         return rank_episodes(episodes, scores, domain or only, at_ms=at, top=top_k, least=min_score)
 
@@ -304,7 +304,11 @@ class Brain:
             return None
         opened = await self._opened()
         found, _ = await opened.store.skills(
-            domain=draft.domain, only_type=draft.skill_type, tags=draft.source_context.task_structures, vectors=False
+            most=LEARNING,
+            domain=draft.domain,
+            only_type=draft.skill_type,
+            tags=draft.source_context.task_structures,
+            vectors=False,
         )
         same = known_as(draft, (one.skill for one in found), named=named)
         known = next((one for one in found if one.skill is same), None)
@@ -320,7 +324,8 @@ class Brain:
                 return new.renewed(now_ms() + growth.life_ms(1, new.confidence))
             return skill.used(success=success, at_ms=new.updated_ms, now_ms=now_ms())
 
-        return await settle(opened, known, learned, visit, opened.pack(vector))
+        name = visit and f"learn {new.skill_type} {visit}"
+        return await settle(opened, known, learned, name, opened.pack(vector))
 
 
 differences = adaptations

@@ -1,15 +1,11 @@
-"""`Episode`: one execution, how it went and what was learned from it, and its JSON, whose keys are those of OrKa 0.9. Pure."""
+"""`Episode`: one execution, how it went and what was learned from it, and its JSON as OrKa 0.9 wrote it. Pure."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from orka.brain.features import Features, analyse, decode_features
 from orka.brain.reading import Facts, facts_of, flag_of, ms_of, number_of, text_of, texts_of
-from orka.clock import iso
-from orka.types import Json
 
 MOST_INPUT = 4000
 """Characters of a task's input that are kept."""
@@ -75,15 +71,8 @@ def new_episode(identity: str, task_input: str, context: Facts, outcome: Facts, 
     )
 
 
-def episode_facts(episode: Episode) -> dict[str, Json]:
-    """As JSON, with the time as ISO 8601."""
-    facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(episode))
-    facts["timestamp"] = iso(facts.pop("at_ms"))
-    return facts
-
-
 def decode_episode(facts: Facts) -> Episode | None:
-    """Of stored JSON, of OrKa 0.9's as well; None for what is no episode."""
+    """Of what OrKa 0.9 stored; None for what is no episode."""
     identity = text_of(facts.get("id"))
     if not identity:
         return None

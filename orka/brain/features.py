@@ -6,13 +6,12 @@ Two tasks of different domains that are structured alike can be done alike: that
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from orka.brain.reading import Facts, facts_of, number_of, text_of, texts_of
 from orka.ids import digest_of
-from orka.types import Json
 
 STRUCTURES: Final = {
     "decomposition": r"break(?:ing)? (?:\w+ ){0,3}down|split\w*|decompos\w+|divid\w+|subtasks?|piece by piece|parts",
@@ -84,7 +83,7 @@ class Features(msgspec.Struct, frozen=True, kw_only=True):
     """1 to 10."""
     domain_hints: tuple[str, ...] = ()
     abstract_goal: str = ""
-    metadata: dict[str, Json] = {}
+    metadata: dict[str, Any] = {}
 
     @property
     def fingerprint(self) -> str:

@@ -1,4 +1,4 @@
-"""`Skill`: something that was done and can be done again, and its JSON in Redis, whose keys are those of OrKa 0.9. Pure."""
+"""`Skill`: something that was done and can be done again; and its JSON as OrKa 0.9 wrote it and people read it. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     description: str = ""
     order: int = 0
-    parameters: dict[str, Json] = {}
+    parameters: dict[str, Any] = {}
     is_optional: bool = False
 
 
@@ -54,7 +54,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     success: bool
     confidence: float
     """Of the skill, before."""
-    adaptations: dict[str, Json] = {}
+    adaptations: dict[str, Any] = {}
     at_ms: int = 0
 
 
@@ -94,7 +94,7 @@ class Skill(msgspec.Struct, frozen=True, kw_only=True):
     domain_keywords: tuple[str, ...] = ()
     output_description: str = ""
     search_tokens: tuple[str, ...] = ()
-    recipe: dict[str, Json] = {}
+    recipe: dict[str, Any] = {}
     anti_signals: tuple[str, ...] = ()
     relations: tuple[Relation, ...] = ()
 
@@ -168,7 +168,7 @@ _TIMES: Final = (("created_ms", "created_at"), ("updated_ms", "updated_at"), ("e
 
 
 def skill_facts(skill: Skill) -> dict[str, Json]:
-    """As JSON, with times as ISO 8601."""
+    """As JSON for people and programs, with the keys of OrKa 0.9 and times as ISO 8601."""
     facts: dict[str, Any] = msgspec.json.decode(msgspec.json.encode(skill))
     for ours, name in _TIMES:
         at_ms = facts.pop(ours)
@@ -179,7 +179,7 @@ def skill_facts(skill: Skill) -> dict[str, Json]:
 
 
 def decode_skill(facts: Facts) -> Skill | None:
-    """Of stored JSON, of OrKa 0.9's as well; None for what is no skill."""
+    """Of what OrKa 0.9 stored, or `skill_facts` gave; None for what is no skill."""
     identity, name = text_of(facts.get("id")), text_of(facts.get("name"))
     if not identity or not name:
         return None

@@ -15,10 +15,10 @@ import anyio.to_thread
 import msgspec
 from redis.exceptions import ResponseError
 
-from orka.brain.episode import Episode, decode_episode, episode_facts
+from orka.brain.episode import Episode
 from orka.brain.names import label
 from orka.brain.reading import Facts
-from orka.brain.skill import Skill, decode_skill, skill_facts
+from orka.brain.skill import Skill
 from orka.clock import monotonic
 from orka.errors import RecordRefused, StoreError
 from orka.logs import get_logger
@@ -39,6 +39,8 @@ MOST_OF_DOMAIN: Final = 200
 """Episodes of one domain."""
 CANDIDATES: Final = 512
 """Skills or episodes that one question looks at."""
+LEARNING: Final = 256
+"""Skills that one new skill is compared with: half of them of its domain."""
 _PATIENCE: Final = 10.0
 """Seconds for which a server that is away is waited for."""
 _FIRST, _MOST = 0.02, 1.0
@@ -49,6 +51,8 @@ _READ: Final = 200
 T = TypeVar("T", Skill, Episode)
 _log = get_logger()
 _json = msgspec.json.Encoder()
+_skills = msgspec.json.Decoder(Skill)
+_episodes = msgspec.json.Decoder(Episode)
 
 
 class Found(NamedTuple):
@@ -108,20 +112,20 @@ class BrainStore:
         groups = [[keys.skills_key("type", label(one)) for one in wanted]] if wanted else []
         fields = _FIELDS if vectors else _FIELDS[:2]
         command = look(keys.SKILL_PREFIX, sources, groups, most=most, live=True, fields=fields)
-        return await self._rows(command, decode_skill, Found)
+        return await self._rows(command, _skills, Found)
 
     async def skill(self, identity: str) -> Found | None:
         """By its id."""
         key = keys.skill_key(identity)
         [[raw, version]] = await self._ask([(key, ("HMGET", key, "json", "version"))])
-        found = None if raw is None else decode_skill(_facts(raw))
+        found = None if raw is None else _read_one(_skills, raw)
         return None if found is None else Found(found, int(version))
 
     async def named(self, name: str) -> list[Found]:
         """Skills of a name, those that live longest first."""
         source = (keys.skills_key("name", label(name)), CANDIDATES)
         command = look(keys.SKILL_PREFIX, [source], [], most=CANDIDATES, live=True, fields=_FIELDS[:2])
-        found, _ = await self._rows(command, decode_skill, Found)
+        found, _ = await self._rows(command, _skills, Found)
         return [one for one in found if one.skill.name.lower() == name.lower()]
 
     async def put_skill(self, skill: Skill, version: int, *, visit: str, model: str = "", vector: bytes = b"") -> Put:
@@ -133,7 +137,7 @@ class BrainStore:
             _indexes(skill),
             skill=skill.id,
             version=version,
-            json=_json.encode(skill_facts(skill)),
+            json=_json.encode(skill),
             model=model,
             vector=vector,
             expires_ms=skill.expires_ms,
@@ -147,7 +151,7 @@ class BrainStore:
             case b"done":
                 return Put("done", skill=rest[0].decode())
             case _:
-                now = decode_skill(_facts(rest[1])) if rest[1] else None
+                now = _read_one(_skills, rest[1]) if rest[1] else None
                 return Put("changed", now=None if now is None else Found(now, int(rest[0])))
 
     async def visited(self, visit: str) -> str:
@@ -163,7 +167,7 @@ class BrainStore:
             key,
             [*keys.episodes_keys(), *keys.episodes_keys(domain)],
             episode=episode.id,
-            json=_json.encode(episode_facts(episode)),
+            json=_json.encode(episode),
             model=model,
             vector=vector,
             at_ms=episode.at_ms,
@@ -182,7 +186,7 @@ class BrainStore:
         rest = [(key, CANDIDATES // 4) for key in keys.episodes_keys()[:kinds]]
         sources = near if only_domain else ([*near, *rest] if domain else rest)
         command = look(keys.EPISODE_PREFIX, sources, [], most=CANDIDATES, live=False, fields=_FIELDS)
-        return await self._rows(command, decode_episode, lambda episode, _: episode)
+        return await self._rows(command, _episodes, lambda episode, _: episode)
 
     async def set_vectors(self, prefix: str, vectors: Sequence[tuple[str, bytes]], model: str) -> None:
         """(id, vector) pairs of skills or episodes: of what is still there."""
@@ -225,10 +229,10 @@ class BrainStore:
         return found
 
     async def _rows(
-        self, command: Command, decode: Callable[[Facts], T | None], make: Callable[[T, int], Any]
+        self, command: Command, decoder: msgspec.json.Decoder[T], make: Callable[[T, int], Any]
     ) -> tuple[list[Any], list[Row]]:
         [rows] = await self._ask([(keys.BRAIN, command)])
-        return await anyio.to_thread.run_sync(partial(_decoded, rows, decode, make))
+        return await anyio.to_thread.run_sync(partial(_decoded, rows, decoder, make))
 
     async def _ask(self, commands: Sequence[tuple[str, Command]]) -> list[Any]:
         """Replies. All of them may be sent again: versions and visits make that harmless. `StoreError`."""
@@ -272,16 +276,24 @@ def _checked(replies: list[Any]) -> list[Any]:
 
 
 def _decoded(
-    rows: Sequence[Sequence[Any]], decode: Callable[[Facts], T | None], make: Callable[[T, int], Any]
+    rows: Sequence[Sequence[Any]], decoder: msgspec.json.Decoder[T], make: Callable[[T, int], Any]
 ) -> tuple[list[Any], list[Row]]:
     found: list[Any] = []
     vectors: list[Row] = []
     for raw, version, *rest in rows:
-        if (one := decode(_facts(raw))) is not None:
+        if (one := _read_one(decoder, raw)) is not None:
             found.append(make(one, int(version or 0)))
             model, vector = rest or (b"", b"")
             vectors.append(Row((model or b"").decode("utf-8", "replace"), vector or b""))
     return found, vectors
+
+
+def _read_one(decoder: msgspec.json.Decoder[T], raw: bytes) -> T | None:
+    """None for what this version cannot read: it counts as not there."""
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
 
 
 def _facts(raw: bytes) -> Facts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import anyio.to_thread
@@ -20,10 +20,10 @@ class _Opened(Protocol):
 
 
 async def semantic(
-    opened: _Opened, question: str, prefix: str, ids: Sequence[str], texts: Sequence[str], rows: Sequence[Row]
+    opened: _Opened, question: str, prefix: str, ids: Sequence[str], text: Callable[[int], str], rows: Sequence[Row]
 ) -> list[float]:
-    """(cosine + 1) / 2 for each of `texts`, whose vectors are in `rows`; those that were computed anew are stored under
-    `prefix` and their id."""
+    """(cosine + 1) / 2 for each of `rows`. Vectors of another model are made anew, of `text` (given the place in `rows`), and
+    stored under `prefix` and the id."""
     import numpy as np
 
     model, dimension = opened.embedder.name, opened.embedder.dimension
@@ -33,7 +33,7 @@ async def semantic(
 
     vectors = await anyio.to_thread.run_sync(stacked)
     missing = [place for place, vector in enumerate(vectors) if vector is None]
-    made = await opened.embedder.embed([question, *(texts[place] for place in missing)])
+    made = await opened.embedder.embed([question, *(text(place) for place in missing)])
     for place, vector in zip(missing, made[1:], strict=True):
         vectors[place] = vector
     if missing:

@@ -1,4 +1,4 @@
-"""`orka run --dry-run`: a run that asks no model and leaves nothing behind, and says what it would have asked."""
+"""`orka run --dry-run`: a run that asks nobody and leaves nothing behind, and says what it would have asked."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from tempfile import TemporaryDirectory
 
 from orka.cli.output import safe_line, warn
 from orka.llm.scripted import Asked, ScriptedLLM
+from orka.search.scripted import ScriptedSearch, Searched
 from orka.settings import Settings
 
 
@@ -23,6 +24,20 @@ def rehearsal(settings: Settings) -> Generator[Settings]:
 def scripted(*, quiet: bool) -> ScriptedLLM:
     """Answers that fit what is asked for, and on standard error the questions."""
     return ScriptedLLM(on_ask=None if quiet else show_question, rehearsal=True)
+
+
+def scripted_search(*, quiet: bool) -> ScriptedSearch:
+    """Finds one made-up page for everything, and on standard error what it was asked for."""
+    return ScriptedSearch(on_search=None if quiet else show_search)
+
+
+def show_search(searched: Searched) -> None:
+    where = searched.source.url or searched.source.path or ""
+    warn(
+        safe_line(
+            f"would search {searched.source.named or 'the web'} {where}".rstrip() + f" for: {searched.query}", 2000
+        )
+    )
 
 
 def show_question(asked: Asked) -> None:

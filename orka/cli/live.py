@@ -104,7 +104,7 @@ def print_event(event: Event) -> None:
         error = event.data.get("error")
         reason = f": {error.get('message')}" if isinstance(error, dict) else ""
         warn(safe_line(f"{readable(event.path)} {event.data.get('status', Status.SUCCESS)}{reason}", 400))
-    elif event.kind != Kind.NODE_STARTED:
+    elif event.kind not in (Kind.NODE_STARTED, Kind.NODE_TOKEN):
         warn(safe_line(f"{readable(event.path) or 'run'} {event.kind}", 400))
 
 

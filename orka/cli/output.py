@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterable
 from typing import TextIO
 
+from orka.results import Usage
 from orka.secrets import redact_text
 from orka.types import Json
 
@@ -59,6 +60,22 @@ def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     for row in cells:
         padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*padded, row[-1]]).rstrip())
+
+
+def usage_text(usage: Usage) -> str:
+    """Tokens and cost for people: `1,234 tokens (1,000 of prompts, 234 of answers), $0.0123`. Empty where there are none."""
+    parts: list[str] = []
+    if usage.tokens:
+        prompts, answers = f"{usage.prompt_tokens:,} of prompts", f"{usage.completion_tokens:,} of answers"
+        parts.append(f"{usage.tokens:,} tokens ({prompts}, {answers})")
+    if usage.cost_usd:
+        parts.append(cost_text(usage.cost_usd))
+    return ", ".join(parts)
+
+
+def cost_text(usd: float) -> str:
+    """Dollars: four decimals, of very little six."""
+    return f"${usd:.4f}" if usd >= 0.001 else f"${usd:.6f}"
 
 
 def span(ms: int) -> str:

@@ -5,25 +5,25 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, TextIO, TypeAlias
+from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter
 
 from orka.cli.arguments import ANY_MODULE
-from orka.cli.dry import rehearsal, scripted
+from orka.cli.dry import rehearsal, scripted, scripted_search
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
-from orka.cli.live import Show, draw_while, on_terminal, print_event
+from orka.cli.live import Show
 from orka.cli.lookup import find_run
 from orka.cli.modules import Modules, import_agents, search_here
-from orka.cli.output import print_json, print_value, safe_line, warn
+from orka.cli.output import print_json, print_value, safe_line, usage_text, warn
 from orka.cli.remarks import remarks
+from orka.cli.showing import choose_progress
 from orka.cli.source import load_source, refuse_twice
 from orka.cli.streams import OutputLost, set_output_aside
 from orka.engine.answer import log_entries
-from orka.errors import ConfigError, RunTimeout, StepsExceeded
-from orka.graph.graph import Graph
+from orka.errors import BudgetExceeded, RunTimeout, StepsExceeded
 from orka.ids import new_run_id, parse_session
 from orka.journal.paths import readable
 from orka.orchestrator import Orchestrator, RunResult, finish, refuse_warnings
@@ -31,14 +31,13 @@ from orka.runs import RunEvent, open_runs
 from orka.settings import Settings
 from orka.types import RunId, RunStatus
 
-Work: TypeAlias = Callable[[Show], Awaitable[RunResult]]
-
 AllowFunctions = Annotated[
     str | None,
     Parameter(help="Let function agents call Python code: of any module, or of those named with =MODULE,MODULE."),
 ]
 Watch = Annotated[bool, Parameter(help="Show progress also where there is no terminal.")]
 Quiet = Annotated[bool, Parameter(help="Show no progress and no warnings.")]
+Stream = Annotated[bool, Parameter(help="Print on standard error what agents say, as they say it.")]
 AsLog = Annotated[bool, Parameter(help="Print the list of log entries instead of the answer.")]
 
 
@@ -59,14 +58,18 @@ def run(
         str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
     ] = None,
     dry_run: Annotated[
-        bool, Parameter(help="Ask no model: show what would be asked, go on with made-up answers, and keep nothing.")
+        bool,
+        Parameter(
+            help="Ask no model, search nothing: show what would be asked, go on with made-up answers, and keep nothing."
+        ),
     ] = False,
+    stream: Stream = False,
 ) -> int:
     """Run a graph on an input and print its answer.
 
     An input that begins with a dash stands after a double dash: orka run FILE -- "-5 degrees".
     """
-    show = _chosen(watch=watch, quiet=quiet, lines=dry_run)
+    progress = choose_progress(watch=watch, quiet=quiet, stream=stream, lines=dry_run)
     refuse_twice((file, input))
     parse_session(session)
     settings, allowed = Settings.from_environment(), permission(allow_functions)
@@ -85,6 +88,7 @@ def run(
             allow_functions=allowed,
             strict=strict,
             llm=scripted(quiet=quiet) if dry_run else None,
+            search=scripted_search(quiet=quiet) if dry_run else None,
         )
         value = read_input(input, as_json=json_input)
 
@@ -95,10 +99,15 @@ def run(
                     on_event(event)
 
                 return orchestrator.execute(
-                    value, run_id=run_id, on_event=note, distributed=distributed, session_id=session
+                    value,
+                    run_id=run_id,
+                    on_event=note,
+                    distributed=distributed,
+                    session_id=session,
+                    tokens=progress.tokens,
                 )
 
-            result = await show(execute, orchestrator.graph)
+            result = await progress.show(execute, orchestrator.graph)
             return report(result, out, as_log=json, quiet=quiet, kept=not dry_run)
 
         return _until_stopped(work, stored)
@@ -115,12 +124,13 @@ def resume(
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
     import_: Modules = None,
+    stream: Stream = False,
 ) -> int:
     """Finish a run that was interrupted or failed. What has finished is not executed again.
 
     Of a completed run the stored answer is printed, or its log.
     """
-    show = _chosen(watch=watch, quiet=quiet)
+    progress = choose_progress(watch=watch, quiet=quiet, stream=stream)
     settings = Settings.from_environment()
     allowed = permission(allow_functions)
     found: list[RunId] = []
@@ -131,7 +141,7 @@ def resume(
         async def work() -> int:
             async with open_runs(settings) as runs:
                 found.append(await find_run(runs, run_id))
-            result = await show(
+            result = await progress.show(
                 lambda on_event: finish(
                     found[0],
                     settings=settings,
@@ -140,6 +150,7 @@ def resume(
                     graph=changed,
                     on_event=on_event,
                     visits=json,
+                    tokens=progress.tokens,
                 ),
                 None,
             )
@@ -161,7 +172,7 @@ def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool, kept: b
     be read and resumed afterwards."""
     failed = result.status is not RunStatus.COMPLETED
     if not failed and not quiet:
-        for line in remarks(result.results, result.run_id):
+        for line in (*result.warnings, *remarks(result.results, result.run_id)):
             warn(safe_line(f"warning: {line}", 400))
     if as_log:
         print_json(log_entries(result.results, result.run_id), out)
@@ -172,6 +183,8 @@ def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool, kept: b
     except OutputLost:
         warn(f"run {result.run_id} {result.status}; what it gave is printed by: orka resume {result.run_id}")
         raise
+    if kept and not quiet and (used := usage_text(result.usage)):
+        warn(f"used {used}")
     if not failed:
         return Exit.OK
     where = f" at {readable(result.error_path)}" if result.error_path else ""
@@ -189,7 +202,8 @@ def _exceeded(result: RunResult) -> str | None:
     """The key of the limit that ended the run: as it is it would end there again."""
     if result.error is None or result.error_path:
         return None
-    return {RunTimeout.__name__: "deadline", StepsExceeded.__name__: "max_steps"}.get(result.error.kind)
+    keys = {RunTimeout: "deadline", StepsExceeded: "max_steps", BudgetExceeded: "budget"}
+    return {kind.__name__: key for kind, key in keys.items()}.get(result.error.kind)
 
 
 def _say_how_to_resume(run_id: str, exceeded: str | None = None) -> None:
@@ -209,20 +223,3 @@ def _until_stopped(work: Callable[[], Coroutine[Any, Any, int]], stored: Sequenc
     if code in (Exit.INTERRUPTED, Exit.TERMINATED) and stored:
         _say_how_to_resume(stored[0])
     return code
-
-
-def _chosen(*, watch: bool, quiet: bool, lines: bool = False) -> Callable[[Work, Graph | None], Awaitable[RunResult]]:
-    """How progress is shown: a live tree, a line per event, or nothing. `lines`: other lines would tear a tree."""
-    if watch and quiet:
-        raise ConfigError("--watch and --quiet exclude each other")
-    if not quiet and not lines and on_terminal():
-        return draw_while
-    return _with_lines if watch else _silently
-
-
-async def _with_lines(work: Work, _graph: Graph | None) -> RunResult:
-    return await work(print_event)
-
-
-async def _silently(work: Work, _graph: Graph | None) -> RunResult:
-    return await work(lambda _event: None)

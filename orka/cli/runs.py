@@ -12,16 +12,19 @@ from cyclopts import Parameter
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
-from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text
+from orka.cli.output import cost_text, print_json, print_table, render_json, safe_line, safe_text, usage_text
 from orka.clock import iso
 from orka.errors import ConfigError
+from orka.journal.entries import Kind
 from orka.journal.paths import readable
+from orka.results import Usage
 from orka.runs import RunEvent, RunInfo, RunReport, Runs, VisitInfo, open_runs
 from orka.settings import Settings
 from orka.types import RunStatus
 
-_EVENT_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
-"""An entry id of a stream: milliseconds, and a number within them; both have 64 bits."""
+_EVENT_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?(?:\+([0-9]{1,20})(?:-([0-9]{1,20}))?)?")
+"""An entry id of a stream: milliseconds, and a number within them; both have 64 bits. Of a token, that of the entry before
+it and its own."""
 RunArgument = Annotated[str, Parameter(name="RUN", help="A run id, or the beginning of one.")]
 AsJson = Annotated[bool, Parameter(help="Print JSON.")]
 
@@ -59,6 +62,8 @@ def show(run: RunArgument, /, *, json: AsJson = False) -> int:
                     **_info(report.info),
                     "error": report.error,
                     "error_path": report.error_path,
+                    "usage": asdict(report.usage),
+                    "warnings": list(report.warnings),
                     "visits": [asdict(visit) for visit in report.visits],
                 }
             )
@@ -116,6 +121,8 @@ def _line(event: RunEvent) -> str:
         name: event.data[name] for name in ("status", "error", "output", "input", "branches") if name in event.data
     }
     facts = safe_line(render_json(shown, indent=None), 200) if shown else ""
+    if event.kind == Kind.NODE_TOKEN:
+        facts = safe_line(render_json(event.data.get("text"), indent=None), 200)
     return (
         f"{event.id}  {iso(event.at_ms)[11:23]}  {event.kind:<14}  {safe_line(readable(event.path))}  {facts}".rstrip()
     )
@@ -134,19 +141,26 @@ def _print_report(report: RunReport) -> None:
         "generation": str(info.generation),
         "entries": str(info.entries),
     }
+    if used := usage_text(report.usage):
+        facts["used"] = used
     if report.error:
         facts["error"] = safe_line(f"{readable(report.error_path or 'run')}: {report.error}")
     for name, value in facts.items():
         print(f"{name:<11} {safe_text(value)}")
     print()
-    print_table(("PATH", "STATUS", "TIME", "ATTEMPTS", "ERROR"), (_visit(visit) for visit in report.visits))
-    warnings = [(visit, text) for visit in report.visits for text in visit.warnings]
-    if warnings:
+    priced = any(visit.usage for visit in report.visits)
+    titles = ("PATH", "STATUS", "TIME", "ATTEMPTS", *(("TOKENS", "COST") if priced else ()), "ERROR")
+    print_table(titles, (_visit(visit, priced) for visit in report.visits))
+    warnings = [f"{readable(visit.path)}: {text}" for visit in report.visits for text in visit.warnings]
+    if warnings or report.warnings:
         print("\nWARNINGS")
-    for visit, text in warnings:
-        print(safe_line(f"{readable(visit.path)}: {text}", 400))
+    for text in (*report.warnings, *warnings):
+        print(safe_line(text, 400))
 
 
-def _visit(visit: VisitInfo) -> tuple[str, ...]:
+def _visit(visit: VisitInfo, priced: bool) -> tuple[str, ...]:
     time = "" if visit.duration_ms is None else f"{visit.duration_ms / 1000:.3f} s"
-    return readable(visit.path), visit.status, time, str(visit.attempts), safe_line(visit.error or "", 200)
+    usage = visit.usage or Usage()
+    price = (f"{usage.tokens:,}" if usage.tokens else "", cost_text(usage.cost_usd) if usage.cost_usd else "")
+    used = price if priced else ()
+    return readable(visit.path), visit.status, time, str(visit.attempts), *used, safe_line(visit.error or "", 200)

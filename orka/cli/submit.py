@@ -43,6 +43,9 @@ def submit(
     ] = None,
     quiet: Annotated[bool, Parameter(help="Show no warnings.")] = False,
     import_: Modules = None,
+    tokens: Annotated[
+        bool, Parameter(help="Have orka runs events --follow show what agents say, as they say it.")
+    ] = False,
 ) -> int:
     """Put a run on a queue for a worker, and print its id.
 
@@ -64,7 +67,7 @@ def submit(
 
     async def work() -> int:
         async with orchestrator:
-            handle = await orchestrator.submit(value, queue=queue, session_id=session)
+            handle = await orchestrator.submit(value, queue=queue, tokens=tokens, session_id=session)
             submitted.append(handle.run_id)
             if wait:
                 warn(f"submitted {handle.run_id}")

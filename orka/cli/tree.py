@@ -20,6 +20,8 @@ KEPT = 40
 
 _LONG_MS = 150
 """What a pure agent takes before it is shown as running."""
+_MOST_SAID = 60
+"""Characters of what a running agent says."""
 _MOST_BEGUN = 1000
 """Pure agents under way that are watched."""
 
@@ -42,6 +44,10 @@ class Visit:
     since_ms: int = 0
     duration_ms: float | None = None
     note: str = ""
+    text: str = ""
+    """The end of what it has said, while it is running."""
+    attempt: int = 0
+    """That it is of."""
     children: dict[Path, Visit] = field(default_factory=dict["Path", "Visit"])
     dropped: int = 0
     """Finished children that are no longer kept."""
@@ -96,6 +102,8 @@ class RunTree:
                 _change(visit, kind, data)
                 if kind == Kind.NODE_FINISHED:
                     _settle(visit.children.values(), visit.state)
+        elif kind == Kind.NODE_TOKEN:
+            self._speak(path, at_ms, data)
         elif kind in (Kind.FORK_OPENED, Kind.MAP_OPENED):
             if (visit := self._place(path, at_ms)) is not None:
                 visit.branches = _integer(data.get("branches"))
@@ -108,6 +116,15 @@ class RunTree:
             _settle(self._visits.values(), "success" if kind == Kind.RUN_COMPLETED else "cancelled")
             self.root.state, self.root.note = _ENDS[kind], _message(data)
             self.root.duration_ms = at_ms - self.root.since_ms
+
+    def _speak(self, path: Path, at_ms: int, data: Mapping[str, Json]) -> None:
+        visit = self._place(path, at_ms)
+        if visit is None or visit.state not in UNDER_WAY:
+            return
+        attempt = _integer(data.get("attempt"))
+        before = visit.text if attempt == visit.attempt and data.get("seq") else ""
+        visit.state, visit.attempt = "running", attempt
+        visit.text = f"{before}{data.get('text', '')}"[-2 * _MOST_SAID :]
 
     def begin(self, path: Path, at_ms: int) -> None:
         """A pure agent began, of which there will be no event before its end."""
@@ -205,9 +222,10 @@ def _change(visit: Visit, kind: str, data: Mapping[str, Json]) -> None:
             duration = data.get("ms")
             visit.duration_ms = float(duration) if isinstance(duration, int | float) else None
             attempts = _integer(data.get("attempts"))
-            visit.note = message or (f"{attempts} attempts" if attempts > 1 else "")
+            visit.note, visit.text = message or (f"{attempts} attempts" if attempts > 1 else ""), ""
         case Kind.NODE_RETRYING:
             visit.state, visit.note = "retrying", f"attempt {data.get('attempt')} failed: {message}"
+            visit.text = ""
         case _:
             visit.state = "running"
 
@@ -250,6 +268,9 @@ def _branch_of(visit: Visit) -> int:
 
 
 def _note(visit: Visit) -> str:
+    if visit.text and visit.state == "running":
+        said = " ".join(visit.text.split())
+        return said if len(said) <= _MOST_SAID else f"…{said[-_MOST_SAID + 1 :]}"
     if not visit.branches:
         return visit.note
     failed = f", {visit.failed:,} failed" if visit.failed else ""

@@ -10,6 +10,7 @@ import msgspec
 from orka.errors import TaskUndecodable
 from orka.journal.entries import Value
 from orka.redis.scripts import Entry
+from orka.results import Usage
 from orka.types import Digest, Json, NodeId, Path, RunId
 
 VERSION: Final = 1
@@ -88,6 +89,12 @@ class BranchTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """Where it was sent; what it sends itself goes there, too."""
     most: int = 0
     """Tasks of that queue under way at once in the whole fleet, as its graph says; 0: any number."""
+    tokens: bool = False
+    """Somebody watches: its agents emit."""
+    began_ms: int = 0
+    """Of a run with a budget: when its seconds began to count."""
+    spent: Usage | None = None
+    """Of a run with a budget: what was used up elsewhere, as far as the sender knew."""
     version: int = VERSION
 
 

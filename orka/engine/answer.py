@@ -11,6 +11,7 @@ from orka.engine.looping import shown_loop
 from orka.errors import (
     AgentError,
     BranchError,
+    BudgetExceeded,
     FailoverExhausted,
     RouteNotFound,
     RunCancelled,
@@ -67,6 +68,13 @@ def response_of(output: Json) -> Json:
     return None
 
 
+def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
+    """The last one first; what only stores or looks up after all others."""
+    backwards = list(reversed(visits))
+    said = [visit for visit in backwards if visit.event_type not in _QUIET]
+    return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
+
+
 def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | None:
     if result.status is not Status.SUCCESS or result.event_type in _SILENT:
         return None
@@ -75,8 +83,8 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
     if result.event_type in {"LoopNode", "FailoverNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
-        for inner in reversed(results):
-            if inner.path.startswith(prefix) and (answer := _answer_of(inner, results)) is not None:
+        for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
+            if (answer := _answer_of(inner, results)) is not None:
                 return answer
         return None
     value = response_of(result.output)
@@ -97,7 +105,7 @@ def _items_answer(result: NodeResult, results: Sequence[NodeResult]) -> Answer |
                 items.setdefault(int(index), []).append(inner)
     found: list[Answer] = []
     for _, visits in sorted(items.items()):
-        for inner in reversed(visits):
+        for inner in _preferred(visits):
             if (answer := _answer_of(inner, visits)) is not None and not answer.many:
                 found.append(answer)
                 break
@@ -114,7 +122,7 @@ def item_output(visits: Sequence[NodeResult], error: Failure | None) -> Json:
     if error is not None:
         return failed_output(error)
     own = _outermost(visits)
-    for result in (*(visit for visit in reversed(visits) if visit.terminal), *own):
+    for result in (*(visit for visit in reversed(visits) if visit.terminal), *_preferred(own[::-1])):
         joined = result.event_type == "JoinNode" and result.status is Status.SUCCESS
         if joined or _answer_of(result, visits) is not None:
             return _shown(result)
@@ -235,7 +243,7 @@ def _error_of(failure: Failure | None, run_id: str, path: Path | None) -> RunErr
     """The failure that ended a run, as the exception that its kind names; of an agent's own kind, an `AgentError`."""
     kind, why = (failure.kind, failure.message) if failure is not None else ("RunError", "it did not complete")
     message = f"run {run_id} failed{f' at {path!r}' if path else ''}: {why}"
-    for own in (RunTimeout, StepsExceeded, BranchError, FailoverExhausted, RouteNotFound):
+    for own in (RunTimeout, StepsExceeded, BudgetExceeded, BranchError, FailoverExhausted, RouteNotFound):
         if kind == own.__name__:
             return own(message, run_id=run_id, path=path)
     return AgentError(message, kind=kind, run_id=run_id, path=path)

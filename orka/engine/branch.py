@@ -17,6 +17,7 @@ from orka.engine.executor import run_frame, visit_step
 from orka.engine.needs import facts_of
 from orka.engine.program import Body, Program, Step
 from orka.engine.retry import failure_of
+from orka.engine.spending import Spending
 from orka.errors import JournalMismatch, LeaseLost, OrkaError, RunTimeout, StoreError, sole_error
 from orka.journal.entries import RULES, BranchFinished, Kind, ValueCodec, decode_json, make_entry
 from orka.journal.log import RunLog
@@ -24,6 +25,7 @@ from orka.journal.paths import FRAME_SUFFIX, frame_of, unescape
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay
 from orka.journal.terms import Handover
+from orka.journal.tokens import RunTokens
 from orka.results import Failure
 from orka.types import Json, NodeId, Path
 
@@ -40,6 +42,8 @@ class BranchAssignment(msgspec.Struct, frozen=True, kw_only=True):
     worker: str
     replay: Replay | None = None
     """Of the branch alone, when it was executed before."""
+    tokens: RunTokens | None = None
+    """Where agents emit to; None: nobody watches."""
 
 
 async def execute_branch(
@@ -93,8 +97,9 @@ async def hand_over(log: RunLog, path: Path, finished: BranchFinished) -> None:
 
 
 def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, codec: ValueCodec) -> Run:
+    task, replay = assignment.task, assignment.replay
     return Run(
-        run_id=assignment.task.run,
+        run_id=task.run,
         program=assignment.program,
         input=assignment.input,
         log=assignment.log,
@@ -102,9 +107,16 @@ def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, code
         registry=registry,
         calls=calls,
         tasks=None,
-        replay=assignment.replay,
+        replay=replay,
         away=assignment.away,
-        steps=assignment.task.steps,
+        tokens=assignment.tokens,
+        spending=Spending(
+            assignment.program.graph.limits.budget,
+            began_ms=task.began_ms,
+            before=task.spent,
+            usages=None if replay is None else replay.usages,
+        ),
+        steps=task.steps,
         session=assignment.seen.session,
     )
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import anyio.abc
 import anyio.lowlevel
-import msgspec
 
 from orka.agents.base import LoopView
 from orka.clock import monotonic, now_ms
@@ -18,16 +17,19 @@ from orka.engine.joining import seen_output
 from orka.engine.layered import Layered
 from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
+from orka.engine.outcome import Outcome, commit_of
 from orka.engine.program import Body, Program, Step
+from orka.engine.spending import Spending
 from orka.engine.steps import Steps
 from orka.graph.nodes import NO_OPTIONS
-from orka.journal.entries import NO_VALUE, RULES, Kind, NodeFinished, Value, ValueCodec, make_entry
 from orka.journal.entries import Body as EntryBody
+from orka.journal.entries import Kind, Value, ValueCodec, make_entry
 from orka.journal.log import RunLog
 from orka.journal.paths import visit
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay, Visit
-from orka.results import Failure, NodeResult, Usage
+from orka.journal.tokens import RunTokens
+from orka.results import Failure, NodeResult
 from orka.template.view import View
 from orka.types import Json, NodeId, Path, Status
 
@@ -211,6 +213,8 @@ class Frame:
     ) -> NodeResult:
         """Commits a visit: result into the context, entry into the journal unless it is there already."""
         finished = seen.finished if seen is not None else None
+        if outcome.usage is not None:
+            self.run.spending.note(path, outcome.usage)
         status = Status.SUCCESS if outcome.error is None else Status.ERROR
         result = NodeResult(
             path=path,
@@ -232,56 +236,10 @@ class Frame:
         )
         if finished is None:
             goes_on = self.consumes or step.node.policy.on_error == "continue"
-            await self.commit(Kind.NODE_FINISHED, path, _commit_of(step, result, outcome, goes_on), outcome.values)
+            await self.commit(Kind.NODE_FINISHED, path, commit_of(step, result, outcome, goes_on), outcome.values)
         self.record(result, outcome.shown)
         self.stop_if_failed(step, result)
         return result
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What a visit came to, before it is committed."""
-
-    output: Json = None
-    stored: Value = NO_VALUE
-    """`output` for the journal, where it cannot be computed again."""
-    values: tuple[tuple[str, bytes], ...] = ()
-    status: Status | None = None
-    """None: success, or error when `error` is given."""
-    error: Failure | None = None
-    attempts: int = 1
-    usage: Usage | None = None
-    prompt: str | None = None
-    next: tuple[str, ...] | None = None
-    fork: str = ""
-    settled: tuple[int, ...] | None = None
-    late: tuple[int, ...] = ()
-    child: int | None = None
-    shown: Json = None
-    """What templates see, where that is more than `output`."""
-    warnings: tuple[str, ...] = ()
-
-
-def _commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -> NodeFinished:
-    """`goes_on`: the sequence does after a failure."""
-    return NodeFinished(
-        id=result.node_id,
-        node=step.digest,
-        at_ms=result.started_ms,
-        ms=result.duration_ms,
-        status=result.status,
-        output=outcome.stored,
-        error=outcome.error,
-        attempts=outcome.attempts,
-        usage=outcome.usage,
-        next=outcome.next,
-        fork=outcome.fork,
-        settled=outcome.settled,
-        late=outcome.late,
-        child=outcome.child,
-        consumed=goes_on and result.status is Status.ERROR,
-        warnings=outcome.warnings,
-        rules=RULES,
-    )
 
 
 @dataclass(slots=True, kw_only=True)
@@ -304,6 +262,9 @@ class Run:
     """The journal has everything that is visited: what it has not is not executed."""
     on_begin: OnBegin | None = None
     """Told of pure agents that begin."""
+    tokens: RunTokens | None = None
+    """Where agents emit to; None: nobody watches."""
+    spending: Spending = field(default_factory=Spending)
     session: str = ""
     """That the caller has given; empty: none."""
     steps: int = 0

@@ -87,6 +87,7 @@ def private_input(task: AgentInput) -> PrivateInput:
         variables=Copies(task.variables),
         loop=None if task.loop is None else _private_loop(task.loop),
         now_ms=task.now_ms,
+        emit=task.emit,
         session=task.session,
     )
 

@@ -13,12 +13,14 @@ from orka.agents.base import AgentInput, AgentOutput
 from orka.agents.values import output_value
 from orka.clock import monotonic
 from orka.engine.branches import abandon_forks, close_forks
-from orka.engine.context import Frame, Outcome, RecallEnded, began_at
+from orka.engine.budgeting import check_budget, skip_visit
+from orka.engine.context import Frame, RecallEnded, began_at
 from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
 from orka.engine.failing import failed_outcome
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.remote import visit_elsewhere
 from orka.engine.retry import delay_after, failure_of, wants_retry
@@ -38,6 +40,7 @@ from orka.graph.nodes import (
 )
 from orka.journal.entries import Kind, NodeRetrying, NodeStarted
 from orka.journal.replay import Visit
+from orka.journal.tokens import Emitter
 from orka.results import Failure, NodeResult
 from orka.types import NodeId, Path, RunId, Status
 
@@ -81,6 +84,11 @@ async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
     path = frame.next_path(step)
     seen = frame.seen(path, step)
     node = step.node
+    if frame.run.spending.budget is not None or seen is not None:
+        failure = check_budget(frame, step, path, seen)
+        if failure is not None:
+            await skip_visit(frame, step, path, seen, failure)
+            return None
     try:
         match node:
             case AgentNode():
@@ -164,6 +172,8 @@ async def _attempt_agent(
             options = render_options(node.options, step.texts, view) if step.texts else node.options
         except TemplateError as exc:
             return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings))
+        tokens = frame.run.tokens
+        emitter = None if tokens is None else tokens.emitter(path, node.id, attempt)
         task = AgentInput(
             run_id=RunId(frame.run.run_id),
             path=path,
@@ -176,6 +186,7 @@ async def _attempt_agent(
             variables=view.variables,
             loop=frame.context.loop,
             now_ms=at_ms,
+            emit=emitter,
             session=frame.run.session,
         )
         if not step.trusted:
@@ -186,13 +197,16 @@ async def _attempt_agent(
             frame.run.on_begin(path, at_ms)
         try:
             given = await _call(frame, step, node, task)
-            return _success(frame, step, given, prompt, attempt, tuple(view.warnings))
+            return _success(frame, step, given, prompt, attempt, tuple(view.warnings), emitter)
         # Bulkhead: whatever an agent raises becomes the visit's error.
         except Exception as exc:
-            failure = failure_of(exc)
+            failure, emitted = failure_of(exc), 0 if emitter is None else emitter.chars
             if not wants_retry(node.policy.retry, attempt, exc):
-                return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings))
-        await _pause(frame, step, path, at_ms, attempt, failure)
+                return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings), emitted)
+        finally:
+            if emitter is not None:
+                emitter.closed = True
+        await _pause(frame, step, path, at_ms, attempt, failure, emitted)
         attempt += 1
 
 
@@ -213,7 +227,13 @@ async def _call(frame: Frame, step: Step, node: AgentNode, task: AgentInput) -> 
 
 
 def _success(
-    frame: Frame, step: Step, given: AgentOutput, prompt: str | None, attempt: int, warnings: tuple[str, ...]
+    frame: Frame,
+    step: Step,
+    given: AgentOutput,
+    prompt: str | None,
+    attempt: int,
+    warnings: tuple[str, ...],
+    emitter: Emitter | None,
 ) -> Outcome:
     output = output_value(given)
     stored, values = frame.run.codec.store(output)
@@ -228,10 +248,13 @@ def _success(
         prompt=prompt,
         next=None if given.next is None else tuple(given.next),
         warnings=warnings,
+        emitted=0 if emitter is None else emitter.chars,
     )
 
 
-async def _pause(frame: Frame, step: Step, path: Path, at_ms: int, attempt: int, failure: Failure) -> None:
+async def _pause(
+    frame: Frame, step: Step, path: Path, at_ms: int, attempt: int, failure: Failure, emitted: int
+) -> None:
     delay = delay_after(step.node.policy.retry, attempt, random.random())
     frame.write(
         Kind.NODE_RETRYING,
@@ -243,6 +266,7 @@ async def _pause(frame: Frame, step: Step, path: Path, at_ms: int, attempt: int,
             attempt=attempt,
             error=failure,
             delay_ms=round(delay * 1000),
+            emitted=emitted,
         ),
     )
     await frame.run.log.barrier()

@@ -8,8 +8,9 @@ from typing import cast
 import msgspec
 
 from orka.agents.values import as_output, output_value
-from orka.engine.context import Frame, Outcome
+from orka.engine.context import Frame
 from orka.engine.copies import private_output
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.retry import failure_of, inner_error
 from orka.errors import AgentError
@@ -25,6 +26,7 @@ def failed_outcome(
     at_ms: int,
     attempts: int = 1,
     warnings: tuple[str, ...] = (),
+    emitted: int = 0,
 ) -> Outcome:
     """The outcome of a visit whose last attempt ended in `error`, with the output that the error brings, else the one
     that the agent's type makes of it."""
@@ -37,12 +39,12 @@ def failed_outcome(
         whole = as_output(dict(cast("Mapping[str, Json]", given)) if isinstance(given, Mapping) else given)
         output = output_value(msgspec.structs.replace(whole, usage=usage))
         if given is None:
-            return Outcome(error=failure, attempts=attempts, usage=usage, warnings=warnings)
+            return Outcome(error=failure, attempts=attempts, usage=usage, warnings=warnings, emitted=emitted)
         output = cast("dict[str, Json]", redact(output))  # it quotes the error, which may quote a server
         stored, values = frame.run.codec.store(output)
     except AgentError as exc:  # the error matters more than an output that cannot be kept
         note = f"the output that came with the error is dropped: {exc}"
-        return Outcome(error=failure, attempts=attempts, warnings=(*warnings, note))
+        return Outcome(error=failure, attempts=attempts, warnings=(*warnings, note), emitted=emitted)
     if not step.trusted:
         output = private_output(output, stored, values)
     return Outcome(
@@ -53,6 +55,7 @@ def failed_outcome(
         attempts=attempts,
         usage=usage,
         warnings=warnings,
+        emitted=emitted,
     )
 
 

@@ -14,9 +14,11 @@ from orka.engine.branches import (
     wait_for,
     why_unsatisfied,
 )
-from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.budgeting import short_of_budget
+from orka.engine.context import Frame, began_at
 from orka.engine.joining import Verdict, decide, merge
 from orka.engine.launching import launch
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.errors import BranchError, RunTimeout
 from orka.graph.nodes import ForkNode, JoinNode
@@ -112,7 +114,7 @@ def _decide(node: JoinNode, fork: OpenFork, among: tuple[int, ...] | None = None
 def _join_outcome(node: JoinNode, fork: OpenFork, verdict: Verdict, late: bool) -> Outcome:
     seen = frozenset(verdict.settled)
     output = merge([fork.branch(i, ended=i in seen) for i in range(len(fork.branches))], verdict.winners)
-    error = None
+    error, status = None, None
     if late:
         left = len(fork.branches) - len(verdict.settled)
         error = Failure(
@@ -120,9 +122,17 @@ def _join_outcome(node: JoinNode, fork: OpenFork, verdict: Verdict, late: bool) 
             message=f"{left} of {len(fork.branches)} branches were not done within the timeout",
         )
     elif not verdict.satisfied:
-        error = Failure(kind=BranchError.__name__, message=why_unsatisfied(node.mode, node.min_success, fork, seen))
+        unpaid = short_of_budget(fork, verdict.settled)
+        message = why_unsatisfied(node.mode, node.min_success, fork, seen)
+        error = unpaid or Failure(kind=BranchError.__name__, message=message)
+        status = None if unpaid is None else Status.SKIPPED
     return Outcome(
-        output=output, error=error, fork=fork.path, settled=_compact(verdict, fork), late=late_of(fork, verdict)
+        output=output,
+        status=status,
+        error=error,
+        fork=fork.path,
+        settled=_compact(verdict, fork),
+        late=late_of(fork, verdict),
     )
 
 

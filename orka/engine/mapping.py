@@ -15,9 +15,11 @@ from orka.engine.branches import (
     wait_for,
     why_unsatisfied,
 )
-from orka.engine.context import Frame, Outcome, began_at
+from orka.engine.budgeting import short_of_budget
+from orka.engine.context import Frame, began_at
 from orka.engine.joining import decide
 from orka.engine.launching import launch
+from orka.engine.outcome import Outcome
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
 from orka.errors import AgentError, BranchError, TemplateError
@@ -25,7 +27,7 @@ from orka.graph.nodes import MapNode
 from orka.journal.entries import Kind, Opened
 from orka.journal.replay import Visit
 from orka.results import Failure
-from orka.types import Json, NodeId, Path
+from orka.types import Json, NodeId, Path, Status
 
 _MOST_AT_ONCE: Final = 1000
 """Branches of one map under way at once when the file does not say."""
@@ -67,12 +69,13 @@ async def visit_map(
         "results": [item_output(item.context.results, item.error) for item in ended],
         "failed": [index for index, item in enumerate(ended) if not item.ok],
     }
-    error = None
+    error, status = None, None
     if not verdict.satisfied:
-        error = Failure(
-            kind=BranchError.__name__, message=why_unsatisfied("all", None, fork, frozenset(verdict.settled))
-        )
-    outcome = Outcome(output=output, error=error, fork=path, late=late_of(fork, verdict))
+        unpaid = short_of_budget(fork, verdict.settled)
+        message = why_unsatisfied("all", None, fork, frozenset(verdict.settled))
+        error = unpaid or Failure(kind=BranchError.__name__, message=message)
+        status = None if unpaid is None else Status.SKIPPED
+    outcome = Outcome(output=output, status=status, error=error, fork=path, late=late_of(fork, verdict))
     try:
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
     finally:

@@ -16,7 +16,7 @@ from orka.dispatch.task import decode_reply
 from orka.engine.branches import OpenFork, RunFrame, Settled, branch_frame, run_branch
 from orka.engine.context import RecallEnded, Run
 from orka.engine.needs import facts_of
-from orka.errors import JournalMismatch, RunError, StepsExceeded, sole_error
+from orka.errors import BudgetExceeded, JournalMismatch, RunError, StepsExceeded, sole_error
 from orka.journal.entries import BranchFinished, Row, decode_body
 from orka.journal.paths import member, named_in
 from orka.journal.replay import Replay, build_replay
@@ -122,5 +122,6 @@ def incomplete(run: Run, path: Path) -> JournalMismatch:
 def raise_if_fatal(run: Run, path: Path, finished: BranchFinished) -> None:
     """What went wrong in the branch is the whole run's failure."""
     if finished.fatal and finished.error is not None:
-        kind = StepsExceeded if finished.error.kind == StepsExceeded.__name__ else RunError
+        kinds = {kind.__name__: kind for kind in (StepsExceeded, BudgetExceeded)}
+        kind = kinds.get(finished.error.kind, RunError)
         raise kind(finished.error.message, run_id=run.run_id, path=path)

@@ -241,6 +241,9 @@ async def visit_elsewhere(frame: Frame, step: Step, path: Path, seen: Visit | No
         deadline_ms=away.deadline_ms,
         needs=facts_of(frame.body, (step.node.id,)).needs,
         retried=(path,) if seen is not None and run.replay is not None and path in run.replay.retried else (),
+        tokens=run.tokens is not None,
+        began_ms=run.spending.began_ms,
+        spent=run.spending.known_outside(path),
     )
     stored = b"" if task.seen != NOTHING else shown
     run.log.written = None
@@ -308,4 +311,7 @@ def _task_of(fork: OpenFork, index: int, scope: str, seen: msgspec.Raw, level: i
         most=most_under_way(run.program.graph, queue),
         needs=facts_of(fork.frame.body, sequence).needs,
         retried=run.replay.tried_again(path) if run.replay is not None else (),
+        tokens=run.tokens is not None,
+        began_ms=run.spending.began_ms,
+        spent=run.spending.known_outside(path),
     )

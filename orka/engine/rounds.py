@@ -9,7 +9,7 @@ import anyio
 
 from orka.agents.base import LoopView
 from orka.clock import iso, monotonic, now_ms
-from orka.engine.context import Context, Frame, Outcome, RecallEnded, SequenceStopped, began_at
+from orka.engine.context import Context, Frame, RecallEnded, SequenceStopped, began_at
 from orka.engine.cutting import cut_frame, cut_visit
 from orka.engine.fallback import is_valid, merge_failover
 from orka.engine.judging import agreement, responses_of
@@ -23,9 +23,11 @@ from orka.engine.looping import (
     score_round,
     shown_loop,
 )
+from orka.engine.outcome import Outcome
 from orka.engine.persisting import earlier_rounds, keep_own_rounds
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
+from orka.engine.spending import first_unaffordable, is_unaffordable
 from orka.errors import EmbeddingError, FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
 from orka.journal.entries import Kind, RoundScored
@@ -68,10 +70,15 @@ async def visit_loop(
     results: dict[str, Json] = {}
     score, met, number = 0.0, False, 0
     error: Failure | None = None
+    unpaid: Failure | None = None
     try:
         while number < node.max_loops and not met:
             number += 1
-            scored, results = await _run_round(run_frame, frame, step, node, path, number, told)
+            found = await _run_round(run_frame, frame, step, node, path, number, told)
+            if isinstance(found, Failure):  # the answer is that of the round before
+                unpaid, number = found, number - 1
+                break
+            scored, results = found
             score, met = scored.score, scored.met
             told.add(_remember(frame, step, node, scored, results, told.past))
     except TemplateError as exc:  # of a past-loop field that goes beyond the limits, the same on every replay
@@ -81,6 +88,10 @@ async def visit_loop(
     warnings = tuple(told.notes) if finished is None else finished.warnings
     if error is not None:
         outcome = Outcome(error=error, warnings=warnings)
+        await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
+        return
+    if unpaid is not None and not number:
+        outcome = Outcome(status=Status.SKIPPED, error=unpaid)
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
         return
     loop: dict[str, Json] = {
@@ -103,8 +114,8 @@ async def _run_round(
     path: Path,
     number: int,
     told: _Told,
-) -> tuple[RoundScored, dict[str, Json]]:
-    """One round and its verdict, as journaled when it was scored before."""
+) -> tuple[RoundScored, dict[str, Json]] | Failure:
+    """One round and its verdict, as journaled when it was scored before; why the budget has kept it from its end."""
     round_path = round_of(path, number)
     seen = frame.seen(round_path, step)
     scored = seen.scored if seen is not None else None
@@ -124,23 +135,24 @@ async def _run_round(
         context = Context()
     results = dict(context.outputs)
     frame.context.results.extend(context.results)
+    unpaid = first_unaffordable(context.results)
     if scored is None:
         if frame.run.recalling:
             raise RecallEnded(round_path)
-        score = await _verdict(step, node, context, results, late, told.notes)
+        score = 0.0 if unpaid is not None else await _verdict(step, node, context, results, late, told.notes)
         scored = RoundScored(
             id=node.id,
             node=step.digest,
             at_ms=now_ms(),
             round=number,
             score=score,
-            met=score >= node.score_threshold,
+            met=score >= node.score_threshold and unpaid is None,
             timed_out=late,
         )
         if late:
             _record_late_round(frame, step, node, round_path, scored)
         await frame.commit(Kind.ROUND_SCORED, round_path, scored)
-    return scored, results
+    return (scored, results) if unpaid is None else unpaid
 
 
 def _record_late_round(frame: Frame, step: Step, node: LoopNode, path: Path, scored: RoundScored) -> None:
@@ -230,7 +242,7 @@ async def visit_failover(
     else:
         gone = finished.child if finished.status is Status.ERROR else None
         outcome = await _try_children(run_frame, frame, step, path, None, gone)
-        if finished.error is not None:
+        if finished.error is not None and finished.status is Status.ERROR:
             outcome = Outcome(output=_exhausted(finished.error), error=finished.error, child=gone)
     if outcome.error is not None and outcome.child is not None:  # cut off by the timeout
         child = step.children[outcome.child]
@@ -261,6 +273,8 @@ async def _try_children(
             result = next(r for r in context.results if r.path == at)
             if stopped is None and is_valid(result):
                 return Outcome(output=merge_failover(result), child=index)
+            if is_unaffordable(result):
+                return Outcome(status=Status.SKIPPED, error=result.error)
             error = stopped.error if stopped is not None else result.error
             reasons.append(f"{child.node.id}: {error.message if error is not None else 'gave no usable result'}")
         error = Failure(kind=FailoverExhausted.__name__, message=f"every child failed: {'; '.join(reasons)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import anyio
 
@@ -17,14 +17,16 @@ from orka.engine.executor import run_frame
 from orka.engine.notes import watcher
 from orka.engine.program import Program
 from orka.engine.retry import failure_of
-from orka.errors import OrkaError, RunCancelled, RunTimeout, StepsExceeded, sole_error
+from orka.engine.spending import Spending, warnings_of
+from orka.errors import BudgetExceeded, OrkaError, RunCancelled, RunTimeout, StepsExceeded, sole_error
 from orka.journal.entries import Kind, RunEnded, ValueCodec, make_entry
 from orka.journal.log import FAREWELL, RunLog
 from orka.journal.paths import ROOT
 from orka.journal.registry import Registry
 from orka.journal.replay import Replay
 from orka.journal.terms import Ending
-from orka.results import Failure, NodeResult, RunResult, Usage
+from orka.journal.tokens import RunTokens
+from orka.results import Failure, NodeResult, RunResult
 from orka.types import Json, Path, RunStatus, Status
 
 _CANCELLED = Failure(kind=RunCancelled.__name__, message="somebody else cancelled it (`orka cancel`)")
@@ -42,6 +44,9 @@ class Assignment:
     replay: Replay | None = None
     away: Away | None = None
     """How branches get to other processes; None: they stay in this one."""
+    tokens: RunTokens | None = None
+    """Where agents emit to; None: nobody watches."""
+    spending: Spending = field(default_factory=Spending)
     session: str = ""
     """That the caller has given; empty: none."""
 
@@ -105,7 +110,7 @@ async def _to_the_end(
             return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=error, path=path)
         answer = find_answer(context.results)
         return await _end(task, context, RunStatus.COMPLETED, began, retention_ms, answer=answer)
-    except StepsExceeded as exc:
+    except (StepsExceeded, BudgetExceeded) as exc:
         return await _end(task, context, RunStatus.FAILED, began, retention_ms, error=failure_of(exc))
 
 
@@ -149,6 +154,8 @@ async def _interpret(
                 replay=task.replay,
                 away=task.away,
                 on_begin=watcher(),
+                tokens=task.tokens,
+                spending=task.spending,
                 session=task.session,
             )
             frame = Frame(
@@ -183,11 +190,14 @@ async def _end(
     error: Failure | None = None,
     path: Path | None = None,
 ) -> RunResult:
+    completed = status is RunStatus.COMPLETED
+    warnings = warnings_of(task.spending, context.results, now_ms()) if completed else ()
     body = RunEnded(
         answers=answer.paths if answer is not None else (),
         many=answer.many if answer is not None else False,
         error=error,
         path=path or "",
+        warnings=warnings,
     )
     kind = {
         RunStatus.COMPLETED: Kind.RUN_COMPLETED,
@@ -195,7 +205,8 @@ async def _end(
         RunStatus.CANCELLED: Kind.RUN_CANCELLED,
     }[status]
     await task.log.end(make_entry(kind, "", body), Ending(status=str(status), retention_ms=retention_ms))
-    return _result(task, context, status, began, answer=answer, error=error, path=path)
+    result = _result(task, context, status, began, answer=answer, error=error, path=path)
+    return replace(result, warnings=warnings) if warnings else result
 
 
 def _result(
@@ -208,16 +219,12 @@ def _result(
     error: Failure | None = None,
     path: Path | None = None,
 ) -> RunResult:
-    usage = Usage()
-    for result in context.results:
-        if result.usage is not None:
-            usage = usage + result.usage
     return RunResult(
         run_id=task.log.run_id,
         status=status,
         output=answer.value if answer is not None else None,
         results=tuple(context.results),
-        usage=usage,
+        usage=task.spending.total,
         duration_ms=round((monotonic() - began) * 1000, 3),
         error=error,
         error_path=path,

@@ -1,4 +1,4 @@
-"""Limits that all processes share: from the keys of a file to data."""
+"""Limits that all processes share, and what a run may use up: from the keys of a file to data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 from orka.graph.diagnostics import Findings
 from orka.graph.fields import check_keys, entry_at
-from orka.graph.keys import Keys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.models import OrchestratorKeys
-from orka.graph.nodes import NO_LIMITS, Rate, SharedLimit
+from orka.graph.nodes import NO_LIMITS, Budget, Rate, SharedLimit
 from orka.graph.tree import MapTree
 from orka.graph.values import PERIODS, RATE
 from orka.ids import QUEUE
@@ -43,6 +43,20 @@ def read_limits(
         resources[name] = SharedLimit(rate=rate_of(limit.rate_limit), max_concurrency=limit.max_concurrency)
     queues = {name: SharedLimit(max_concurrency=queue.max_concurrency) for name, queue in keys.queues.items()}
     return resources, queues
+
+
+def read_budget(head: MapTree, keys: OrchestratorKeys | None, findings: Findings) -> Budget | None:
+    """`budget` of `orchestrator:`, whose keys are settled (None: they have faults)."""
+    table = head.value("budget")
+    if isinstance(table, MapTree):
+        check_keys(table, (BudgetKeys,), findings, owner="'budget'")
+    given = None if keys is None else keys.budget
+    if given is None:
+        return None
+    if given.usd is None and given.tokens is None and given.seconds is None:
+        hint = "give it 'usd', 'tokens' or 'seconds'"
+        findings.error("'budget' limits nothing", entry_at(head, "budget"), hint=hint, key="budget")
+    return Budget(usd=given.usd, tokens=given.tokens, seconds=given.seconds, on_exceed=given.on_exceed)
 
 
 def names_under(head: MapTree, key: str) -> tuple[str, ...]:

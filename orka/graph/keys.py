@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict
 
-from orka.graph.values import Burst, Positive, RateText
+from orka.graph.values import Amount, Burst, Positive, RateText, Seconds
 
 
 class Keys(BaseModel):
@@ -30,6 +32,20 @@ class LimitKeys(Keys):
     """Calls per time: `60/min`, or a mapping (see [rate limit](#rate-limit))."""
     max_concurrency: Positive | None = None
     """Calls at once."""
+
+
+class BudgetKeys(Keys):
+    """What a run may use up. It is looked at before each visit: what has begun goes on to its end, so that agents which work
+    at the same time may go beyond it together."""
+
+    usd: Amount | None = None
+    """US dollars, as the agents tell their cost."""
+    tokens: Positive | None = None
+    """Tokens of prompts and answers."""
+    seconds: Seconds | None = None
+    """Seconds since the run began."""
+    on_exceed: Literal["fail", "stop"] = "fail"
+    """`fail`: the run fails, and can be resumed with a larger budget. `stop`: it completes with the answer that it has."""
 
 
 class QueueKeys(Keys):

@@ -14,7 +14,6 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "duckduckgo",
         "graph-scout",
         "plan_validator",
         "path_executor",

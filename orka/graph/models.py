@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orka.graph.keys import Keys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.values import (
     Attempts,
     Factor,
@@ -277,6 +277,8 @@ class ScopeKeys(Keys):
     """Decay and vector settings of the memory."""
     memory: Any = None
     """Another spelling of `memory_config`."""
+    search: Any = None
+    """Where search agents look that do not say so: a backend's name, or a mapping (see [search](search.md))."""
     structured_output_defaults: Any = None
     """Structured-output settings of model agents that give none."""
     debug: Any = None
@@ -300,6 +302,10 @@ class OrchestratorKeys(ScopeKeys):
     """Name -> limit that agents share by `resource` (see [limit](#limit))."""
     queues: dict[str, QueueKeys] = {}
     """Name of a queue -> how much of it is under way at once (see [queue](#queue))."""
+    budget: BudgetKeys | None = None
+    """What a run may use up (see [budget](#budget))."""
+    stream: bool = False
+    """`true`: pieces of answers are events of every run, also where nobody asked for them when it began."""
     mode: Any = None
     """Streaming workflows only."""
     executor: Any = None

@@ -249,6 +249,18 @@ class MapNode:
     line: int = 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a run may use up before it begins no further visit."""
+
+    usd: float | None = None
+    tokens: int | None = None
+    """Of prompts and answers."""
+    seconds: float | None = None
+    """From where `Limits.deadline` counts."""
+    on_exceed: Literal["stop", "fail"] = "fail"
+
+
 NO_LIMITS: Mapping[str, SharedLimit] = MappingProxyType({})
 Node: TypeAlias = AgentNode | RouterNode | ForkNode | JoinNode | FailoverNode | LoopNode | MapNode
 
@@ -269,3 +281,6 @@ class Limits:
     """By the name that agents give as `resource`."""
     queues: Mapping[str, SharedLimit] = field(default_factory=lambda: NO_LIMITS)
     """Tasks under way, by the queue they are sent to."""
+    budget: Budget | None = None
+    stream: bool = False
+    """Pieces of answers are events of every run."""

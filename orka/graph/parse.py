@@ -12,7 +12,7 @@ from orka.graph.control import READERS
 from orka.graph.diagnostics import Findings, Mark, suggest
 from orka.graph.entry import Entry, policy_of, read_name
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, quote_hint, settle, without
-from orka.graph.fleet import names_under, read_limits
+from orka.graph.fleet import names_under, read_budget, read_limits
 from orka.graph.kinds import TypeName, known_types, resolve_type, spellings
 from orka.graph.models import KINDS, FileKeys, OrchestratorKeys, ScopeKeys
 from orka.graph.nodes import DEFAULT_POLICY, Limits, Policy
@@ -47,7 +47,7 @@ MAX_PATTERNS = 20_000
 _OF_WHOLE_RUN = frozenset(keys_of(OrchestratorKeys)) - frozenset(keys_of(ScopeKeys))
 _NOT_OPTIONS = frozenset(
     {"id", "agents", "queue", "timeout", "retry", "on_error", "max_steps", "deadline", "durability", "strict_templates"}
-    | {"distributed", "limits", "queues", "name", "description", "version"}
+    | {"distributed", "limits", "queues", "budget", "stream", "name", "description", "version"}
 )
 
 
@@ -77,6 +77,7 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
         findings.error("'orchestrator' lists no agents", entry_at(head, "agents"), key="agents")
     refuse_secrets(without(head, _NOT_OPTIONS), "'orchestrator'", findings.error)
     resources, queues = read_limits(head, keys, findings)
+    budget = read_budget(head, keys, findings)
     parser = _Parser(specs, findings, check_pattern, names_under(head, "limits"))
     top = parser.area(tree, head, keys, owner=None, parent=None, defaults=DEFAULT_POLICY)
     if keys is None or settled is None:
@@ -89,6 +90,8 @@ def parse_tree(tree: Tree, specs: AgentSpecs, findings: Findings, check_pattern:
         distributed=keys.distributed,
         resources=resources,
         queues=queues,
+        budget=budget,
+        stream=keys.stream,
     )
     graph_id = "graph" if keys.id is None else str(keys.id)
     return Parsed(id=graph_id, limits=limits, options=as_options(without(head, _NOT_OPTIONS)), top=top)

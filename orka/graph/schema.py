@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
-from orka.graph.keys import LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import BudgetKeys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.kinds import known_types
 from orka.graph.models import (
     KINDS,
@@ -39,6 +39,7 @@ _SECTIONS: tuple[tuple[str, type[BaseModel], type[BaseModel] | None], ...] = (
     ("Rate limit", RateKeys, None),
     ("Limit", LimitKeys, None),
     ("Queue", QueueKeys, None),
+    ("Budget", BudgetKeys, None),
 )
 """Heading, model, and the model whose keys are listed elsewhere."""
 

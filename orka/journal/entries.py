@@ -34,6 +34,8 @@ class Kind:
     MAP_OPENED: Final = "map.opened"
     ROUND_SCORED: Final = "round.scored"
     BRANCH_FINISHED: Final = "branch.finished"
+    NODE_TOKEN: Final = "node.token"
+    """Never in a journal: see `orka.journal.tokens`."""
 
 
 ENDED: Final = frozenset({Kind.RUN_COMPLETED, Kind.RUN_FAILED, Kind.RUN_CANCELLED})
@@ -79,6 +81,8 @@ class RunEnded(msgspec.Struct, frozen=True, omit_defaults=True):
     error: Failure | None = None
     path: str = ""
     """The visit whose failure ended the run."""
+    warnings: tuple[str, ...] = ()
+    """About the run as a whole."""
 
 
 class NodeStarted(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -103,6 +107,8 @@ class NodeRetrying(msgspec.Struct, frozen=True, omit_defaults=True):
     attempt: int
     error: Failure
     delay_ms: int
+    emitted: int = 0
+    """As in `NodeFinished`."""
 
 
 class Opened(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -178,6 +184,8 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     consumed: bool = False
     """A failure that the sequence goes on after: replay believes it."""
     warnings: tuple[str, ...] = ()
+    emitted: int = 0
+    """Characters that its last attempt emitted for those who watch: a reader of the feed knows when it has them all."""
     rules: int = 1
 
 

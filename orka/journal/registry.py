@@ -27,7 +27,7 @@ _RECONNECT = (0.0, 0.05, 0.2, 0.5, 1.0, 2.0)
 _FIELDS = (
     *("status", "graph", "digest", "input", "created_ms", "ended_ms"),
     *("lease_until", "holder", "generation", "deadline_ms", "version"),
-    *("distributed", "queue"),
+    *("distributed", "queue", "tokens"),
 )
 
 
@@ -58,6 +58,8 @@ class RunInfo:
     """Its branches go to the shared queues."""
     queue: str = ""
     """That it was submitted to; empty: it was not."""
+    watched: bool = False
+    """Its agents emit tokens, also after it is resumed."""
     on_queue: bool = False
     """A task on a shared queue has a worker execute it, or go on with it."""
 
@@ -251,6 +253,7 @@ def _info(run_id: RunId, fields: Sequence[bytes | None], entries: int, now: int,
         version=text["version"],
         distributed=text["distributed"] == "1",
         queue=text["queue"],
+        watched=text["tokens"] == "1",
         on_queue=on_queue,
     )
 

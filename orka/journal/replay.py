@@ -27,7 +27,7 @@ from orka.journal.entries import (
     Value,
 )
 from orka.journal.paths import frame_of, frames, parents
-from orka.results import Failure
+from orka.results import Failure, Usage
 from orka.types import Path, Status
 
 
@@ -72,6 +72,11 @@ class Replay:
     started: RunStarted | None = None
     ended: RunEnded | None = None
     entries: int = 0
+    usages: dict[Path, Usage] = field(default_factory=dict[Path, Usage])
+    """What each visit has used up, believed or not."""
+    began_ms: int = 0
+    """When the run began, or was resumed under another graph."""
+    digest: str = ""
     _frames: dict[Path, list[Path]] = field(default_factory=dict[Path, list[Path]])
     """Visits of each frame in the order in which they began."""
     _reopened: frozenset[Path] = frozenset()
@@ -193,6 +198,7 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
         match body:
             case RunStarted():
                 replay.started = body
+                replay.began_ms, replay.digest = body.at_ms, body.digest
             case RunEnded():
                 replay.ended = body
                 if (visit := replay.visits.get(Path(body.path))) is not None:
@@ -201,6 +207,8 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
                 if replay.ended is not None:  # whoever resumes a run that has ended wants its failures tried again
                     doubted |= {at for at, ended in replay.branches.items() if ended.error is not None}
                 replay.ended = None
+                if body.digest != replay.digest:
+                    replay.began_ms, replay.digest = body.at_ms, body.digest
             case NodeStarted(node=node, at_ms=at_ms) | NodeRetrying(node=node, at_ms=at_ms):
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = node, at_ms, None, False
@@ -219,6 +227,8 @@ def build_replay(run_id: str, entries: Iterable[Row], *, retried: Iterable[Path]
             case NodeFinished():
                 visit = replay.visits.setdefault(path, Visit())
                 visit.node, visit.at_ms, visit.finished, visit.fatal = body.node, body.at_ms, body, False
+                if body.usage is not None:
+                    replay.usages[path] = body.usage
     if replay.ended is not None and not whole:
         doubted |= {at for at, ended in replay.branches.items() if ended.error is not None}
     for path in retried:

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, cast
 from redis.exceptions import RedisError, ResponseError
 
 from orka.errors import OrkaError, RecordRefused, StoreError
-from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record, encode_fields
+from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record, encode_fields, is_first_write
 from orka.redis.client import NodeRouter
 from orka.redis.faults import passes, reply_text, translate
 from orka.redis.lua import Argument, Command
@@ -119,15 +119,21 @@ async def _scan_node(connection: Connection, fields: Sequence[str]) -> AsyncGene
 
 def replace_commands(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
     """The hash as it is to be, whatever was there before; what it may have had is taken off first, so that the server
-    indexes it once."""
+    indexes it once. A new key has nothing to take off."""
     fields = encode_fields(record)
+    if is_first_write(record):
+        for field, row in packed.items():
+            if row:
+                fields += (field, row)
+        commands: list[Command] = [("HSET", record.key, *fields)]
+        return [*commands, ("PEXPIREAT", record.key, record.expire_ms)] if record.expire_ms else commands
     leaving = _absent(tuple(cast("list[str]", fields[::2])))
     for field, row in packed.items():
         if row:
             fields += (field, row)
         else:
             leaving = (*leaving, field)
-    commands: list[Command] = [("HDEL", record.key, *leaving), ("HSET", record.key, *fields)]
+    commands = [("HDEL", record.key, *leaving), ("HSET", record.key, *fields)]
     if record.expire_ms:
         commands.append(("PEXPIREAT", record.key, record.expire_ms))
     else:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Any, Final, cast
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -39,9 +40,11 @@ _DIGITS: Final = 9
 _NOTHING: Final[Mapping[str, Json]] = {}
 
 _json = msgspec.json.Encoder(order="deterministic")
+_unwritten: WeakValueDictionary[int, MemoryRecord] = WeakValueDictionary()
+"""Records with a key of their own that no write has taken up, by identity."""
 
 
-class MemoryRecord(msgspec.Struct, frozen=True, kw_only=True):
+class MemoryRecord(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """One memory. `new_record` checks and completes what callers give. (A struct because every write makes one.)"""
 
     key: str
@@ -127,7 +130,7 @@ def new_record(
         "node_id": node_id,
         "trace_id": trace_id,
     }
-    return MemoryRecord(
+    record = MemoryRecord(
         key=new_key() if key is None else _checked_key(key),
         content=content,
         importance=round(min(1.0, max(0.0, float(importance))), _DIGITS),
@@ -136,6 +139,15 @@ def new_record(
         metadata=_plain(metadata or _NOTHING),
         **{name: _text(value, name) for name, value in names.items()},
     )
+    if key is None:
+        _unwritten[id(record)] = record
+    return record
+
+
+def is_first_write(record: MemoryRecord) -> bool:
+    """Whether nothing can be stored under its key: the key was drawn for this record, and nobody has asked this before.
+    (Told by identity: a changed copy of a record has its key, and may find the original stored.)"""
+    return _unwritten.pop(id(record), None) is record
 
 
 def _text(value: object, name: str) -> str:

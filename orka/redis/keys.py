@@ -5,6 +5,8 @@ All keys of a run carry the hash tag of its partition, so that one script can to
 * `{orka:N}:run:<id>` hash: status, lease, sequence number, graph, times. Lives until `retention` after the end.
 * `{orka:N}:run:<id>:journal` stream: the run's entries. Lives as long as the run's hash.
 * `{orka:N}:run:<id>:values` hash: values too large for an entry, by digest. Lives as long as the run's hash.
+* `{orka:N}:run:<id>:tokens` stream: pieces of answers of agents under way, for whoever watches. Bounded; expires ten minutes
+  after the last one.
 * `{orka:N}:graph:<digest>` hash: the graph's JSON and how many open runs use it. Lives as long as its runs.
 * `{orka:N}:runs:open` and `{orka:N}:runs:ended` sorted sets of run ids by start and end; trimmed at each new run.
 
@@ -76,6 +78,7 @@ class RunKeys:
     values: str
     branches: str
     scopes: str
+    tokens: str
 
 
 def tag_of(partition: int) -> str:
@@ -88,7 +91,7 @@ def run_keys(run_id: RunId, partitions: int) -> RunKeys:
     """The partition is CRC-32 of the id, modulo the number of partitions: runs spread over all primaries."""
     tag = tag_of(crc32(run_id.encode()) % partitions)
     run = f"{tag}:run:{run_id}"
-    return RunKeys(tag, run, f"{run}:journal", f"{run}:values", f"{run}:branches", f"{run}:scopes")
+    return RunKeys(tag, run, f"{run}:journal", f"{run}:values", f"{run}:branches", f"{run}:scopes", f"{run}:tokens")
 
 
 def graph_key(tag: str, digest: Digest) -> str:

@@ -13,7 +13,7 @@ import pytest
 from servers import wait_until
 
 from orka.ids import new_run_id
-from orka.journal.feed import RunEvent
+from orka.journal.events import RunEvent
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
 from orka.settings import Settings

@@ -47,7 +47,7 @@ def check_warnings(case: Case, orchestrator: Orchestrator) -> None:
     assert all(any(part in message for message in messages) for part in case.warnings), messages
 
 
-WAITING = ("loop_boolean_scoring", "loop_remembers", "memory_in_loop", "judges")
+WAITING = ()
 
 
 def skip_planned(name: str, file: Path) -> None:

@@ -131,7 +131,7 @@ async def test_a_visit_changes_a_skill_once(brain: Brain) -> None:
     assert skill is not None
     assert (skill.usage_count, skill.created_ms) == (1, 1_767_225_600_000)
     for _ in range(3):
-        judged = await brain.feedback(skill.id, LEASE, True, visit="run:feedback")
+        judged = await brain.feedback(skill.id, LEASE, True, visit="run:learn")
     assert judged is not None
     assert (judged.usage_count, judged.transfers) == (2, 1)
     for _ in range(3):

@@ -232,3 +232,10 @@ async def test_many_agents_open_one_brain(settings: Settings, tmp_path: Path) ->
     async with Orchestrator(file, settings=settings) as orchestrator, anyio.create_task_group() as tasks:
         for _ in range(8):
             tasks.start_soon(orchestrator.run, TASK)
+
+
+async def test_a_payload_with_a_slip_is_read_all_the_same(brain: Brain) -> None:
+    broken = '{"domain": "law", "task": "' + TASK + '", "steps": ["read it"], "response": "she said "read it" twice",}'
+    found = await ask(brain, "learn", broken)
+    assert (found["skill_name"], found["skill_steps"]) == ("procedural:law:evaluation-sequential", ["read it"])
+    assert (await ask(brain, "learn", "{no object", "other"))["response"] == "{no object"

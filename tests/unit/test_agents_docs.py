@@ -15,6 +15,7 @@ from support.pages import ROOT, read_blocks
 from orka.agents.base import AgentType
 from orka.agents.memory import MemoryConfig
 from orka.agents.registry import Registry, builtin_types
+from orka.agents.search import SourceKeys
 from orka.agents.structured import StructuredOutput
 from orka.graph.load import check_graph
 from orka.template.environment import Environment
@@ -66,6 +67,10 @@ def test_page_describes_every_key_of_structured_output() -> None:
 
 def test_page_describes_every_key_of_the_config_of_memories() -> None:
     assert table(MemoryConfig, "key of `config`") in PAGE
+
+
+def test_page_describes_every_key_of_the_source_of_searches() -> None:
+    assert table(SourceKeys, "key of `search`") in PAGE
 
 
 @pytest.mark.parametrize("number", range(4))

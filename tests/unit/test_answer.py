@@ -45,6 +45,21 @@ def fails(path: str, **more: Any) -> NodeResult:
         ([says("a", "A", terminal=True), says("b", "B", terminal=True)], "B", ("b",)),
         ([fails("a", terminal=True), says("b", "B")], "B", ("b",)),
         ([says("l[1]/a", "A", inner=True, terminal=True), says("b", "B")], "A", ("l[1]/a",)),
+        # what a loop stores or looks up at the end is no answer, unless there is no other
+        (
+            [
+                says("l[2]/a", "A", inner=True),
+                says("l[2]/m", "k", inner=True, event_type="MemoryWriterNode"),
+                visit("l", LOOP, "LoopNode"),
+            ],
+            "A",
+            ("l[2]/a",),
+        ),
+        (
+            [says("l[2]/m", "found", inner=True, event_type="MemoryReaderNode"), visit("l", LOOP, "LoopNode")],
+            "found",
+            ("l[2]/m",),
+        ),
         # a loop: its last round's last response
         (
             [
@@ -162,6 +177,13 @@ def test_an_item_of_a_map_gives_what_would_be_its_answer(
 ) -> None:
     given = item_output(visits, error)
     assert given == expected
+
+
+def test_what_an_item_stores_at_its_end_is_not_its_answer() -> None:
+    kept = [says("m.0/a", "A"), says("m.0/w", "key", event_type="MemoryWriterNode")]
+    assert item_output(kept, None) == {"response": "A"}
+    answer = find_answer([*kept, visit("m", {"results": [1], "failed": []}, "MapNode")])
+    assert answer == Answer(value=["A"], paths=(Path("m.0/a"),), many=True)
 
 
 def test_a_map_of_nothing_answers_with_an_empty_list() -> None:

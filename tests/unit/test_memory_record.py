@@ -1,5 +1,6 @@
 """Records and their hashes: everything comes back as it was."""
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from orka.memory.record import (
     encode_facet,
     encode_fields,
     encode_tag,
+    is_first_write,
     key_for,
     new_key,
     new_record,
@@ -136,3 +138,12 @@ def test_filters():
     assert Filters(metadata={"n": (2, 1)}).match(record, 0)
     assert not Filters(metadata={"n": "1 "}).match(record, 0)
     assert not Filters(metadata={"m": None}).match(record, 0)
+
+
+def test_a_key_drawn_for_a_record_is_new_once_and_for_that_record_alone() -> None:
+    record = new_record("text")
+    copy = msgspec.structs.replace(record, content="other")
+    assert not is_first_write(copy)  # the original may be stored by then
+    assert is_first_write(record)
+    assert not is_first_write(record)  # an attempt of which nobody knows how far it came
+    assert not is_first_write(new_record("text", key=record.key))

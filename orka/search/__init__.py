@@ -1,0 +1,1 @@
+"""Searching the web or a folder of texts behind one protocol."""
