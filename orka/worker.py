@@ -11,9 +11,6 @@ from pathlib import Path as FilePath
 import anyio
 import anyio.abc
 
-from orka.agents.function import is_permitted
-from orka.agents.tooling.spec import SERVER, may_start
-from orka.agents.tooling.toolbox import default_toolbox
 from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer
 from orka.dispatch.delivery import Delivery
@@ -26,6 +23,7 @@ from orka.dispatch.sweeper import GivenUp, Sweeper
 from orka.dispatch.task import BranchTask, decode_task
 from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
+from orka.engine.needs import lacking_for
 from orka.engine.shelf import Shelf
 from orka.errors import (
     LeaseLost,
@@ -178,24 +176,8 @@ class Worker:
     def _require(self, task: BranchTask) -> None:
         """`TaskRefused` for what this worker lacks."""
         for need in task.needs:
-            if (lacking := self._lacking(need)) is not None:
+            if (lacking := lacking_for(need, self._types, self._workshop.tools)) is not None:
                 raise TaskRefused(lacking)
-
-    def _lacking(self, need: str) -> str | None:
-        kind, _, what = need.partition(":")
-        tools = self._workshop.tools
-        if kind == "tool":
-            known = (tools.toolbox or default_toolbox()).find(what) is not None
-            return None if known else f"this worker has no tool {what!r}: start it with --import MODULE"
-        if kind == SERVER:
-            return (
-                None
-                if may_start(need, tools.allow_functions)
-                else f"this worker may not start {what!r}: --allow-functions={need}"
-            )
-        if what and not is_permitted(what, tools.allow_functions):
-            return f"this worker may not call functions of {what!r}: start it with --allow-functions"
-        return None if kind in self._types else f"this worker has no agent type {kind!r}: start it with --import MODULE"
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
         services = self._services

@@ -50,8 +50,8 @@ def _scalars(table: MapTree) -> Iterator[tuple[str, str, Mark]]:
     while waiting:
         key, tree, at = waiting.pop()
         if isinstance(tree, MapTree):
-            waiting += () if key.endswith("_env") else (
-                (entry.key.text, entry.value, entry.key.at) for entry in tree.entries
+            waiting += (
+                () if key.endswith("_env") else ((entry.key.text, entry.value, entry.key.at) for entry in tree.entries)
             )
         elif isinstance(tree, ListTree):
             waiting += ((key, item, item.at) for item in tree.items)

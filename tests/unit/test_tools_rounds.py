@@ -38,7 +38,8 @@ async def test_model_calls_a_tool_and_answers_with_what_it_gave() -> None:
     first, second = (one.question for one in llm.asked)
     assert [tool.name for tool in first.tools] == [tool.name for tool in second.tools] == ["weather"]
     assert (first.tool_choice, second.tool_choice) == ("auto", "auto")
-    wanted = first.messages + (
+    wanted = (
+        *first.messages,
         Message(role="assistant", content="Let me see.", calls=tool_calls(("weather", {"city": "Bern"})).calls),
         Message(role="tool", content='{"city":"Bern","degrees":21.5}', call_id="call_0", tool="weather"),
     )
@@ -59,7 +60,9 @@ async def test_usage_and_metrics_are_those_of_all_rounds() -> None:
         return Answer(text=answer.text, calls=answer.calls, usage=usage, priced=priced, latency_ms=10.5, model="m")
 
     call, answer = tool_calls(("weather", {"city": "Bern"})), Answer(text="Warm.")
-    output = await asked(ScriptedLLM([spent(call, 10, 0.5), spent(call, 20, 0.25), spent(answer, 30, 0.125)]), "weather")
+    output = await asked(
+        ScriptedLLM([spent(call, 10, 0.5), spent(call, 20, 0.25), spent(answer, 30, 0.125)]), "weather"
+    )
     assert output.usage == Usage(prompt_tokens=60, completion_tokens=3, cost_usd=0.875)
     metrics: Any = output.fields["_metrics"]
     assert (metrics["tokens"], metrics["latency_ms"], metrics["cost_usd"]) == (63, 31.5, 0.875)
@@ -70,13 +73,21 @@ async def test_usage_and_metrics_are_those_of_all_rounds() -> None:
 @pytest.mark.parametrize(
     ("name", "arguments", "error"),
     [
-        ("weather", {"town": "Bern"}, "the arguments do not fit: city: Field required; town: Extra inputs are not permitted"),
+        (
+            "weather",
+            {"town": "Bern"},
+            "the arguments do not fit: city: Field required; town: Extra inputs are not permitted",
+        ),
         ("weather", "Bern", "the arguments are not JSON: write one JSON object"),
         ("whether", {}, "there is no tool 'whether': there are weather, broken, leaves, odd, gone, slow"),
         ("broken", {"why": "no such place"}, "LookupError: no such place"),
         ("broken", {}, "LookupError"),
         ("leaves", {}, "SystemExit: 3"),
-        ("odd", {}, "it gave a value of type object, which cannot be told as JSON: Unable to serialize unknown type: <class 'object'>"),
+        (
+            "odd",
+            {},
+            "it gave a value of type object, which cannot be told as JSON: Unable to serialize unknown type: <class 'object'>",
+        ),
         ("gone", {}, "it was cancelled by its own code"),
         ("slow", {}, "no result within 0.05 s"),
     ],
@@ -234,12 +245,16 @@ async def test_registered_tools_need_no_permission() -> None:
     await run_agent("llm", example_task("x", options={"tools": listed}), tools=tools)
     assert told(llm) == ['{"city":"Bern","degrees":21.5}']
     assert [tool.name for tool in llm.asked[0].question.tools] == ["sky"]
-    with pytest.raises(AgentError, match=r"no tool 'fog' is registered \(there are weather\): register it with `@orka.tool"):
+    with pytest.raises(
+        AgentError, match=r"no tool 'fog' is registered \(there are weather\): register it with `@orka.tool"
+    ):
         await run_agent("llm", example_task("x", options={"tools": ["fog"]}), tools=tools)
 
 
 async def test_two_tools_of_one_name_are_refused() -> None:
-    with pytest.raises(AgentError, match=r"tool 'weather' is given by function 'support.tools:weather' and by") as caught:
+    with pytest.raises(
+        AgentError, match=r"tool 'weather' is given by function 'support.tools:weather' and by"
+    ) as caught:
         await asked(ScriptedLLM(), "weather", {"function": f"{HERE}:slow", "name": "weather"})
     assert caught.value.kind == "ToolClash"
 
@@ -255,7 +270,7 @@ async def test_function_of_which_no_tool_can_be_made_fails_the_visit() -> None:
     [
         ({}, "give one of `function`, `tool` and `mcp`"),
         ({"tool": "a", "function": "b:c"}, "give one of"),
-        ("os:_exit", "String should match|module:name"),
+        ("os:_exit", "module:name"),
         ({"tool": "a", "only": ["b"]}, "`only` and `prefix` are for `mcp` servers"),
         ({"mcp": {}}, "give either `command` or `url`"),
         ({"mcp": {"command": "a", "url": "http://b"}}, "give either `command` or `url`"),
@@ -263,7 +278,6 @@ async def test_function_of_which_no_tool_can_be_made_fails_the_visit() -> None:
         ({"mcp": {"command": "a", "token_env": "B"}}, "a server started by `command` takes no `token_env`"),
         ({"mcp": {"url": "ftp://b"}}, "must begin with http"),
         ({"mcp": {"command": "a"}, "name": "b"}, "names and descriptions of their own"),
-        ({"mcp": {"command": "a", "shell": True}}, "Extra inputs"),
     ],
 )
 async def test_entry_that_makes_no_sense_is_refused(entry: Any, message: str) -> None:
@@ -299,7 +313,7 @@ async def test_cancelling_a_visit_cancels_its_calls() -> None:
     with anyio.fail_after(5):
         async with anyio.create_task_group() as group:
             group.start_soon(lambda: run_agent("llm", example_task("x", options={"tools": ["patient"]}), tools=tools))
-            while len(functions.called) < 2:
+            while len(functions.called) < 2:  # noqa: ASYNC110  # the tools run as any user's would
                 await anyio.sleep(0.01)
             group.cancel_scope.cancel()
     assert ended == ["patient", "patient"]

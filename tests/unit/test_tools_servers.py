@@ -59,7 +59,7 @@ def lives(pid: int) -> bool:
 
 async def until(true: Callable[[], object]) -> None:
     with anyio.fail_after(10):
-        while not true():
+        while not true():  # noqa: ASYNC110  # processes set no event
             await anyio.sleep(0.01)
 
 
@@ -95,7 +95,9 @@ async def test_names_are_made_usable_and_may_be_chosen_and_prefixed() -> None:
         offers = await tools_of(servers, started(), prefix="t_", only=["odd.name", "add"])
         assert sorted(offers) == ["t_add", "t_odd_name"]
         assert await offers["t_odd_name"].call({}, "k") == "odd"
-        with pytest.raises(AgentError, match=r"has no tool 'nope'; it has add, dies, fails, keyed, odd.name, slow") as caught:
+        with pytest.raises(
+            AgentError, match=r"has no tool 'nope'; it has add, dies, fails, keyed, odd.name, slow"
+        ) as caught:
             await servers.offers(started(), only=["nope"])
         assert caught.value.kind == "ToolServerError"
 
@@ -233,7 +235,7 @@ async def serving(port: int) -> AsyncIterator[asyncio.subprocess.Process]:
             return True
 
         with anyio.fail_after(20):
-            while not await answers():
+            while not await answers():  # noqa: ASYNC110  # nor do ports
                 await anyio.sleep(0.05)
         yield process
     finally:

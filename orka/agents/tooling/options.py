@@ -13,13 +13,14 @@ from orka.graph.values import shape
 from orka.settings import endpoint_fault
 
 _Variable = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$"), shape("the name of an environment variable")]
-_TOOL = NAME.pattern
+_Reference = Annotated[str, Field(pattern=REFERENCE), shape("'module:name', both without a leading underscore")]
+_Name = Annotated[str, Field(pattern=f"^{NAME.pattern}$"), shape("a name of letters, digits, '_' and '-', at most 64")]
 
 
 class ServerKeys(BaseModel):
     """`mcp` of a tool entry."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
     command: str | None = Field(
         default=None,
@@ -76,16 +77,14 @@ class ServerKeys(BaseModel):
 class ToolEntry(BaseModel):
     """One of `tools`. A text is `function` when it has a colon, else `tool`."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="ignore")
 
-    function: Annotated[str, shape("'module:name', both without a leading underscore")] | None = Field(
-        default=None, pattern=REFERENCE, description="`module:name` of a function, which this process must permit."
+    function: _Reference | None = Field(
+        default=None, description="`module:name` of a function, which this process must permit."
     )
     tool: str | None = Field(default=None, description="Name of a tool that Python code has registered.")
     mcp: ServerKeys | None = Field(default=None, description="An MCP server, all of whose tools are offered.")
-    name: str | None = Field(
-        default=None, pattern=f"^{_TOOL}$", description="What the model is told that a function is called."
-    )
+    name: _Name | None = Field(default=None, description="What the model is told that a function is called.")
     description: str | None = Field(default=None, description="What it is told of it, in place of its docstring.")
     only: list[str] | None = Field(default=None, description="Tools of a server that are offered.")
     prefix: str = Field(
