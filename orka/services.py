@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.agents.tooling.servers import Servers
 from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
@@ -130,7 +131,8 @@ async def open_services(
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
                 brain = BrainHost(router, settings, background)
-                tools = replace(tools, memory=memory, brain=brain.brain)
+                servers = Servers(background)
+                tools = replace(tools, memory=memory, brain=brain.brain, servers=servers)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -160,7 +162,7 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        for part in (memory, brain, limits, tokens):
+                        for part in (memory, brain, limits, tokens, servers):
                             await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()

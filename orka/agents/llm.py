@@ -55,7 +55,7 @@ class LLMOptions(AnswerOptions):
     tools: list[ToolEntry] = Field(
         default=[],
         description="What the model may call: functions (`module:name`), registered tools (a name) and `mcp` servers: see "
-        "[tools](#tools).",
+        "[tools](models.md#tools).",
     )
     max_rounds: int = Field(
         default=8, ge=1, le=100, description="Turns in which the model may call tools; then it must answer."

@@ -11,7 +11,7 @@ import pytest
 
 from orka import Orchestrator, Settings
 from orka.memory_logger import create_memory_logger
-from orka.testing import ScriptedLLM
+from orka.testing import ScriptedLLM, tool_calls
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -25,6 +25,7 @@ class Case:
     answer: str
     asked: int
     """Questions in all."""
+    allow_functions: frozenset[str] = frozenset()
 
 
 CASES = {
@@ -46,14 +47,36 @@ CASES = {
         answer="Better use a library.",
         asked=7,
     ),
+    "tools_mcp.yml": Case(
+        models=lambda: ScriptedLLM(
+            [
+                tool_calls(("convert", {"value": 26.2, "source": "mile", "target": "km"})),
+                tool_calls(("convert", {"value": 26.2, "source": "mile", "target": "kg"})),
+                "They are 42.2 km.",
+            ]
+        ),
+        input="How many kilometres are 26.2 miles?",
+        answer="They are 42.2 km.\n"
+        '- convert {"value": 26.2, "source": "mile", "target": "km"}: 42.1648 km\n'
+        '- convert {"value": 26.2, "source": "mile", "target": "kg"}: mile and kg are not of the same kind',
+        asked=3,
+        allow_functions=frozenset({"mcp:python"}),
+    ),
 }
+
+
+@pytest.fixture(autouse=True)
+def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(CONFIGS.parent)
 
 
 @pytest.mark.parametrize("name", CASES)
 async def test_graph_gives_its_answer(name: str, redis_settings: Settings) -> None:
     case = CASES[name]
     models = case.models()
-    orchestrator = Orchestrator(CONFIGS / name, settings=redis_settings, llm=models)
+    orchestrator = Orchestrator(
+        CONFIGS / name, settings=redis_settings, llm=models, allow_functions=case.allow_functions
+    )
     assert orchestrator.warnings == ()
     result = await orchestrator.execute(case.input)
     assert [visit.error for visit in result.results if visit.error is not None] == []

@@ -88,7 +88,7 @@ class Offering:
             )
         if servers is None:
             raise ConfigError(f"agent {self._owner!r} has tools of a server, and this process hosts none")
-        return await servers.offers(spec, prefix=entry.prefix, only=entry.only)
+        return await servers.offers(spec, prefix=entry.prefix or "", only=entry.only)
 
 
 async def _made(
@@ -111,7 +111,7 @@ def _named(entry: ToolEntry) -> Offer:
 
     if entry.mcp is not None:
         spec = entry.mcp.spec()
-        name, origin = f"{entry.prefix}{spec.short}:*", f"tool server {spec.label!r}"
+        name, origin = f"{entry.prefix or ''}{spec.short}:*", f"tool server {spec.label!r}"
     else:
         reference = entry.function or entry.tool or ""
         name, origin = usable_name(entry.name or reference.rpartition(":")[2]), f"tool {reference!r}"

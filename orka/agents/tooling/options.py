@@ -87,8 +87,8 @@ class ToolEntry(BaseModel):
     name: _Name | None = Field(default=None, description="What the model is told that a function is called.")
     description: str | None = Field(default=None, description="What it is told of it, in place of its docstring.")
     only: list[str] | None = Field(default=None, description="Tools of a server that are offered.")
-    prefix: str = Field(
-        default="", pattern=r"^[A-Za-z0-9_-]{0,32}$", description="Before the names of a server's tools."
+    prefix: str | None = Field(
+        default=None, pattern=r"^[A-Za-z0-9_-]{0,32}$", description="Before the names of a server's tools."
     )
     timeout: float | None = Field(default=None, gt=0, description="Seconds for one call, in place of `tool_timeout`.")
 
