@@ -46,6 +46,7 @@ from orka.redis.scripts import Entry
 from orka.results import RunResult
 from orka.services import Services
 from orka.stored import no_beginning, read_end, read_visits
+from orka.traces import Trace, leave_trace
 from orka.types import Json, RunId
 from orka.version import VERSION
 
@@ -60,6 +61,7 @@ async def start_run(
     session: str = "",
     *,
     tokens: bool = False,
+    trace: Trace = None,
 ) -> RunResult:
     """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues.
     `tokens`: its agents emit."""
@@ -90,7 +92,7 @@ async def start_run(
         spending=Spending(graph.limits.budget, began_ms=began_ms),
         session=session,
     )
-    return await carry_out(services, task)
+    return await carry_out(services, task, trace)
 
 
 def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...], session: str) -> Entry:
@@ -156,8 +158,20 @@ async def submit_run(
     )
 
 
-async def carry_out(services: Services, task: Assignment) -> RunResult:
-    """Runs an owned run to its end. What keeps it from one is raised, and its lease given back."""
+async def carry_out(services: Services, task: Assignment, trace: Trace = None) -> RunResult:
+    """Runs an owned run to its end, and leaves its trace. What keeps it from an end is raised, and its lease given back."""
+    result = await _carry_out(services, task)
+    return await leave_trace(
+        result,
+        graph=task.program.graph,
+        input=task.input,
+        session=task.session,
+        settings=services.settings,
+        wish=trace,
+    )
+
+
+async def _carry_out(services: Services, task: Assignment) -> RunResult:
     away = task.away
 
     def cancel(_: Message) -> None:
@@ -193,6 +207,7 @@ async def finish_run(
     on_event: OnEvent | None,
     visits: bool = True,
     tokens: bool = False,
+    trace: Trace = None,
 ) -> RunResult:
     """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
     its results, for which this process needs the agent types of its graph."""
@@ -208,7 +223,7 @@ async def finish_run(
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
         raise
-    return await carry_out(services, task)
+    return await carry_out(services, task, trace)
 
 
 async def prepare(

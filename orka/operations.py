@@ -32,6 +32,7 @@ from orka.redis.recovery_scripts import cancel_run as mark_cancelled
 from orka.results import Failure, RunResult
 from orka.services import Services, open_services
 from orka.settings import Settings
+from orka.traces import Trace
 from orka.types import RunId, RunStatus
 
 CANCELLING = 7.0
@@ -159,6 +160,7 @@ async def finish(
     on_event: OnEvent | None = None,
     visits: bool = True,
     tokens: bool = False,
+    trace: Trace = None,
 ) -> RunResult:
     """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
     settings = settings or Settings.from_environment()
@@ -171,4 +173,5 @@ async def finish(
             on_event=on_event,
             visits=visits,
             tokens=tokens,
+            trace=trace,
         )

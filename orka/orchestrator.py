@@ -30,6 +30,7 @@ from orka.search.base import SearchAccess
 from orka.services import Services, Statistics, load_file, open_services
 from orka.settings import Settings
 from orka.stored import await_run
+from orka.traces import Trace, read_trace
 from orka.types import Json, RunId, RunStatus
 
 __all__ = ["OnEvent", "Orchestrator", "RunHandle", "RunResult", "finish", "refuse_warnings"]
@@ -175,6 +176,7 @@ class Orchestrator:
         distributed: bool = False,
         tokens: bool = False,
         session_id: str | None = None,
+        trace: Trace = None,
     ) -> RunResult:
         """Like `run`, with everything about it; a failed run is a result, not an exception.
 
@@ -182,14 +184,19 @@ class Orchestrator:
         of that name. `on_event` is called with every event once it is stored. `distributed` sends the branches of forks
         and maps to the shared queues that `orka worker` serves, as `distributed: true` in the file does. `session_id`
         is what templates read under that name, and the session of memories that it writes; else the run's id. With
-        `tokens` the pieces of answers are `node.token` events, for `on_event` (of agents in this process) and `events`.
+        `tokens` the pieces of answers are `node.token` events, for `on_event` (of agents in this process) and `events`. `trace`
+        asks for a trace file: True, or the file or folder; None leaves it to `ORKA_LOG_DIR`.
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
         session = parse_session(session_id)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(*self._current(), input, named, on_event, distributed, session, tokens=tokens)
+            return await start_run(
+                *self._current(), input, named, on_event, distributed, session, tokens=tokens, trace=trace
+            )
         async with self._open() as (services, program):
-            return await start_run(services, program, input, named, on_event, distributed, session, tokens=tokens)
+            return await start_run(
+                services, program, input, named, on_event, distributed, session, tokens=tokens, trace=trace
+            )
 
     async def submit(
         self,
@@ -224,6 +231,7 @@ class Orchestrator:
         changed_graph: bool = False,
         on_event: OnEvent | None = None,
         visits: bool = True,
+        trace: Trace = None,
         tokens: bool = False,
     ) -> RunResult:
         """Finishes a run that was cut off, failed or cancelled, with the graph stored with it.
@@ -243,7 +251,14 @@ class Orchestrator:
                 on_event=on_event,
                 visits=visits,
                 tokens=tokens,
+                trace=trace,
             )
+
+    async def trace(self, run_id: str, *, whole: bool | None = None) -> dict[str, Json]:
+        """The trace of a completed run, as its file would have it. This process needs its agent types. `whole`: without the
+        blob store. `ConfigError` for a run that has not completed."""
+        async with self._open() as (services, _):
+            return await read_trace(services, RunId(run_id), whole=whole)
 
     async def cancel(self, run_id: str) -> RunStatus:
         """Ends any run wherever it is executed, and gives its status when it is over: it is cancelled, or had ended before.

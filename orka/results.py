@@ -93,6 +93,8 @@ class RunResult:
     """The visit whose failure ended the run."""
     warnings: tuple[str, ...] = ()
     """About the run as a whole, one sentence each: that its budget ended it early."""
+    trace: str | None = None
+    """The trace file that was written, if one was asked for."""
 
     @property
     def failed(self) -> tuple[NodeResult, ...]:

@@ -118,9 +118,17 @@ class Settings:
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
     """`ORKA_LOG_FORMAT`: `console` or `json`."""
+    log_dir: Path | None = None
+    """`ORKA_LOG_DIR`: folder in which every run leaves a trace file. Unset: only those that are asked for, in `logs`."""
+    trace_blobs: bool = True
+    """`ORKA_TRACE_BLOBS`: trace files keep long payloads apart, each once; false: where they belong."""
+    keep_previous_outputs: bool = False
+    """`ORKA_DEBUG_KEEP_PREVIOUS_OUTPUTS`: events of trace files have the outputs that were there before them."""
+    docker_image: str | None = None
+    """`DOCKER_IMAGE`: what trace files call the image that Orka runs in."""
 
     def __post_init__(self) -> None:
-        remember(self.embedding_key)
+        remember(self.embedding_key, self.llm_key, self.openai_key, self.anthropic_key)
         remember_login(self.redis_url)
 
     @classmethod
@@ -156,31 +164,49 @@ class Settings:
             embedding_dimension=None if dimension is None else int(dimension),
             embedding_cache=None if days is None else days * _DAY,
             **_search(env),
-            llm_url=env.get("ORKA_LLM_URL", "").strip() or None,
-            llm_model=env.get("ORKA_LLM_MODEL", "").strip() or None,
-            llm_key=_key(env, "ORKA_LLM_KEY"),
-            openai_url=(env.get("OPENAI_BASE_URL", "").strip() or env.get("OPENAI_API_BASE", "").strip()) or None,
-            openai_key=_key(env, "OPENAI_API_KEY"),
-            openai_model=env.get("BASE_OPENAI_MODEL", "").strip() or None,
-            anthropic_key=_key(env, "ANTHROPIC_API_KEY"),
-            llm_timeout=_number(env, "ORKA_TIMEOUT_SECONDS", 120.0, least=0.1, most=_DAY),
-            llm_concurrency=int(_number(env, "ORKA_MAX_CONCURRENT_REQUESTS", 256, least=1, most=100_000)),
-            local_cost_policy=_choice(
-                env, "ORKA_LOCAL_COST_POLICY", "calculate", ("calculate", "null_fail", "zero_legacy")
-            ),
-            region=env.get("ORKA_REGION", "").strip().upper() or "US",
-            electricity_rate=_some(env, "ORKA_ELECTRICITY_RATE_USD_KWH", least=0, most=100),
-            hardware_cost=_number(env, "ORKA_HARDWARE_COST_USD", 2000.0, least=0, most=1e9),
-            gpu_watts=_number(env, "ORKA_GPU_TDP_WATTS", 200.0, least=0, most=1e6),
-            cpu_watts=_number(env, "ORKA_CPU_TDP_WATTS", 65.0, least=0, most=1e6),
-            log_level=_choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
-            log_format=_choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
+            **_of_models(env),
+            **_of_logs(env),
         )
 
     @property
     def memory_backend(self) -> str:
         """`redisstack` or `redis`, `force_basic_redis` considered."""
         return "redis" if self.force_basic_redis else self.backend
+
+
+def _of_models(env: Mapping[str, str]) -> dict[str, Any]:
+    """Fields about language models and what they cost."""
+    return {
+        "llm_url": env.get("ORKA_LLM_URL", "").strip() or None,
+        "llm_model": env.get("ORKA_LLM_MODEL", "").strip() or None,
+        "llm_key": _key(env, "ORKA_LLM_KEY"),
+        "openai_url": (env.get("OPENAI_BASE_URL", "").strip() or env.get("OPENAI_API_BASE", "").strip()) or None,
+        "openai_key": _key(env, "OPENAI_API_KEY"),
+        "openai_model": env.get("BASE_OPENAI_MODEL", "").strip() or None,
+        "anthropic_key": _key(env, "ANTHROPIC_API_KEY"),
+        "llm_timeout": _number(env, "ORKA_TIMEOUT_SECONDS", 120.0, least=0.1, most=_DAY),
+        "llm_concurrency": int(_number(env, "ORKA_MAX_CONCURRENT_REQUESTS", 256, least=1, most=100_000)),
+        "local_cost_policy": _choice(
+            env, "ORKA_LOCAL_COST_POLICY", "calculate", ("calculate", "null_fail", "zero_legacy")
+        ),
+        "region": env.get("ORKA_REGION", "").strip().upper() or "US",
+        "electricity_rate": _some(env, "ORKA_ELECTRICITY_RATE_USD_KWH", least=0, most=100),
+        "hardware_cost": _number(env, "ORKA_HARDWARE_COST_USD", 2000.0, least=0, most=1e9),
+        "gpu_watts": _number(env, "ORKA_GPU_TDP_WATTS", 200.0, least=0, most=1e6),
+        "cpu_watts": _number(env, "ORKA_CPU_TDP_WATTS", 65.0, least=0, most=1e6),
+    }
+
+
+def _of_logs(env: Mapping[str, str]) -> dict[str, Any]:
+    """Fields about logs and traces."""
+    return {
+        "log_level": _choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
+        "log_format": _choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
+        "log_dir": Path(env["ORKA_LOG_DIR"].strip()) if env.get("ORKA_LOG_DIR", "").strip() else None,
+        "trace_blobs": _flag(env, "ORKA_TRACE_BLOBS") if env.get("ORKA_TRACE_BLOBS", "").strip() else True,
+        "keep_previous_outputs": _flag(env, "ORKA_DEBUG_KEEP_PREVIOUS_OUTPUTS"),
+        "docker_image": env.get("DOCKER_IMAGE", "").strip() or None,
+    }
 
 
 def endpoint_fault(url: str) -> str | None:
@@ -222,9 +248,26 @@ def _embedding_key(env: Mapping[str, str]) -> str | None:
     return _sendable(key, name)
 
 
+def load_env_file(path: Path = Path(".env")) -> None:
+    """Sets the variables of a `.env` file that the environment does not have. None there: nothing happens. Blocking."""
+    if not path.is_file():
+        return
+    from dotenv import dotenv_values
+
+    try:
+        found = dotenv_values(path, interpolate=False)
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path} cannot be read: {exc}", path=str(path)) from exc
+    for name, value in found.items():
+        if value is not None:
+            os.environ.setdefault(name, value)
+
+
 def secret(name: str) -> str | None:
     """An API key from the environment variable that a file names (`api_key_env`), read when it is needed."""
-    return _key(os.environ, name)
+    key = _key(os.environ, name)
+    remember(key)
+    return key
 
 
 def variable(name: str) -> str | None:

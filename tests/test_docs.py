@@ -57,6 +57,7 @@ PLAYED = (
     "architecture.md",
     "scaling.md",
     "memory.md",
+    "traces.md",
     "models.md",
     "migrating-from-orka-0.9.md",
 )

@@ -26,7 +26,7 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("5 engine", frozenset({"engine"})),
     (
         "6 roots",
-        frozenset({"services", "lifecycle", "operations", "orchestrator", "runs", "stored", "worker"}),
+        frozenset({"services", "lifecycle", "operations", "orchestrator", "runs", "stored", "traces", "worker"}),
     ),
     ("7 doors", frozenset({"__init__", "memory_logger", "orka_cli", "testing", "cli", "api"})),
 )

@@ -101,8 +101,8 @@ def _class_builder(target: type, name: str) -> Callable[[AgentNode, AgentTools],
     run = getattr(target, "run", None)
     if not inspect.iscoroutinefunction(run):
         raise ConfigError(f"agent type {name!r}: {target.__qualname__} needs `async def run(self, task)`")
-    if issubclass(target, BaseAgent):
-        return _legacy_builder(target)
+    if BaseAgent in target.__mro__:
+        return _legacy_builder(cast("type[BaseAgent]", target))
     make = cast("Callable[..., _Runs]", target)
     match _positionals(target):
         case 0:

@@ -10,6 +10,7 @@ import msgspec
 from pydantic import BaseModel
 
 from orka.embedding.base import Embedder
+from orka.graph.graph import Site
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
 from orka.memory.decay import DecayLayer
@@ -95,6 +96,8 @@ class AgentOutput(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     next: tuple[NodeId, ...] | None = None
     """Ids to run now, before the rest of the sequence: how an agent routes."""
+    once: bool = False
+    """Those of `next` that wait in the sequence as well are not visited there again: they run now instead."""
 
 
 class Agent(Protocol):
@@ -123,6 +126,8 @@ class AgentTools:
     """What the environment says of how long memories live."""
     graph: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Keys of the graph's `orchestrator:` that the interpreter itself does not use."""
+    site: Site = field(default_factory=Site)
+    """The other nodes of the graph, as the node that is built may name them."""
     llm: LLMAccess | None = None
     """The models of this process."""
     search: SearchAccess | None = None
@@ -169,6 +174,8 @@ class AgentType:
     the visit's time (milliseconds since the epoch). Pure. None: only the error is seen."""
     templates: frozenset[str] = frozenset()
     """Options whose texts are templates, inside lists and mappings, too: the agent is given them rendered."""
+    may_choose: Callable[[AgentNode, Site], tuple[NodeId, ...]] | None = None
+    """Ids that `AgentOutput.next` of a node of this type may hold; None: it chooses nothing, or nobody can tell."""
     prompt_default: str | None = None
     """Template used when the file gives no prompt."""
     summary: str = ""

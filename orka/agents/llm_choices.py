@@ -97,8 +97,13 @@ def read_verdict(reply: Reply) -> bool:
     if isinstance(named, bool):
         return named
     said = named if isinstance(named, str) else without_thoughts(reply.text) or reply.text
-    match = _VERDICT.search(said)
-    return match is not None and match.group(1).lower() in _YES
+    return said_verdict(said) is True
+
+
+def said_verdict(text: str) -> bool | None:
+    """What the first word in a text that says yes or no says; None when there is none."""
+    match = _VERDICT.search(text)
+    return None if match is None else match.group(1).lower() in _YES
 
 
 def _bare(text: str) -> str:
@@ -107,23 +112,26 @@ def _bare(text: str) -> str:
 
 def _build_classification(node: AgentNode, tools: AgentTools) -> Agent:
     keys = ClassificationOptions.model_validate(dict(node.options))
-    return _choosing(keys, node, tools, _CLASS_FIELDS, keys.choices)
+    return choosing_agent(keys, node, tools, keys.choices)
 
 
 def _build_binary(node: AgentNode, tools: AgentTools) -> Agent:
-    return _choosing(AnswerOptions.model_validate(dict(node.options)), node, tools, _BINARY_FIELDS, None)
+    return choosing_agent(AnswerOptions.model_validate(dict(node.options)), node, tools, None)
 
 
-def _choosing(
+def choosing_agent(
     keys: AnswerOptions,
     node: AgentNode,
     tools: AgentTools,
-    fields: Mapping[str, Json],
     choices: Sequence[str] | None,
+    *,
+    provider: str | None = "openai",
 ) -> ChoosingAgent:
+    """`choices`: None for yes or no. `provider`: of the agent's type, where the file gives none."""
+    fields = _BINARY_FIELDS if choices is None else _CLASS_FIELDS
     structure = structure_of(keys.structured_output, tools.graph, fields, owner=node.id)
     mode = "auto" if structure is None else structure.mode
-    return ChoosingAgent(Model(keys, node, tools, provider="openai", mode=mode), structure, choices)
+    return ChoosingAgent(Model(keys, node, tools, provider=provider, mode=mode), structure, choices)
 
 
 CLASSIFICATION: Final = AgentType(

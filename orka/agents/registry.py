@@ -21,7 +21,7 @@ from orka.errors import ConfigError
 
 ENTRY_POINTS = "orka.agents"
 """Entry-point group in which a distribution names its agent types."""
-CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map"})
+CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map", "path_executor"})
 """Types that the interpreter itself runs; no agent may take their names."""
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _MARK = "__orka_agent__"
@@ -165,23 +165,38 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         echo,
         failing,
         function,
+        ingest,
+        legacy_choices,
         llm,
         llm_choices,
+        loop_validator,
         memory,
+        plan_validator,
+        rag,
+        scout,
         search,
         template,
+        validation,
     )
 
     return (
         *((entry, ()) for entry in llm.TYPES),
         (llm_choices.CLASSIFICATION, ()),
         (llm_choices.BINARY, ()),
+        (loop_validator.TYPE, ()),
+        (plan_validator.TYPE, ()),
         (template.TYPE, ()),
         (function.TYPE, ()),
         (classify.TYPE, ()),
         (memory.TYPE, ()),
+        (rag.TYPE, ()),
+        (ingest.TYPE, ()),
         (search.TYPE, ("search",)),
+        (validation.TYPE, ()),
+        (legacy_choices.BINARY, ()),
+        (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
+        (scout.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

@@ -67,6 +67,8 @@ def output_value(output: AgentOutput) -> dict[str, Json]:
 def _check_rest(output: AgentOutput) -> None:
     """Types say all this, but agents come from anywhere."""
     chosen = cast("object", output.next)
+    if type(cast("object", output.once)) is not bool:
+        raise AgentError(f"once is {output.once!r}, which is not true or false", kind="ValueNotJson")
     if chosen is not None and (
         not isinstance(chosen, tuple | list)
         or not all(isinstance(name, str) and _is_text(name) for name in cast("Sequence[object]", chosen))

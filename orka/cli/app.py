@@ -10,11 +10,12 @@ from orka.cli.commands import COMMANDS, GROUPS
 from orka.cli.exits import Exit
 from orka.cli.output import StandardError, warn
 from orka.logs import Format, configure
-from orka.settings import Settings
+from orka.settings import Settings, load_env_file
 
 
 def execute(tokens: tuple[str, ...], *, verbose: bool) -> int:
     """Parses and runs one command; a mistake in the arguments is one sentence and exit code 2."""
+    load_env_file()
     settings = Settings.from_environment()
     level, form = "info" if verbose else settings.log_level, cast("Format", settings.log_format)
     configure(level, form, stream=cast("TextIO", StandardError()))

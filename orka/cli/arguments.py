@@ -13,7 +13,15 @@ ANY_MODULE = "*"
 
 _LEADING = frozenset({"--json", "--json-input"})
 _VERBOSE = frozenset({"-v", "--verbose"})
-_REWRITTEN = {"-": STANDARD_INPUT, "--allow-functions": f"--allow-functions={ANY_MODULE}"}
+ANY_FILE = "*"
+"""Value of `--trace` without one: a name of its own in the folder of traces."""
+
+_REWRITTEN = {
+    "-": STANDARD_INPUT,
+    "--allow-functions": f"--allow-functions={ANY_MODULE}",
+    "--trace": f"--trace={ANY_FILE}",
+    "--log-to-file": f"--trace={ANY_FILE}",  # of OrKa 0.9
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ COMMANDS: tuple[Command, ...] = (
     Command("runs list", "orka.cli.runs:list_runs", "List runs, newest first."),
     Command("runs show", "orka.cli.runs:show", "Show one run and its visits."),
     Command("runs events", "orka.cli.runs:events", "Print a run's events, and follow them with --follow."),
+    Command("runs trace", "orka.cli.runs:trace", "Print the trace of a completed run, or write it to a file."),
     Command("dead list", "orka.cli.dead:list_letters", "List tasks that took their workers down too often."),
     Command("dead show", "orka.cli.dead:show", "Show one of them whole."),
     Command("dead retry", "orka.cli.dead:retry", "Have a worker resume its run, and try it again."),

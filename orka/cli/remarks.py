@@ -39,7 +39,7 @@ def _warnings(results: Sequence[NodeResult]) -> list[str]:
 
 
 def _failures(results: Sequence[NodeResult]) -> list[str]:
-    """Visits that failed; of what failed inside a loop or a map one line. A failover tells itself whether it failed."""
+    """Visits that failed; of what failed inside a loop, a map or a path one line. A failover tells itself whether it failed."""
     visits = {result.path: result for result in results}
     inside: dict[Path, list[NodeResult]] = {}
     lines: dict[Path, str] = {}
@@ -62,7 +62,7 @@ def _failures(results: Sequence[NodeResult]) -> list[str]:
 
 
 def _repeats(visit: NodeResult) -> bool:
-    return visit.event_type in {"LoopNode", "MapNode"}
+    return visit.event_type in {"LoopNode", "MapNode", "PathExecutorNode"}
 
 
 def _summary(visit: NodeResult, failed: Sequence[NodeResult]) -> str:
@@ -71,6 +71,12 @@ def _summary(visit: NodeResult, failed: Sequence[NodeResult]) -> str:
     first = f"(first: {readable(failed[0].path)}: {_why(failed[0])})"
     if visit.event_type == "LoopNode":
         return f"{readable(visit.path)}: failures in {len(numbers)} of {output.get('loops_completed')} rounds {first}"
+    if visit.event_type == "PathExecutorNode":
+        errors, ran = output.get("errors"), output.get("executed_path")
+        count = len(errors) if isinstance(errors, list) else 0
+        return (
+            f"{readable(visit.path)}: {count} failures among {len(ran) if isinstance(ran, list) else 0} agents {first}"
+        )
     items, lost = output.get("results"), output.get("failed")
     count = len(items) if isinstance(items, list) else 0
     if isinstance(lost, list) and lost:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter
 
-from orka.cli.arguments import ANY_MODULE
+from orka.cli.arguments import ANY_FILE, ANY_MODULE
 from orka.cli.dry import rehearsal, scripted, scripted_search
 from orka.cli.exits import Exit
 from orka.cli.input import read_input
@@ -37,6 +37,10 @@ AllowFunctions = Annotated[
 ]
 Watch = Annotated[bool, Parameter(help="Show progress also where there is no terminal.")]
 Quiet = Annotated[bool, Parameter(help="Show no progress and no warnings.")]
+TraceFile = Annotated[
+    str | None,
+    Parameter(name="--trace", help="Leave a trace file, in the folder of ORKA_LOG_DIR or logs, or as =FILE says."),
+]
 Stream = Annotated[bool, Parameter(help="Print on standard error what agents say, as they say it.")]
 AsLog = Annotated[bool, Parameter(help="Print the list of log entries instead of the answer.")]
 
@@ -57,6 +61,7 @@ def run(
     session: Annotated[
         str | None, Parameter(help="The session that the run belongs to: session_id of templates.")
     ] = None,
+    trace: TraceFile = None,
     dry_run: Annotated[
         bool,
         Parameter(
@@ -104,6 +109,7 @@ def run(
                     on_event=note,
                     distributed=distributed,
                     session_id=session,
+                    trace=False if dry_run and trace is None else _wish(trace),
                     tokens=progress.tokens,
                 )
 
@@ -124,6 +130,7 @@ def resume(
     quiet: Quiet = False,
     allow_functions: AllowFunctions = None,
     import_: Modules = None,
+    trace: TraceFile = None,
     stream: Stream = False,
 ) -> int:
     """Finish a run that was interrupted or failed. What has finished is not executed again.
@@ -150,6 +157,7 @@ def resume(
                     graph=changed,
                     on_event=on_event,
                     visits=json,
+                    trace=_wish(trace),
                     tokens=progress.tokens,
                 ),
                 None,
@@ -157,6 +165,10 @@ def resume(
             return report(result, out, as_log=json, quiet=quiet)
 
         return _until_stopped(work, found)
+
+
+def _wish(trace: str | None) -> str | bool | None:
+    return True if trace == ANY_FILE else trace
 
 
 def permission(argument: str | None) -> bool | frozenset[str]:
@@ -171,6 +183,8 @@ def report(result: RunResult, out: TextIO, *, as_log: bool, quiet: bool, kept: b
     """Prints what a run gave, and gives its exit code. A failed one gives its log too, if that was asked for. `kept`: it can
     be read and resumed afterwards."""
     failed = result.status is not RunStatus.COMPLETED
+    if result.trace is not None and not quiet:
+        warn(f"trace: {result.trace}")
     if not failed and not quiet:
         for line in (*result.warnings, *remarks(result.results, result.run_id)):
             warn(safe_line(f"warning: {line}", 400))

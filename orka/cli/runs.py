@@ -1,10 +1,11 @@
-"""`orka runs list`, `show` and `events`: what is in the registry and in the journals. Reads only."""
+"""`orka runs list`, `show`, `events` and `trace`: what is in the registry and in the journals. Reads only."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
@@ -12,6 +13,7 @@ from cyclopts import Parameter
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.lookup import find_run
+from orka.cli.modules import Modules, import_agents
 from orka.cli.output import cost_text, print_json, print_table, render_json, safe_line, safe_text, usage_text
 from orka.clock import iso
 from orka.errors import ConfigError
@@ -19,7 +21,9 @@ from orka.journal.entries import Kind
 from orka.journal.paths import readable
 from orka.results import Usage
 from orka.runs import RunEvent, RunInfo, RunReport, Runs, VisitInfo, open_runs
+from orka.services import open_services
 from orka.settings import Settings
+from orka.traces import read_trace, write_trace
 from orka.types import RunStatus
 
 _EVENT_ID = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?(?:\+([0-9]{1,20})(?:-([0-9]{1,20}))?)?")
@@ -94,6 +98,33 @@ def events(
                 print(_line(event), flush=follow)
 
     return _with_runs(work)
+
+
+def trace(
+    run: RunArgument,
+    /,
+    *,
+    output: Annotated[Path | None, Parameter(help="Write this file instead of standard output.")] = None,
+    whole: Annotated[bool, Parameter(help="Every payload where it belongs, without the blob store.")] = False,
+    import_: Modules = None,
+) -> int:
+    """Print the trace of a completed run, made from its journal. Nothing is executed.
+
+    Agent types of a module are named with --import, as when it was run.
+    """
+    import_agents(import_)
+
+    async def main() -> int:
+        async with open_services(Settings.from_environment()) as services:
+            run_id = await find_run(Runs(services.registry, services.router), run)
+            made = await read_trace(services, run_id, whole=whole or None)
+            if output is not None:
+                await write_trace(made, output)
+        if output is None:
+            print_json(made)
+        return Exit.OK
+
+    return run_until_stopped(main)
 
 
 def _with_runs(work: Callable[[Runs], Awaitable[None]]) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
+from typing import Final
 
 from orka.clock import iso
 from orka.engine.joining import failed_output, seen_output
@@ -19,7 +21,7 @@ from orka.errors import (
     RunTimeout,
     StepsExceeded,
 )
-from orka.journal.paths import parents
+from orka.journal.paths import frame_of, parents
 from orka.results import Failure, NodeResult, RunResult
 from orka.types import Json, Path, RunStatus, Status
 
@@ -27,9 +29,27 @@ _SILENT = frozenset({"RouterNode", "ForkNode", "JoinNode", "Unknown"})
 """Kinds of nodes that never give the answer."""
 _MARKERS = _SILENT - {"JoinNode"}
 """Kinds of nodes whose output says what runs, not what came of it."""
-_QUIET = frozenset({"MemoryReaderNode", "MemoryWriterNode", "DuckDuckGoTool"})
+_QUIET = frozenset(
+    {
+        "DuckDuckGoTool",
+        "GraphScoutAgent",
+        "IngestAgent",
+        "InvariantValidatorAgent",
+        "LoopValidatorNode",
+        "MemoryReaderNode",
+        "MemoryWriterNode",
+        "PlanValidatorAgent",
+        "ValidationAndStructuringAgent",
+    }
+)
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
-_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode"})
+FORKED: Final = "ForkedAgent-"
+"""Stands before the class name of what runs in a branch, in log entries."""
+_COUNTS: Final = frozenset(
+    {"tokens", "prompt_tokens", "completion_tokens", "total_tokens", "latency_ms", "cost_usd", "status_code"}
+)
+"""Keys of `_metrics` that are numbers."""
+_AROUND = frozenset({"LoopNode", "FailoverNode", "MapNode", "PathExecutorNode"})
 """Kinds of nodes whose visit has others as its parts."""
 
 
@@ -45,7 +65,8 @@ class Answer:
 
 def find_answer(results: Sequence[NodeResult]) -> Answer | None:
     """The response of the last node marked `is_terminal`, else of the last node that gave one. Of a loop: the best
-    response of its last round; of a failover: its child's; of a map: the list of its items' responses."""
+    response of its last round; of a failover: its child's; of a path executor: the last one of its agents'; of a map: the
+    list of its items' responses."""
     outer = [result for result in results if not result.inner]
     for candidates in (
         [result for result in results if result.terminal],
@@ -55,6 +76,14 @@ def find_answer(results: Sequence[NodeResult]) -> Answer | None:
         for result in reversed(candidates):
             if (answer := _answer_of(result, results)) is not None:
                 return answer
+    return None
+
+
+def find_response(results: Sequence[NodeResult]) -> Json:
+    """The answer of visits that are part of one node."""
+    for result in _preferred(results):
+        if (answer := _answer_of(result, results)) is not None:
+            return answer.value
     return None
 
 
@@ -69,7 +98,7 @@ def response_of(output: Json) -> Json:
 
 
 def _preferred(visits: Sequence[NodeResult]) -> list[NodeResult]:
-    """The last one first; what only stores or looks up after all others."""
+    """The last one first; what only stores, looks up or judges after all others."""
     backwards = list(reversed(visits))
     said = [visit for visit in backwards if visit.event_type not in _QUIET]
     return [*said, *(visit for visit in backwards if visit.event_type in _QUIET)]
@@ -80,7 +109,7 @@ def _answer_of(result: NodeResult, results: Sequence[NodeResult]) -> Answer | No
         return None
     if result.event_type == "MapNode":
         return _items_answer(result, results)
-    if result.event_type in {"LoopNode", "FailoverNode"}:
+    if result.event_type in {"LoopNode", "FailoverNode", "PathExecutorNode"}:
         rounds = result.output.get("loops_completed") if isinstance(result.output, dict) else None
         prefix = f"{result.path}[{rounds}]/" if result.event_type == "LoopNode" else f"{result.path}."
         for inner in _preferred([one for one in results if one.path.startswith(prefix)]):
@@ -152,30 +181,50 @@ def _shown(result: NodeResult) -> Json:
 
 
 def log_entries(results: Sequence[NodeResult], run_id: str) -> list[dict[str, Json]]:
-    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry."""
+    """What `run(return_logs=True)` returns: one entry per visit that is not part of another node's entry. The
+    agents of a path have entries of their own, before that of their path executor."""
     entries: list[dict[str, Json]] = []
     outputs: dict[str, Json] = {}
+    followed = {f"{one.path}.0": one for one in results if one.event_type == "PathExecutorNode" and not one.inner}
+    within: dict[str, dict[str, Json]] = {}
+    """What the agents of a path have given so far: they see it, nobody else does."""
     for result in results:
-        if result.inner:
+        executor = followed.get(frame_of(result.path)) if followed and result.inner else None
+        if result.inner and executor is None:
             continue
-        entry: dict[str, Json] = {
-            "agent_id": result.node_id,
-            "event_type": result.event_type,
-            "timestamp": iso(result.started_ms),
-            "step": len(entries) + 1,
-            "run_id": run_id,
-            "payload": _payload(result, run_id),
-            "previous_outputs": dict(outputs),
-        }
-        if result.group is not None:
-            entry["fork_group_id"] = result.group
+        own = {} if executor is None else within.setdefault(executor.path, {})
+        entry = entry_of(result, len(entries) + 1, run_id)
+        entry["previous_outputs"] = {**outputs, **own}
+        if executor is not None:
+            entry["path_executor"] = executor.node_id
         entries.append(entry)
-        if result.status is Status.CANCELLED:
-            continue  # nothing that others see
-        outputs[result.node_id] = _seen_by_templates(result)
-        if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
-            outputs.update(merged)
+        (outputs if executor is None else own).update(seen_after(result))
     return entries
+
+
+def entry_of(result: NodeResult, step: int, run_id: str) -> dict[str, Json]:
+    """One entry of the log, without `previous_outputs`."""
+    entry: dict[str, Json] = {
+        "agent_id": result.node_id,
+        "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
+        "timestamp": iso(result.started_ms),
+        "step": step,
+        "run_id": run_id,
+        "payload": _payload(result, run_id),
+    }
+    if result.group is not None:
+        entry["fork_group_id"] = result.group
+    return entry
+
+
+def seen_after(result: NodeResult) -> dict[str, Json]:
+    """What templates see from a visit on, by id. Of a join: its members, too."""
+    if result.status is Status.CANCELLED:
+        return {}
+    seen: dict[str, Json] = {result.node_id: _shown(result)}
+    if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
+        seen.update(merged)
+    return seen
 
 
 def _seen_by_templates(result: NodeResult) -> Json:
@@ -190,6 +239,10 @@ def _payload(result: NodeResult, run_id: str) -> dict[str, Json]:
     output = result.output
     if isinstance(output, dict) and "response" in output:
         payload.update(output)
+        if "confidence" in output:
+            payload["confidence"] = _number(output["confidence"])
+        if isinstance(metrics := output.get("_metrics"), dict):
+            payload["_metrics"] = {key: _number(item) if key in _COUNTS else item for key, item in metrics.items()}
     payload |= {
         "agent_id": result.node_id,
         "result": seen_output(output, None, bare=result.bare),
@@ -225,6 +278,17 @@ def _by_kind(result: NodeResult, payload: dict[str, Json]) -> None:
 
 def _usage(usage: Mapping[str, Json]) -> dict[str, Json]:
     return dict(usage)
+
+
+def _number(value: Json) -> int | float:
+    """What models and old files write as text, as a number; 0.0 where it is none."""
+    if isinstance(value, (int, float)):
+        return value if not isinstance(value, bool) else float(value)
+    try:
+        number = float(value) if isinstance(value, str) else 0.0
+    except ValueError:
+        return 0.0
+    return number if isfinite(number) else 0.0
 
 
 def value_of(result: RunResult, return_logs: bool) -> Json:

@@ -74,6 +74,8 @@ class Context:
     """The latest fork of each id."""
     loop: LoopView | None = None
     variables: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
+    given: tuple[Json] | None = None
+    """What is seen as the input, where that is not the run's."""
     before: int = 0
     """Results around this context when it began: its steps are counted from there, whatever runs beside it."""
     inner: bool = False
@@ -95,6 +97,7 @@ class Context:
             "before": self.before + len(self.results),
             "loop": self.loop,
             "variables": self.variables,
+            "given": self.given,
             "inner": self.inner,
             "group": self.group,
             **changes,
@@ -138,6 +141,12 @@ class Frame:
     def counter(self) -> Steps | Run:
         return self.item or self.run
 
+    @property
+    def input(self) -> Json:
+        """What agents and templates of this frame see as the run's input."""
+        given = self.context.given
+        return self.run.input if given is None else given[0]
+
     def next_path(self, step: Step) -> Path:
         node_id = step.node.id
         number = self.counts.get(node_id, 0) + 1
@@ -172,7 +181,7 @@ class Frame:
     def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
         run, context, loop = self.run, self.context, self.context.loop
         view = View(
-            input=run.input,
+            input=self.input,
             outputs=context.visible(),
             agent_id=node_id,
             run_id=run.run_id,
@@ -184,7 +193,7 @@ class Frame:
             strict=run.program.graph.limits.strict_templates,
         )
         if loop is not None:
-            view.input = inner_input(run.input, loop, view.outputs)
+            view.input = inner_input(view.input, loop, view.outputs)
             view.loop_number = loop.number
             view.past_loops = loop.past
             view.past_loops_metadata = loop.metadata

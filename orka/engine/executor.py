@@ -18,14 +18,15 @@ from orka.engine.context import Frame, RecallEnded, began_at
 from orka.engine.copies import private_input, private_output
 from orka.engine.cutting import cut_step
 from orka.engine.failing import failed_outcome
+from orka.engine.following import visit_path
 from orka.engine.forking import visit_fork, visit_join
 from orka.engine.mapping import visit_map
-from orka.engine.outcome import Outcome
+from orka.engine.outcome import Detour, Outcome
 from orka.engine.program import Step
 from orka.engine.remote import visit_elsewhere
 from orka.engine.retry import delay_after, failure_of, wants_retry
 from orka.engine.rounds import visit_failover, visit_loop
-from orka.engine.routing import choose_route, decision_value
+from orka.engine.routing import choose_route, decision_value, take_out
 from orka.engine.steps import count_step
 from orka.engine.texts import render_options
 from orka.errors import RouteNotFound, TemplateError
@@ -36,6 +37,7 @@ from orka.graph.nodes import (
     JoinNode,
     LoopNode,
     MapNode,
+    PathNode,
     RouterNode,
 )
 from orka.journal.entries import Kind, NodeRetrying, NodeStarted
@@ -74,13 +76,15 @@ async def _walk(frame: Frame, ids: Sequence[NodeId], first: Step | None) -> None
         count_step(frame)
         await frame.run.give_way()
         chosen = await visit_step(frame, step)
-        if chosen:
-            waiting.append(iter([NodeId(node_id) for node_id in chosen]))
+        if chosen is not None:
+            if chosen.once:
+                waiting = take_out(waiting, chosen.ids)
+            waiting.append(iter([NodeId(node_id) for node_id in chosen.ids]))
         step = None
 
 
-async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
-    """One visit: answered by the journal, or executed and committed. Gives the ids that it chose to run next."""
+async def visit_step(frame: Frame, step: Step) -> Detour | None:
+    """One visit: answered by the journal, or executed and committed. Gives what it chose to run next."""
     path = frame.next_path(step)
     seen = frame.seen(path, step)
     node = step.node
@@ -105,6 +109,8 @@ async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
                 await visit_loop(run_frame, frame, step, node, path, seen)
             case MapNode():
                 await visit_map(run_frame, frame, step, node, path, seen)
+            case PathNode():
+                await visit_path(run_frame, frame, step, node, path, seen)
             case _:
                 assert_never(node)
     except anyio.get_cancelled_exc_class():
@@ -113,9 +119,7 @@ async def visit_step(frame: Frame, step: Step) -> tuple[str, ...] | None:
     return None
 
 
-async def _visit_agent(
-    frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None
-) -> tuple[str, ...] | None:
+async def _visit_agent(frame: Frame, step: Step, node: AgentNode, path: Path, seen: Visit | None) -> Detour | None:
     at_ms, began = began_at(seen), monotonic()
     if node.runs_on is not None and _leaves(frame, node.runs_on, seen):
         done = await visit_elsewhere(frame, step, path, seen, node.runs_on)
@@ -131,7 +135,7 @@ async def _visit_agent(
     else:
         outcome = await _attempt_agent(frame, step, node, path, seen, at_ms)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-    return outcome.next
+    return outcome.detour
 
 
 def _leaves(frame: Frame, queue: str, seen: Visit | None) -> bool:
@@ -155,6 +159,7 @@ async def _recall_agent(frame: Frame, step: Step, node: AgentNode, seen: Visit, 
         usage=finished.usage,
         prompt=prompt,
         next=finished.next,
+        once=finished.once,
         warnings=finished.warnings,
     )
 
@@ -179,7 +184,7 @@ async def _attempt_agent(
             path=path,
             node_id=node.id,
             attempt=attempt,
-            input=frame.run.input,
+            input=frame.input,
             prompt=prompt,
             outputs=view.outputs,
             options=options,
@@ -247,6 +252,7 @@ def _success(
         usage=given.usage,
         prompt=prompt,
         next=None if given.next is None else tuple(given.next),
+        once=given.once,
         warnings=warnings,
         emitted=0 if emitter is None else emitter.chars,
     )
@@ -273,9 +279,7 @@ async def _pause(
     await anyio.sleep(delay)
 
 
-async def _visit_router(
-    frame: Frame, step: Step, node: RouterNode, path: Path, seen: Visit | None
-) -> tuple[str, ...] | None:
+async def _visit_router(frame: Frame, step: Step, node: RouterNode, path: Path, seen: Visit | None) -> Detour | None:
     at_ms, began = began_at(seen), monotonic()
     finished = seen.finished if seen is not None else None
     if finished is not None:
@@ -289,13 +293,13 @@ async def _visit_router(
     else:
         outcome = _route(frame, node, path)
     await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
-    return outcome.next
+    return outcome.detour
 
 
 def _route(frame: Frame, node: RouterNode, path: Path) -> Outcome:
     seen = frame.context.visible()
     if node.decision_key.partition(".")[0] == "input" and "input" not in seen:
-        seen = {"input": frame.run.input}
+        seen = {"input": frame.input}
     value = decision_value(seen, node.decision_key)
     route = choose_route(node, value)
     if route is not None:

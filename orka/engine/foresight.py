@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from itertools import count
+from typing import cast
 
 from orka.engine.program import Body, Program, Step
-from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, RouterNode
+from orka.engine.routing import take_out
+from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, PathNode, RouterNode
+from orka.journal.entries import decode_json
 from orka.journal.paths import ROOT, member, round_of, visit
 from orka.journal.replay import Replay, Visit
 from orka.types import NodeId, Path, Status
@@ -46,8 +49,20 @@ def _follow(replay: Replay, frame: Path, body: Body, ids: Sequence[NodeId], firs
             if finished.status is Status.ERROR and step.node.policy.on_error == "stop":
                 return
             if finished.next:
+                if finished.once:
+                    waiting = take_out(waiting, finished.next)
                 waiting.append(iter([NodeId(node_id) for node_id in finished.next]))
         step = None
+
+
+def _proposed(seen: Visit | None) -> list[NodeId] | None:
+    """The list of a path executor; None when it is stored beside its entry, where it cannot be read without I/O."""
+    opened = seen.opened if seen is not None else None
+    if opened is None:
+        return []
+    if opened.items.ref:
+        return None
+    return [NodeId(str(name)) for name in cast("list[object]", decode_json(opened.items.json))]
 
 
 def _descend(replay: Replay, path: Path, body: Body, step: Step, seen: Visit | None) -> None:
@@ -60,6 +75,11 @@ def _descend(replay: Replay, path: Path, body: Body, step: Step, seen: Visit | N
         case MapNode():
             for index in range(seen.opened.branches if seen is not None and seen.opened is not None else 0):
                 _follow(replay, member(path, index), body, node.sequence)
+        case PathNode():
+            if (ids := _proposed(seen)) is None:
+                replay.closed.add(path)  # the run itself finds what does not fit
+            else:
+                _follow(replay, member(path, 0), body, ids)
         case FailoverNode():
             for index, child in enumerate(step.children):
                 _follow(replay, member(path, index), body, (), child)

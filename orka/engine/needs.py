@@ -9,8 +9,9 @@ from orka.agents.function import is_permitted
 from orka.agents.tooling.spec import SERVER, may_start, needs_of
 from orka.agents.tooling.toolbox import default_toolbox
 from orka.engine.program import Body, SequenceFacts, Step
+from orka.engine.proposals import is_runnable
 from orka.engine.texts import templates_in
-from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, RouterNode
+from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, PathNode, RouterNode
 from orka.types import NodeId
 
 
@@ -55,6 +56,8 @@ def _reads_of(steps: Iterable[Step]) -> frozenset[str] | None:
                 if step.items is None or step.items.reads_all:
                     return None
                 found |= step.items.reads
+            case PathNode(source=source, input_source=given):
+                found |= {part for key in (source, given) if key for part in (key, key.partition(".")[0])}
             case LoopNode():
                 return None  # its rounds see earlier outputs in their input, too
             case ForkNode() | JoinNode() | FailoverNode():
@@ -76,7 +79,7 @@ def _steps(body: Body, sequence: Iterable[NodeId]) -> Iterator[Step]:
             yield part
             if part.body is not None:
                 waiting += [(part.body, inner) for inner in part.body.sequence]
-            waiting += [(inside, inner) for inner in _named(part)]
+            waiting += [(inside, inner) for inner in _named(part, inside)]
 
 
 def _with_children(step: Step) -> Iterator[Step]:
@@ -107,7 +110,7 @@ def lacking_for(need: str, types: Container[str], tools: AgentTools) -> str | No
     return None if kind in types else f"this worker has no agent type {kind!r}: start it with --import MODULE"
 
 
-def _named(step: Step) -> Iterator[NodeId]:
+def _named(step: Step, body: Body) -> Iterator[NodeId]:
     match step.node:
         case RouterNode(routes=routes, fallback=fallback):
             for _, ids in routes:
@@ -118,5 +121,9 @@ def _named(step: Step) -> Iterator[NodeId]:
                 yield from branch
         case MapNode(sequence=sequence):
             yield from sequence
-        case AgentNode() | JoinNode() | FailoverNode() | LoopNode():
+        case PathNode():  # whatever an earlier output may propose
+            yield from (name for name, other in body.steps.items() if is_runnable(other.node))
+        case AgentNode():
+            yield from step.chooses
+        case JoinNode() | FailoverNode() | LoopNode():
             return

@@ -1,6 +1,8 @@
-"""`Outcome`: what a visit came to, and the entry that commits it. Pure."""
+"""What a visit came to: its `Outcome`, the `Detour` that it chose, and the entry that commits it. Pure."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import msgspec
 
@@ -8,6 +10,14 @@ from orka.engine.program import Step
 from orka.journal.entries import NO_VALUE, RULES, NodeFinished, Value
 from orka.results import Failure, NodeResult, Usage
 from orka.types import Json, Status
+
+
+class Detour(NamedTuple):
+    """What a visit chose to run before the rest of its sequence."""
+
+    ids: tuple[str, ...]
+    once: bool
+    """Those that wait in the sequence are taken out of it."""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +34,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     prompt: str | None = None
     next: tuple[str, ...] | None = None
+    once: bool = False
     fork: str = ""
     settled: tuple[int, ...] | None = None
     late: tuple[int, ...] = ()
@@ -33,6 +44,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     emitted: int = 0
     """Characters that the last attempt emitted."""
+
+    @property
+    def detour(self) -> Detour | None:
+        return Detour(self.next, self.once) if self.next else None
 
 
 def commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -> NodeFinished:
@@ -48,6 +63,7 @@ def commit_of(step: Step, result: NodeResult, outcome: Outcome, goes_on: bool) -
         attempts=outcome.attempts,
         usage=outcome.usage,
         next=outcome.next,
+        once=outcome.once,
         fork=outcome.fork,
         settled=outcome.settled,
         late=outcome.late,

@@ -12,7 +12,7 @@ from orka.engine.looping import DEFAULT_FIELDS, check_patterns
 from orka.engine.texts import Tree, compile_options
 from orka.errors import ConfigError, TemplateError
 from orka.graph.codec import encode_graph, node_digest
-from orka.graph.graph import Graph
+from orka.graph.graph import Graph, Site
 from orka.graph.nodes import (
     AgentNode,
     FailoverNode,
@@ -21,6 +21,7 @@ from orka.graph.nodes import (
     LoopNode,
     MapNode,
     Node,
+    PathNode,
     RouterNode,
     Scope,
 )
@@ -36,6 +37,7 @@ _EVENT_TYPES: dict[type[Node], str] = {
     FailoverNode: "FailoverNode",
     LoopNode: "LoopNode",
     MapNode: "MapNode",
+    PathNode: "PathExecutorNode",
 }
 
 
@@ -64,6 +66,8 @@ class Step:
     prompt: Template | None = None
     texts: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
     """Options with templates in them, compiled."""
+    chooses: tuple[NodeId, ...] = ()
+    """Of an agent: ids that it may choose to run next, as far as its type can tell."""
     body: Body | None = None
     """Of a loop."""
     children: tuple[Step, ...] = ()
@@ -131,7 +135,7 @@ class Workshop:
 
 def build_program(graph: Graph, workshop: Workshop) -> Program:
     """Compiles and builds everything in `graph`. `ConfigError` for an agent type that this process does not have."""
-    body = _build_body(graph.scope, {}, graph, workshop)
+    body = _build_body(graph.scope, {}, Site(), graph, workshop)
     return Program(
         graph=graph,
         encoded=encode_graph(graph),
@@ -146,41 +150,44 @@ def _short(digest: Digest) -> str:
     return digest[:16]
 
 
-def _build_body(scope: Scope, outer: Mapping[NodeId, Step], graph: Graph, workshop: Workshop) -> Body:
-    own = {node_id: _build_step(node, graph, workshop) for node_id, node in scope.nodes.items()}
+def _build_body(scope: Scope, outer: Mapping[NodeId, Step], around: Site, graph: Graph, workshop: Workshop) -> Body:
+    """`around`: where the loop stands whose body this is."""
+    site = replace(around, nodes={**around.nodes, **scope.nodes}, sequence=scope.sequence)
+    own = {node_id: _build_step(node, site, graph, workshop) for node_id, node in scope.nodes.items()}
     steps = {**outer, **own}
     # Bodies come last: an inner sequence may name any node around it, later ones too.
     for step in own.values():
-        _finish(step, steps, graph, workshop)
+        _finish(step, steps, site, graph, workshop)
     return Body(sequence=scope.sequence, steps=steps)
 
 
-def _finish(step: Step, steps: Mapping[NodeId, Step], graph: Graph, workshop: Workshop) -> None:
+def _finish(step: Step, steps: Mapping[NodeId, Step], site: Site, graph: Graph, workshop: Workshop) -> None:
     node = step.node
     if isinstance(node, LoopNode):
         try:
             check_patterns(node)
         except TemplateError as exc:
             raise ConfigError(f"loop {node.id!r}: {exc}", line=node.line or None) from exc
-        step.body = _build_body(node.body, steps, graph, workshop)
+        inside = replace(site, loops=(node.id, *site.loops))
+        step.body = _build_body(node.body, steps, inside, graph, workshop)
         step.embedder = workshop.tools.embedder if node.agreement else None
         fields = node.past_loops_metadata or DEFAULT_FIELDS
         step.past = tuple((name, workshop.environment.compile(source)) for name, source in fields)
     elif isinstance(node, ForkNode):
         step.members = tuple(tuple(_flat(branch, lambda name: steps[name].node)) for branch in node.branches)
     elif isinstance(node, FailoverNode):
-        step.children = tuple(_build_step(child, graph, workshop) for child in node.children)
+        step.children = tuple(_build_step(child, site, graph, workshop) for child in node.children)
         for child in step.children:
-            _finish(child, steps, graph, workshop)
+            _finish(child, steps, site, graph, workshop)
 
 
-def _build_step(node: Node, graph: Graph, workshop: Workshop) -> Step:
+def _build_step(node: Node, site: Site, graph: Graph, workshop: Workshop) -> Step:
     step = Step(
         node=node,
         digest=_short(node_digest(node)),
         escaped=escape(node.id),
         event_type=_EVENT_TYPES.get(type(node), ""),
-        terminal=isinstance(node, AgentNode | FailoverNode | LoopNode) and node.terminal,
+        terminal=isinstance(node, AgentNode | FailoverNode | LoopNode | PathNode) and node.terminal,
     )
     if isinstance(node, AgentNode):
         agent_type = workshop.types.get(node.type)
@@ -192,9 +199,10 @@ def _build_step(node: Node, graph: Graph, workshop: Workshop) -> Step:
                 " import the module that registers it, or install the package that provides it"
             )
         step.event_type = agent_type.event_type if agent_type.event_type_of is None else agent_type.event_type_of(node)
-        step.agent = agent_type.build(node, replace(workshop.tools, graph=graph.options))
+        step.agent = agent_type.build(node, replace(workshop.tools, graph=graph.options, site=site))
         step.pure = agent_type.is_pure(node)
         step.plain = agent_type.plain
+        step.chooses = () if agent_type.may_choose is None else agent_type.may_choose(node, site)
         step.trusted = agent_type.trusted
         step.bare = agent_type.bare
         step.on_failure = agent_type.on_failure

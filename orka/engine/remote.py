@@ -194,7 +194,7 @@ def _seen_by(fork: OpenFork, leaving: Iterable[int]) -> Seen:
 
 def _seen_in(frame: Frame, outputs: dict[str, Json], before: int, group: Path) -> Seen:
     context, loop = frame.context, frame.context.loop
-    stored, _ = frame.run.codec.store(frame.run.input)
+    stored, _ = frame.run.codec.store(frame.input)
     return Seen(
         input=stored,
         outputs=outputs,

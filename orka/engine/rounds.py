@@ -95,7 +95,7 @@ async def visit_loop(
         await frame.settle(step, path, outcome, seen=seen, at_ms=at_ms, began=began)
         return
     loop: dict[str, Json] = {
-        "input": frame.run.input,
+        "input": frame.input,
         "result": results,
         "loops_completed": number,
         "final_score": score,
@@ -206,7 +206,7 @@ def _remember(
     frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json], past: list[Json]
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
-    given = frame.run.input
+    given = frame.input
     given = given["input"] if isinstance(given, dict) and "input" in given else given
     text = given if isinstance(given, str) else str(given)
     timestamp = iso(scored.at_ms)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import cast
 
 from orka.graph.nodes import RouterNode
@@ -12,6 +13,22 @@ from orka.types import Json, NodeId
 _TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
 _WORD_TRUE, _WORD_FALSE = re.compile(r"\b(?:true|yes)\b"), re.compile(r"\b(?:false|no)\b")
 _MISSING = object()
+
+
+def take_out(waiting: Sequence[Iterator[NodeId]], ids: Sequence[str]) -> list[Iterator[NodeId]]:
+    """What still waits, the innermost list last, without the next visit of each of `ids`."""
+    left = Counter(ids)
+    kept: list[Iterator[NodeId]] = []
+    for rest in reversed(waiting):
+        stay: list[NodeId] = []
+        for node_id in rest:
+            if left[node_id]:
+                left[node_id] -= 1
+            else:
+                stay.append(node_id)
+        kept.append(iter(stay))
+    kept.reverse()
+    return kept
 
 
 def read_path(outputs: Mapping[str, Json], dotted: str) -> object:

@@ -8,8 +8,8 @@ from orka.graph.diagnostics import Mark, suggest
 from orka.graph.entry import Entry, define, policy_of
 from orka.graph.fields import as_options, check_keys, entry_at, keys_of, merged, settle, without
 from orka.graph.fleet import rate_of
+from orka.graph.keys import AgentKeys
 from orka.graph.kinds import TypeName
-from orka.graph.models import AgentKeys
 from orka.graph.nodes import AgentNode
 from orka.graph.outline import Definition, Text
 from orka.graph.secrecy import refuse_secrets

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from orka.graph.diagnostics import Findings, suggest
 from orka.graph.frames import lost_joins
-from orka.graph.kinds import CHOOSERS
 from orka.graph.models import KINDS
-from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, RouterNode, Scope
+from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, PathNode, RouterNode, Scope
 from orka.graph.outline import Area, Definition, areas
-from orka.graph.reach import containment, straight_places, unreached
+from orka.graph.reach import containment, has_choosers, straight_places, unreached
 from orka.graph.spec import CompileTemplate
 from orka.graph.texts import check_texts
 from orka.types import NodeId
@@ -77,16 +76,29 @@ def _check_mentions(area: Area, definition: Definition, findings: Findings) -> N
                 agent=definition.id,
                 key=mention.key,
             )
-    if isinstance(definition.node, RouterNode):
-        name = NodeId(definition.node.decision_key.split(".")[0])
+    for key, dotted in _sources(definition):
+        name = NodeId(dotted.split(".")[0])
         if name not in _everywhere(_top(area)) and name != "input":
             findings.warning(
-                f"'decision_key' of {label_of(definition)} names {name!r}, which nothing in this file defines",
+                f"{key!r} of {label_of(definition)} names {name!r}, which nothing in this file defines",
                 definition.at,
                 hint=suggest(name, area.visible()),
                 agent=definition.id,
-                key="decision_key",
+                key=key,
             )
+
+
+def _sources(definition: Definition) -> Iterator[tuple[str, str]]:
+    """Keys whose value is a dotted path into the output of another node."""
+    match definition.node:
+        case RouterNode(decision_key=source):
+            yield "decision_key", source
+        case PathNode(source=source, input_source=given):
+            yield "path_source", source
+            if given is not None:
+                yield "input_source", given
+        case _:
+            return
 
 
 def _check_join(area: Area, definition: Definition, findings: Findings) -> None:
@@ -205,7 +217,7 @@ def _check_searches(top: Area, findings: Findings) -> None:
 
 
 def _check_reached(top: Area, findings: Findings) -> None:
-    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+    if has_choosers(top):
         return
     for definition in unreached(top):
         findings.warning(
@@ -218,7 +230,7 @@ def _check_reached(top: Area, findings: Findings) -> None:
 
 def _check_frames(top: Area, findings: Findings) -> None:
     """Joins that a run would skip: a frame knows only the forks that it has opened itself, and each only once."""
-    if any(definition.type in CHOOSERS for _, definition in top.walk()):
+    if has_choosers(top):
         return
     for lost in lost_joins(top):
         why = (

@@ -25,6 +25,7 @@ from orka.graph.nodes import (
     LoopNode,
     MapNode,
     Node,
+    PathNode,
     Policy,
     Rate,
     RouterNode,
@@ -42,6 +43,7 @@ _KINDS: Mapping[str, type[Node]] = {
     "failover": FailoverNode,
     "loop": LoopNode,
     "map": MapNode,
+    "path": PathNode,
 }
 _TAGS: Mapping[type, str] = {kind: tag for tag, kind in _KINDS.items()}
 _PARTS: Mapping[str, Any] = {
@@ -153,7 +155,7 @@ def _scope(form: Any) -> Scope:
 def _node(form: Any) -> Node:
     fields: dict[str, Any] = dict(form)
     kind = _KINDS[fields.pop("kind")]
-    if kind in (RouterNode, ForkNode, JoinNode, MapNode):
+    if kind in (RouterNode, ForkNode, JoinNode, MapNode, PathNode):
         return msgspec.convert(fields, kind)
     # msgspec cannot convert these by type: JSON is a recursive alias, and nodes are a union of plain dataclasses.
     known = {item.name for item in dataclasses.fields(kind)}

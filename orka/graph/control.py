@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from orka.graph.entry import Entry, define, ids_of, policy_of, settle_entry
 from orka.graph.fields import entry_at, merged, without
 from orka.graph.loops import read_loop
-from orka.graph.models import FailoverKeys, ForkKeys, JoinKeys, MapKeys, RouterKeys
-from orka.graph.nodes import DEFAULT_POLICY, FailoverNode, ForkNode, JoinNode, MapNode, RouterNode
+from orka.graph.models import FailoverKeys, ForkKeys, JoinKeys, MapKeys, PathExecutorKeys, RouterKeys
+from orka.graph.nodes import DEFAULT_POLICY, FailoverNode, ForkNode, JoinNode, MapNode, PathNode, RouterNode
 from orka.graph.outline import Definition, Mention, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of, plain
 from orka.types import Json, NodeId
@@ -238,6 +238,22 @@ def _literal(value: Json) -> str:
             return json.dumps(value)
 
 
+def read_path_executor(entry: Entry) -> Definition:
+    keys = settle_entry(entry, PathExecutorKeys)
+    if keys is None:
+        return define(entry, None)
+    node = PathNode(
+        id=entry.id,
+        source=keys.path_source.strip(),
+        on_failure=keys.on_agent_failure,
+        input_source=keys.input_source.strip() if keys.input_source is not None else None,
+        policy=policy_of(keys, DEFAULT_POLICY),
+        terminal=keys.is_terminal,
+        line=entry.at.line,
+    )
+    return define(entry, node)
+
+
 READERS: dict[str, Callable[[Entry], Definition]] = {
     "router": read_router,
     "fork": read_fork,
@@ -245,5 +261,6 @@ READERS: dict[str, Callable[[Entry], Definition]] = {
     "failover": read_failover,
     "loop": read_loop,
     "map": read_map,
+    "path_executor": read_path_executor,
 }
 """By kind; the same kinds as `models.KINDS`."""

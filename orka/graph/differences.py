@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from orka.graph.legacy import Part, Workflow, branches_of, list_of, mapping_of, reads
+from orka.graph.legacy import Part, Workflow, branches_of, list_of, mapping_of, mentioned
 from orka.types import Json
 
 Find = Callable[[Workflow], Iterable[str]]
@@ -64,13 +64,12 @@ def _forks(workflow: Workflow) -> Iterator[str]:
 def _cross_reads(workflow: Workflow) -> Iterator[str]:
     for fork in workflow.of("fork"):
         branches = branches_of(fork)
-        if fork.keys.get("mode") == "sequential":
-            continue
-        for branch in branches:
-            others = [name for other in branches if other is not branch for name in other if name not in branch]
+        everywhere = {name for branch in branches for name in branch}
+        for branch in branches if fork.keys.get("mode") != "sequential" else ():
+            others = everywhere.difference(branch)
             for member in branch:
-                part = workflow.part(member)
-                if part is not None and any(reads(part.expressions, name) for name in others):
+                part = workflow.by_id.get(member)
+                if part is not None and others & mentioned(part.expressions):
                     yield member
 
 
@@ -103,14 +102,14 @@ def _falsy(workflow: Workflow) -> Iterator[str]:
 
 def _paths_of_loops(workflow: Workflow) -> Iterator[str]:
     for part in workflow.of("path-executor"):
-        source = workflow.part(str(part.keys.get("path_source", "")).split(".")[0])
+        source = workflow.by_id.get(str(part.keys.get("path_source", "")).split(".")[0])
         if source is not None and source.type == "loop":
             yield part.id
 
 
 def _last(workflow: Workflow) -> Iterator[str]:
     names = [name for name in list_of(workflow.head.get("agents")) if isinstance(name, str)]
-    while names and (part := workflow.part(names[-1])) is not None:
+    while names and (part := workflow.by_id.get(names[-1])) is not None:
         if part.type in ("loop", "path-executor"):
             yield part.id
         elif part.type in ("memory", "router", "join"):
@@ -120,12 +119,13 @@ def _last(workflow: Workflow) -> Iterator[str]:
 
 
 def _outer_reads(workflow: Workflow) -> Iterator[str]:
+    outside = {part.id for part in workflow.parts if part.loop is None}
+    inside: dict[str, set[str]] = {}
     for part in workflow.parts:
-        if part.loop is None:
-            continue
-        inner = {other.id for other in workflow.parts if other.loop == part.loop}
-        outer = {other.id for other in workflow.parts if other.loop is None and other.id} - inner
-        if any(reads(part.expressions, name) for name in outer):
+        if part.loop is not None:
+            inside.setdefault(part.loop, set()).add(part.id)
+    for part in workflow.parts:
+        if part.loop is not None and (mentioned(part.expressions) - inside[part.loop]) & outside:
             yield part.id
 
 
@@ -156,7 +156,8 @@ def _memory_preset(workflow: Workflow) -> Iterator[str]:
 
 
 def _memory_config(workflow: Workflow) -> Iterator[str]:
-    if "memory_config" in workflow.head or "memory" in workflow.head:
+    agents = next(workflow.of(*_MEMORY), None)
+    if agents is not None and ("memory_config" in workflow.head or "memory" in workflow.head):
         yield "orchestrator"
 
 

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from orka.graph.diagnostics import Findings, Mark
 from orka.graph.fields import quote_hint, settle
-from orka.graph.models import KINDS, ControlKeys, NodeKeys, RetryKeys, ScopeKeys
+from orka.graph.keys import ControlKeys, NodeKeys, RetryKeys
+from orka.graph.models import KINDS, ScopeKeys
 from orka.graph.nodes import NO_RETRY, Node, Policy, Retry
 from orka.graph.outline import Area, Definition, Mention, Text
 from orka.graph.spec import CheckPattern

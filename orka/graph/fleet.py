@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from orka.graph.diagnostics import Findings
 from orka.graph.fields import check_keys, entry_at
-from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import Keys, LimitKeys, QueueKeys, RateKeys
 from orka.graph.models import OrchestratorKeys
 from orka.graph.nodes import NO_LIMITS, Budget, Rate, SharedLimit
 from orka.graph.tree import MapTree
@@ -47,9 +47,6 @@ def read_limits(
 
 def read_budget(head: MapTree, keys: OrchestratorKeys | None, findings: Findings) -> Budget | None:
     """`budget` of `orchestrator:`, whose keys are settled (None: they have faults)."""
-    table = head.value("budget")
-    if isinstance(table, MapTree):
-        check_keys(table, (BudgetKeys,), findings, owner="'budget'")
     given = None if keys is None else keys.budget
     if given is None:
         return None

@@ -31,6 +31,18 @@ class Graph:
         yield from _walk(self.scope)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """Where a node stands: what an agent that chooses among others is told of them."""
+
+    nodes: Mapping[NodeId, Node] = field(default_factory=dict[NodeId, Node])
+    """Every node that it may name, by id: those of its own scope over those of the scopes around it."""
+    sequence: tuple[NodeId, ...] = ()
+    """The list of its own scope."""
+    loops: tuple[NodeId, ...] = ()
+    """The loops around it, innermost first."""
+
+
 def _walk(scope: Scope) -> Iterator[Node]:
     for node in scope.nodes.values():
         yield from _inner(node)

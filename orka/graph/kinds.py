@@ -14,15 +14,7 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "graph-scout",
-        "plan_validator",
-        "path_executor",
-        "loop_validator",
         "invariant_validator",
-        "validate_and_structure",
-        "binary",
-        "classification",
-        "rag",
         "satellite-state-writer",
         "streaming-executor",
     }
@@ -30,7 +22,7 @@ PLANNED = frozenset(
 """Agent types that existing files use. One that no registry entry covers yet is told apart from a misspelling."""
 
 CHOOSERS = frozenset({"graph-scout", "path_executor"})
-"""Agents that name the next ones at run time: in their presence nothing can be called unreachable."""
+"""Nodes that name the next ones at run time: in their presence nothing can be called unreachable."""
 
 _ALIASES: Mapping[str, tuple[str, Mapping[str, Json]]] = {
     "memory-reader": ("memory", {"config": {"operation": "read"}}),

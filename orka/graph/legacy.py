@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from orka.types import Json
 
-_EXPRESSION = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
+_MARKS = re.compile(r"\{\{|\{%|\}\}|%\}")
+_ENDS = {"{{": "}}", "{%": "%}"}
+_MENTIONED = re.compile(r"previous_outputs\.(\w+)|['\"]([^'\"]*)['\"]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,7 @@ class Part:
         """The parts of its texts that Jinja evaluates, its own entries below it left out."""
         inner = {"internal_workflow", "children", "agents"}
         texts = texts_of({key: value for key, value in self.keys.items() if key not in inner})
-        return "\n".join(found for text in texts for found in _EXPRESSION.findall(text))
+        return "\n".join(found for text in texts for found in _expressions(text))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,11 @@ class Workflow:
     head: Mapping[str, Json]
     """Its `orchestrator`."""
     parts: tuple[Part, ...]
+    by_id: Mapping[str, Part]
+    """The first entry of each id."""
 
     def of(self, *types: str) -> Iterator[Part]:
         return (part for part in self.parts if part.type in types)
-
-    def part(self, name: object) -> Part | None:
-        return next((part for part in self.parts if part.id == name), None)
 
 
 def is_workflow(document: Json) -> bool:
@@ -66,7 +67,7 @@ def read_workflow(document: Mapping[str, Json]) -> Workflow:
     """Whatever can be understood of it; the rest is left out."""
     head = mapping_of(document.get("orchestrator"))
     parts = tuple(_parts([*list_of(document.get("agents")), *list_of(head.get("agents"))], None, None))
-    return Workflow(head=head, parts=parts)
+    return Workflow(head=head, parts=parts, by_id={part.id: part for part in reversed(parts)})
 
 
 def texts_of(value: Json) -> Iterator[str]:
@@ -87,11 +88,21 @@ def branches_of(fork: Part) -> list[list[str]]:
     return [list(texts_of(target))[::-1] for target in list_of(fork.keys.get("targets"))]
 
 
-def reads(expressions: str, name: str) -> bool:
-    """Whether templates mention the output of `name`."""
-    escaped = re.escape(name)
-    quoted = rf"['\"]{escaped}(?:\.[^'\"]*)?['\"]"
-    return re.search(rf"previous_outputs\.{escaped}\b(?!-)|{quoted}", expressions) is not None
+def mentioned(expressions: str) -> frozenset[str]:
+    """Ids of agents that templates name: as attributes of `previous_outputs`, or in quotes."""
+    found = _MENTIONED.findall(expressions)
+    return frozenset(name for attribute, quoted in found for name in (attribute, quoted, quoted.split(".")[0]) if name)
+
+
+def _expressions(text: str) -> Iterator[str]:
+    """One pass over the marks: a pattern for the whole would read a text of opening marks once for each of them."""
+    start = None
+    for mark in _MARKS.finditer(text):
+        if start is None:
+            start = mark if mark[0] in _ENDS else None
+        elif mark[0] == _ENDS[start[0]]:
+            yield text[start.start() : mark.end()]
+            start = None
 
 
 def _parts(entries: list[Json], loop: str | None, parent: str | None) -> Iterator[Part]:

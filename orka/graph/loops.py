@@ -13,7 +13,8 @@ from orka.errors import TemplateError
 from orka.graph.diagnostics import suggest
 from orka.graph.entry import Entry, define, policy_of, settle_entry
 from orka.graph.fields import as_options, keys_of, without
-from orka.graph.models import CognitionKeys, ControlKeys, LoopKeys, ScoringKeys
+from orka.graph.keys import ControlKeys
+from orka.graph.models import CognitionKeys, LoopKeys, ScoringKeys
 from orka.graph.nodes import DEFAULT_POLICY, INSIGHT_FLAGS, Cognition, LoopNode, Scope, ScoreStrategy, Scoring
 from orka.graph.outline import Definition, Text
 from orka.graph.tree import ListTree, MapTree, Scalar, Tree, kind_of

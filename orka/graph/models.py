@@ -9,103 +9,20 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from orka.graph.keys import BudgetKeys, Keys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import BudgetKeys, ControlKeys, Keys, LimitKeys, QueueKeys, RetryKeys
 from orka.graph.values import (
     Attempts,
-    Factor,
-    Fraction,
     Ignored,
     Label,
     Names,
     Number,
-    Pause,
     Positive,
-    Queue,
-    RateText,
     Rounds,
     Seconds,
     SomeNames,
     Texts,
     Variable,
 )
-
-
-class RetryKeys(Keys):
-    """When a failed attempt of an agent is repeated. What a control node comes to follows from the agents inside it:
-    that is where a `retry` belongs, and on the control node itself it is reported and has no effect."""
-
-    attempts: Attempts = 3
-    """Attempts in all, the first included."""
-    delay: Pause | None = None
-    """Seconds before the second attempt. Default 0.5."""
-    backoff: Pause | None = None
-    """Another name of `delay`."""
-    factor: Factor = 2.0
-    """Each further delay is this many times the one before."""
-    max_delay: Pause = 60.0
-    """Seconds; no delay is longer."""
-    jitter: Fraction = 0.1
-    """Fraction of the delay that is drawn at random in both directions."""
-    on: Texts = []
-    """Class names of the errors that are retried, one or a list; none: every error."""
-
-
-class NodeKeys(Keys):
-    """Keys that every entry of `agents:` may have."""
-
-    id: str
-    """Unique name: letters, digits, `_`, `-` and spaces."""
-    type: str
-    """What the node is: `router`, `fork`, `join`, `failover`, `loop`, `map`, or an agent type."""
-    params: dict[str, Any] | None = None
-    """Further keys of the node. They count as if they stood beside it; a key given in both places is taken from the
-    node itself."""
-    depends_on: Names = None
-    """Ids that run earlier when they are in the same list, one or several."""
-    timeout: Seconds | None = None
-    """Seconds for one attempt (of a fork: for all its branches; of a loop: for one round)."""
-    retry: Attempts | RetryKeys | None = None
-    """Attempts in all, or a mapping (see [retry](#retry)). Agents only: control nodes are not repeated."""
-    on_error: Literal["continue", "stop"] | None = None
-    """`stop`: when this node fails, what it runs in ends: its branch, item, round or failover child; in the file's own
-    list, the run. `continue` (default): the error is recorded, and the next node runs."""
-    is_terminal: bool = False
-    """This node's response is the value of the run."""
-    max_concurrency: Positive | None = None
-    """At once: branches of a fork, items of a map, calls of an agent (in one process; in the whole fleet where workers or a
-    distributed run call it)."""
-    runs_on: Queue | None = None
-    """Queue of the workers that execute this agent, or the branches of this fork or map: `orka worker --queue NAME`."""
-    description: Ignored = None
-    """For readers; ignored."""
-    name: Ignored = None
-    """For readers; ignored."""
-    queue: Ignored = None
-    """Informational; ignored (see `runs_on`)."""
-    capabilities: Any = None
-    """List of tags that describe the agent to agents which choose among others."""
-    metadata: Any = None
-    """Free-form."""
-
-
-class AgentKeys(NodeKeys):
-    """Keys of every agent, beside those of its type."""
-
-    prompt: str | None = None
-    """Template of the text that the agent is given, rendered just before each call."""
-    rate_limit: RateText | RateKeys | None = None
-    """Calls per time in the whole fleet: `60/min`, or a mapping (see [rate limit](#rate-limit))."""
-    resource: Queue | None = None
-    """Name of a limit under `limits` of the orchestrator, shared by all agents of all graphs that name it."""
-
-
-class ControlKeys(NodeKeys):
-    """Keys of every control node, beside those of its kind."""
-
-    prompt: Ignored = None
-    """Accepted and ignored: a control node asks no model."""
-    input: Ignored = None
-    """Accepted and ignored."""
 
 
 class RouterKeys(ControlKeys):
@@ -151,6 +68,18 @@ class FailoverKeys(ControlKeys):
 
     children: list[Any] = Field(min_length=1)
     """Agents in the form of `agents:`, or ids of agents defined there."""
+
+
+class PathExecutorKeys(ControlKeys):
+    """Runs the agents that an earlier output proposes, one after another."""
+
+    path_source: str = "validated_path"
+    """Where the proposal is: the id of an earlier node, or a dotted path into its output. A list of ids, the decision of a
+    `graph-scout`, text that holds one of these, or a loop inside which one was made."""
+    on_agent_failure: Literal["continue", "abort"] = "continue"
+    """`abort`: the first agent that fails ends the path."""
+    input_source: str | None = None
+    """Dotted path to what the agents see as `input` in place of the run's."""
 
 
 class ScoringKeys(Keys):
@@ -348,5 +277,6 @@ KINDS: dict[str, type[ControlKeys]] = {
     "failover": FailoverKeys,
     "loop": LoopKeys,
     "map": MapKeys,
+    "path_executor": PathExecutorKeys,
 }
 """The closed set of control nodes, by `type`."""

@@ -250,6 +250,23 @@ class MapNode:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathNode:
+    """A visit reads a list of ids out of an earlier output and runs them in order, in a frame of its own."""
+
+    id: NodeId
+    source: str
+    """Dotted path into earlier outputs, to the proposal."""
+    on_failure: Literal["continue", "abort"] = "continue"
+    """`abort`: the first visit that fails ends the list."""
+    input_source: str | None = None
+    """Dotted path to what its agents see as the input."""
+    policy: Policy = DEFAULT_POLICY
+    """`timeout` bounds the whole list."""
+    terminal: bool = False
+    line: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
     """What a run may use up before it begins no further visit."""
 
@@ -262,7 +279,7 @@ class Budget:
 
 
 NO_LIMITS: Mapping[str, SharedLimit] = MappingProxyType({})
-Node: TypeAlias = AgentNode | RouterNode | ForkNode | JoinNode | FailoverNode | LoopNode | MapNode
+Node: TypeAlias = AgentNode | RouterNode | ForkNode | JoinNode | FailoverNode | LoopNode | MapNode | PathNode
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

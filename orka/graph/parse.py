@@ -27,16 +27,17 @@ _BAD_ID = re.compile(r"[^\w \-:@+]")
 """What an id may not hold. Points, slashes and brackets separate the steps of a path, commas the ids of a list."""
 _EFFECTLESS: Mapping[str, frozenset[str]] = {
     "is_terminal": frozenset({"router", "fork", "join", "map"}),
-    "max_concurrency": frozenset({"router", "join", "failover", "loop"}),
+    "max_concurrency": frozenset({"router", "join", "failover", "loop", "path_executor"}),
     "on_error": frozenset({"fork"}),
     "retry": frozenset(KINDS),
-    "runs_on": frozenset({"router", "join", "failover", "loop"}),
+    "runs_on": frozenset({"router", "join", "failover", "loop", "path_executor"}),
 }
 """Common keys that mean nothing to some kinds."""
 _HINTS: Mapping[str, Mapping[str, str]] = {
     "retry": {
         **dict.fromkeys(("fork", "failover", "loop", "map"), "it belongs on the agents inside"),
         "join": "it belongs on the agents of its branches",
+        "path_executor": "it belongs on the agents of its path",
         "router": "it belongs on the agent that it decides by; 'fallback_route' is for what fits no route",
     },
     "on_error": {"fork": "a fork itself never fails; it belongs on the agents of its branches or on the join"},

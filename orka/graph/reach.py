@@ -133,8 +133,15 @@ def named_in(options: Mapping[str, Json]) -> Iterator[NodeId]:
             yield from (NodeId(key) for key in value)
 
 
+def has_choosers(top: Area) -> bool:
+    return any(definition.type in CHOOSERS for _, definition in top.walk())
+
+
 def straight_places(top: Area, sequence: tuple[NodeId, ...]) -> dict[NodeId, int]:
-    """Places in the file's own list of the ids that run there, once, and can run nowhere else."""
+    """Places in the file's own list of the ids that run there, once, and can run nowhere else: none in a file with
+    agents that name the next ones at run time."""
+    if has_choosers(top):
+        return {}
     counts = Counter(sequence)
     elsewhere = _elsewhere(top)
     return {name: place for place, name in enumerate(sequence) if counts[name] == 1 and name not in elsewhere}
@@ -169,11 +176,8 @@ class Branch:
 def branch_members(top: Area, places: Mapping[NodeId, int]) -> dict[NodeId, Branch]:
     """The ids that run in one branch of one fork of the file's own list, and can run nowhere else.
 
-    `places` are the straight ones. A fork whose join runs elsewhere is left out, for it may come first; so is every
-    fork in a file with agents that name the next ones at run time.
+    `places` are the straight ones. A fork whose join runs elsewhere is left out, for it may come first.
     """
-    if any(definition.type in CHOOSERS for _, definition in top.walk()):
-        return {}
     joins: dict[NodeId, list[float]] = {}
     for _, definition in top.walk():
         if definition.type == "join":

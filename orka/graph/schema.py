@@ -11,17 +11,13 @@ from typing import Any
 from pydantic import AliasChoices, BaseModel
 from pydantic.fields import FieldInfo
 
-from orka.graph.keys import BudgetKeys, LimitKeys, QueueKeys, RateKeys
+from orka.graph.keys import AgentKeys, BudgetKeys, ControlKeys, LimitKeys, NodeKeys, QueueKeys, RateKeys, RetryKeys
 from orka.graph.kinds import known_types
 from orka.graph.models import (
     KINDS,
-    AgentKeys,
     CognitionKeys,
-    ControlKeys,
     FileKeys,
-    NodeKeys,
     OrchestratorKeys,
-    RetryKeys,
     ScopeKeys,
     ScoreExtractionKeys,
     ScoringKeys,

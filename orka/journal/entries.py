@@ -32,6 +32,7 @@ class Kind:
     NODE_FINISHED: Final = "node.finished"
     FORK_OPENED: Final = "fork.opened"
     MAP_OPENED: Final = "map.opened"
+    PATH_OPENED: Final = "path.opened"
     ROUND_SCORED: Final = "round.scored"
     BRANCH_FINISHED: Final = "branch.finished"
     NODE_TOKEN: Final = "node.token"
@@ -112,14 +113,14 @@ class NodeRetrying(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Opened(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A fork or a map opened its branches: an open entry, never an answer."""
+    """A fork or a map opened its branches, or a path executor its path: an open entry, never an answer."""
 
     id: str
     node: str
     at_ms: int
     branches: int
     items: Value = NO_VALUE
-    """Of a map: the list."""
+    """Of a map: the list; of a path executor: the ids."""
 
 
 class RoundScored(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -173,14 +174,16 @@ class NodeFinished(msgspec.Struct, frozen=True, omit_defaults=True):
     usage: Usage | None = None
     next: tuple[str, ...] | None = None
     """Ids that a router or an agent chose to run next."""
+    once: bool = False
+    """Those of `next` that waited in the sequence are not visited there again."""
     fork: str = ""
-    """Of a join, a map, or a fork joined by the end of its frame: the path of the fork that this commit closed."""
+    """Of a join, a map, a path, or a fork joined by the end of its frame: the path of what this commit closed."""
     settled: tuple[int, ...] | None = None
     """With `fork`: the branches that had ended when the join decided, in the order in which they ended; None: all."""
     late: tuple[int, ...] = ()
     """With `fork`: branches that ran out of time, whose visits are not used."""
     child: int | None = None
-    """Of a failover: the child that gave the result; of one that ran out of time: the child under way then."""
+    """Of a failover: the child that gave the result; of one, or of a path, that ran out of time: what was under way then."""
     consumed: bool = False
     """A failure that the sequence goes on after: replay believes it."""
     warnings: tuple[str, ...] = ()
@@ -222,6 +225,7 @@ BODIES: Final[dict[str, type[Body]]] = {
     Kind.NODE_FINISHED: NodeFinished,
     Kind.FORK_OPENED: Opened,
     Kind.MAP_OPENED: Opened,
+    Kind.PATH_OPENED: Opened,
     Kind.ROUND_SCORED: RoundScored,
     Kind.BRANCH_FINISHED: BranchFinished,
 }

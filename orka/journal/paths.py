@@ -2,8 +2,8 @@
 
 The path of a visit is the path of its frame, `/`, the escaped id, and `#n` for the n-th visit of that id in that frame.
 Frames: the run (empty path); a branch or map item `<visit>.<index>`, from 0; a failover's child `<visit>.<index>`;
-a round of a loop `<visit>[<round>]`, from 1. What a router chooses runs in the router's own frame, one after another, so
-its visits are numbered there: the paths of a routing cycle do not grow.
+the list of a path executor `<visit>.0`; a round of a loop `<visit>[<round>]`, from 1. What a router chooses runs in the
+router's own frame, one after another, so its visits are numbered there: the paths of a routing cycle do not grow.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """On a terminal: a tree of the nodes while the run goes on, then the answer; run data cannot send escape sequences."""
 
-import os
-import pty
 import re
-import select
-import time
 from collections.abc import Callable
+
+from support.terminal import on_a_terminal
 
 Write = Callable[[str, str], str]
 
@@ -24,27 +22,6 @@ agents:
   - {id: each, type: map, items: "range(300) | list", as: item, agents: [work]}
   - {id: work, type: echo, prompt: "{{ item }}"}
 """
-
-
-def on_a_terminal(orka, *arguments: str, seconds: float = 30) -> tuple[int, str]:
-    """Exit code and everything that the terminal was sent, standard output and standard error together."""
-    controller, terminal = pty.openpty()
-    orka.environment |= {"TERM": "xterm-256color", "COLUMNS": "100", "LINES": "30"}
-    process = orka.start(*arguments, stdin=terminal, stdout=terminal, stderr=terminal)
-    os.close(terminal)
-    deadline = time.monotonic() + seconds
-    sent = b""
-    while time.monotonic() < deadline:
-        ready, _, _ = select.select([controller], [], [], 0.1)
-        try:
-            piece = os.read(controller, 65536) if ready else b""
-        except OSError:  # Linux: the last process has closed the terminal
-            break
-        sent += piece
-        if not piece and process.poll() is not None:
-            break
-    os.close(controller)
-    return process.wait(timeout=5), sent.decode()
 
 
 def test_a_terminal_shows_a_tree_and_then_the_answer(orka, write: Write) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from orka import Orchestrator, Settings
 from orka.memory_logger import create_memory_logger
-from orka.testing import ScriptedLLM, tool_calls
+from orka.testing import Hit, ScriptedLLM, ScriptedSearch, tool_calls
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -62,20 +63,36 @@ CASES = {
         asked=3,
         allow_functions=frozenset({"mcp:python"}),
     ),
+    "rag_folder.yml": Case(
+        models=lambda: ScriptedLLM().when("You pay for sending it back", "You do, unless it was damaged [1]."),
+        input="Who pays the postage when I send something back?",
+        answer="You do, unless it was damaged [1].\n[1] returns.md, Who pays the postage\n[2] returns.md, Returns\n"
+        "[3] delivery.md, A parcel that does not come",
+        asked=1,
+    ),
+    "research_fork.yml": Case(
+        models=lambda: (
+            ScriptedLLM()
+            .when("From the web", "Two hearts serve the gills (https://sea.test).")
+            .when("What do you know", "They have blue blood.")
+            .when("What is often wrong", "The number of hearts.")
+        ),
+        input="Why do octopuses have three hearts?",
+        answer="Two hearts serve the gills (https://sea.test).",
+        asked=3,
+    ),
 }
 
 
-@pytest.fixture(autouse=True)
-def in_the_repository(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(CONFIGS.parent)
-
-
 @pytest.mark.parametrize("name", CASES)
-async def test_graph_gives_its_answer(name: str, redis_settings: Settings) -> None:
+async def test_graph_gives_its_answer(name: str, redis_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     case = CASES[name]
     models = case.models()
+    web = ScriptedSearch().when("octopuses", Hit(title="Sea", url="https://sea.test", text="Three hearts."))
+    monkeypatch.chdir(CONFIGS.parent)
+    allowed = case.allow_functions
     orchestrator = Orchestrator(
-        CONFIGS / name, settings=redis_settings, llm=models, allow_functions=case.allow_functions
+        CONFIGS / name, settings=redis_settings, llm=models, search=web, allow_functions=allowed
     )
     assert orchestrator.warnings == ()
     result = await orchestrator.execute(case.input)
@@ -89,6 +106,7 @@ def test_dry_run_needs_no_key_and_says_what_it_would_ask(name: str, orka) -> Non
     run = (CONFIGS / name).read_text(encoding="utf-8").split("\n")[1]
     command, *arguments = shlex.split(run.removeprefix("# Run:"))
     assert (command, arguments[:3]) == ("orka", ["run", "--dry-run", f"configs/{name}"])
+    shutil.copytree(CONFIGS / "texts", orka.folder / "configs" / "texts")
     done = orka("run", "--dry-run", str(CONFIGS / name), *arguments[3:])
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()

@@ -193,7 +193,7 @@ def checked(*agents: dict[str, Any], head: dict[str, Any] | None = None, **top: 
     listed = [one["id"] for one in base if one["id"] != "left"] + [one["id"] for one in agents]
     document = {"orchestrator": {"id": "t", "agents": listed, **(head or {})}, "agents": base + list(agents), **top}
     planned = PLANNED - set(default_registry().specs())
-    spelled = {name for kind in planned for name in (kind, kind.replace("_", "-"), kind.replace("-", "_"))} | {"loop"}
+    spelled = {name for kind in planned for name in (kind, kind.replace("_", "-"), kind.replace("-", "_"))}
     spelled |= {"graphscout"} if "graph-scout" in planned else set()
     waiting = {str(one["type"]) for one in agents} & spelled
     if waiting:

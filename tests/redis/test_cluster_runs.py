@@ -5,10 +5,12 @@ from collections.abc import Callable
 
 from redis.crc import key_slot
 from servers import Servers, Started, start_cluster, until
+from support import speaking
 from support.crew import working
 from support.fleet import open_fleet
 from support.graphs import load, random_text
 from support.probe import registry
+from support.running import opened
 
 from orka.ids import new_run_id
 from orka.lifecycle import submit_run
@@ -112,3 +114,33 @@ async def test_runs_in_every_slot_are_cancelled_diagnosed_and_retried(
             assert [info.queues for info in await orchestrator.runs.workers()] == [("other",)]
         infos = [await orchestrator.runs.info(RunId(result.run_id)) for result in failed]
         assert {(info.status, info.generation) for info in infos} == {(RunStatus.FAILED, 2)}
+
+
+async def test_tokens_and_journals_of_runs_are_read_together_on_every_primary(
+    servers: Servers, with_url: Callable[[str], Settings]
+) -> None:
+    settings = with_url(cluster_url(await start_cluster(servers)))
+    text = """
+    orchestrator: {agents: [spread, gather, last], budget: {tokens: 250, on_exceed: stop}}
+    agents:
+      - {id: spread, type: fork, targets: [[left], [right]]}
+      - {id: left, type: speaker, prompt: to the left, pause: 0.01, tokens: 100}
+      - {id: right, type: speaker, prompt: to the right, pause: 0.01, tokens: 200}
+      - {id: gather, type: join, group: spread}
+      - {id: last, type: speaker, prompt: unheard}
+    """
+    async with (
+        opened(settings, text, registry=speaking.registry()) as orchestrator,
+        working(settings, registry=speaking.registry()),
+    ):
+        handles = [await orchestrator.submit(f"{number}", tokens=True) for number in range(8)]
+        for handle in handles:
+            async with asyncio.timeout(20):
+                events = [event async for event in handle.events()]
+            said = dict.fromkeys(("spread.0/left", "spread.1/right"), "")
+            for event in events:
+                if event.kind == "node.token":
+                    said[event.path] += str(event.data["text"])
+            assert said == {"spread.0/left": "to the left ", "spread.1/right": "to the right "}
+            result = await handle.finished()
+            assert (result.status, result.usage.tokens, len(result.warnings)) == (RunStatus.COMPLETED, 300, 1)

@@ -322,3 +322,19 @@ async def test_a_call_in_place_of_an_answer_is_kept(tmp_path: Path, redis_settin
     output = (await visits(tmp_path, redis_settings, [agent]))["a"].output
     assert isinstance(output, dict)
     assert output["response"] == "from a call"
+
+
+async def test_a_streamed_answer_is_heard_as_it_comes(tmp_path: Path, redis_settings: Settings, server: Server) -> None:
+    server.default = Reply(text="salt and wind and gulls", pause=0.02)
+    file = tmp_path / "graph.yml"
+    agent = local(server, id="b", type="llm", prompt="What is the sea?")
+    budget = {"tokens": 1, "on_exceed": "stop"}
+    head = {"id": "g", "agents": ["b", "c"], "budget": budget}
+    file.write_text(yaml.safe_dump({"orchestrator": head, "agents": [agent, local(server, id="c")]}))
+    async with Orchestrator(file, settings=redis_settings) as orchestrator:
+        events = [event async for event in orchestrator.stream("x")]
+    pieces = [str(event.data["text"]) for event in events if event.kind == "node.token"]
+    assert "".join(pieces) == "salt and wind and gulls"
+    assert len(pieces) > 1
+    assert len(server.asked) == 1  # the budget has stopped the second
+    assert [event.data["status"] for event in events if event.path == "c"] == ["skipped"]

@@ -1,7 +1,14 @@
 """Expectations of a workflow file, written beside it in YAML: what it is given, what its model says, what must come of it.
 
-A file `x.case.yaml` holds `about`, and optionally `warnings` (parts of the messages of `orka check`, all of them), `refuses`
-(what the server does not take) and `needs` (what must be there); then `runs`, one after another on one Redis:
+A file `x.case.yaml` holds `about`, and where they are not empty:
+
+    warnings:  parts of the messages of `orka check`, all of them
+    refused:   parts of the errors of a file that cannot run
+    differs:   the codes of `orka import-check`
+    refuses:   what the server does not take
+    needs:     `search` (an engine that finds three pages) or `search-down` (one that does not answer)
+
+and `runs`, one after another on one Redis:
 
     input:     of the run
     model:     rules, the first that fits answers: {when: text or {prompt, model, system, path}, say: answer or list of them};
@@ -59,6 +66,8 @@ class Case:
     warnings: list[str] = field(default_factory=list)
     refuses: list[str] = field(default_factory=list)
     needs: str = ""
+    refused: list[str] = field(default_factory=list)
+    differs: list[str] = field(default_factory=list)
 
 
 def read_case(file: Path) -> Case:

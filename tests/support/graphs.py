@@ -70,7 +70,7 @@ class Builder:
             return [self.probe(agents)]
         kinds = [
             self.one_probe, self.one_probe, self.fork, self.loop, self.failover,
-            self.router, self.map, self.fork, self.one_probe,
+            self.router, self.map, self.fork, self.one_probe, self.chooser, self.path,
         ]  # fmt: skip
         return kinds[self.pick(len(kinds))](agents, known, depth - 1)
 
@@ -163,10 +163,10 @@ class Builder:
         children: list[Any] = []
         for _ in range(1 + self.pick(3)):
             if depth and self.chance(3):
-                kind = (self.loop, self.map, self.failover, self.router)[self.pick(4)]
+                kind = (self.loop, self.map, self.failover, self.router, self.path, self.chooser)[self.pick(6)]
                 before = len(agents)
                 (name,) = kind(agents, known, depth - 1)[-1:]
-                if kind != self.router or self.pick(2):
+                if kind not in (self.router, self.path, self.chooser) or self.pick(2):
                     children.append(name)
                     continue
                 del agents[before:]
@@ -197,6 +197,40 @@ class Builder:
         self.ids.append(node["id"])
         twice = [node["id"]] if self.chance(4) else []
         return [decider, node["id"], *twice]
+
+    def chooser(self, agents: list[dict[str, Any]], known: list[list[str]], depth: int) -> list[str]:
+        """An agent that names what runs next; with `once` some of it waits behind it."""
+        goes = self.sequence(agents, known, depth, most=2)
+        again = goes[self.pick(len(goes))]
+        waits = [self.probe(agents), *([again] if again in self.probes else []), self.probe(agents)]
+        if self.pick(2):
+            goes.insert(self.pick(len(goes) + 1), waits[self.pick(len(waits))])
+        first = self.probe(agents, goes=goes, once=bool(self.pick(2)))
+        return [*waits, first] if self.chance(4) else [first, *waits]
+
+    def path(self, agents: list[dict[str, Any]], known: list[list[str]], depth: int) -> list[str]:
+        """A proposal and the executor that follows it; the proposal may name what is no agent, or nothing at all."""
+        steps = self.sequence(agents, known, depth, most=2)
+        steps.append(self.probe(agents, pure=False, **({"fails": ALWAYS} if self.chance(3) else {})))
+        if self.chance(3):
+            steps.insert(self.pick(len(steps)), "nobody")
+        if self.chance(3):
+            steps.append(steps[0])
+        proposer = self.probe(agents, proposes=steps)
+        node: dict[str, Any] = {
+            "id": self.name("path"),
+            "type": "path_executor",
+            "path_source": proposer if self.pick(4) else f"{proposer}.result.target",
+        }
+        if self.chance(3):
+            node["on_agent_failure"] = "abort"
+        if self.chance(4):
+            node["on_error"] = "stop"
+        if self.chance(6):
+            node["is_terminal"] = True
+        agents.append(node)
+        self.ids.append(node["id"])
+        return [proposer, node["id"]]
 
     def map(self, agents: list[dict[str, Any]], known: list[list[str]], depth: int) -> list[str]:
         source = self.probe(agents, size=self.pick(4), fails=0)

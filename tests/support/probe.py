@@ -17,10 +17,11 @@ from pydantic import BaseModel
 from orka.agents.base import AgentInput, AgentOutput
 from orka.agents.registry import Registry
 from orka.errors import AgentError
+from orka.types import NodeId
 
 ALWAYS = 99
 """`fails` of a probe that never succeeds."""
-_VOLATILE = {"timestamp", "past_loops", "formatted_prompt", "error", "input", "internal_reasoning"}
+_VOLATILE = {"timestamp", "past_loops", "formatted_prompt", "error", "input", "internal_reasoning", "errors"}
 """Keys that hold times, texts of errors, or what is compared elsewhere."""
 
 
@@ -37,6 +38,12 @@ class ProbeOptions(BaseModel):
     """Gives `route`."""
     delay: float = 0.0
     pure: bool = True
+    proposes: list[str] | None = None
+    """Gives `target`: a path for an executor."""
+    goes: list[str] = []
+    """Ids that it chooses to run next."""
+    once: bool = False
+    """They are taken out of what waits."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,8 @@ def behave(node_id: str, options: Mapping[str, Any], attempt: int, prompt: str |
         output["items"] = [f"{node_id}-{number}" for number in range(options["size"])]
     if options.get("route") is not None:
         output["route"] = options["route"]
+    if options.get("proposes") is not None:
+        output |= {"decision": "commit_path", "target": options["proposes"]}
     return output
 
 
@@ -90,7 +99,10 @@ async def _probe(task: AgentInput) -> AgentOutput:
     if options.get("delay"):
         await anyio.sleep(options["delay"])
     given = behave(task.node_id, options, task.attempt, task.prompt, task.outputs)
-    return AgentOutput(response=given.pop("response"), fields=given)
+    goes = tuple(NodeId(name) for name in options.get("goes") or ())
+    return AgentOutput(
+        response=given.pop("response"), fields=given, next=goes or None, once=bool(options.get("once", False))
+    )
 
 
 def registry() -> Registry:

@@ -15,7 +15,18 @@ from support.probe import behave, clean
 
 from orka.errors import AgentError
 from orka.graph.graph import Graph
-from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, JoinNode, LoopNode, MapNode, Node, RouterNode, Scope
+from orka.graph.nodes import (
+    AgentNode,
+    FailoverNode,
+    ForkNode,
+    JoinNode,
+    LoopNode,
+    MapNode,
+    Node,
+    PathNode,
+    RouterNode,
+    Scope,
+)
 
 Decisions = Callable[[str], Sequence[int]]
 _REF = re.compile(r"\{\{ previous_outputs\.(\w+)\.response \}\}")
@@ -48,6 +59,8 @@ class Fork:
     base: dict[str, Any]
     at: World
     joined: bool = False
+    merged: Any = None
+    """The output of its join."""
     ended: dict[int, World] = field(default_factory=dict)
 
 
@@ -99,13 +112,30 @@ class Reference:
 
     def frame(self, frame: Frame, ids: Sequence[str], world: World) -> None:
         try:
-            for node_id in ids:
-                self.visit(frame, world.nodes[node_id], world)
+            self.walk(frame, ids, world)
         except Stopped:
             self.abandon(frame, world)
             raise
         for fork in frame.opened:
             self.close(fork, world)
+
+    def walk(self, frame: Frame, ids: Sequence[str], world: World, first: Node | None = None) -> None:
+        waiting = [list(ids)]
+        node = first
+        while waiting or node:
+            if node is None:
+                if not waiting[-1]:
+                    waiting.pop()
+                    continue
+                node = world.nodes[waiting[-1].pop(0)]
+            chosen, once = self.visit(frame, node, world)
+            for name in chosen if once else ():
+                for rest in reversed(waiting):
+                    if name in rest:
+                        rest.remove(name)
+                        break
+            waiting.append(list(chosen))
+            node = None
 
     def abandon(self, frame: Frame, world: World) -> None:
         """What a stopped frame has left open is cut off."""
@@ -149,18 +179,21 @@ class Reference:
                 found.append(member)
         return found
 
-    def visit(self, frame: Frame, node: Node, world: World) -> None:
+    def visit(self, frame: Frame, node: Node, world: World) -> tuple[Sequence[str], bool]:
+        """What it chose to run next, and whether that is taken out of what waits."""
         number = frame.counts[node.id] = frame.counts.get(node.id, 0) + 1
         name = node.id.replace(".", "%2E") + (f"#{number}" if number > 1 else "")
         path = f"{frame.path}/{name}" if frame.path else name
         match node:
             case AgentNode():
-                self.agent(node, path, world)
+                if self.agent(node, path, world):
+                    return node.options.get("goes") or (), bool(node.options.get("once"))
             case RouterNode():
                 chosen = self.route(node, world)
                 self.commit(node, path, world, list(chosen), kind="router")
-                for chosen_id in chosen:
-                    self.visit(frame, world.nodes[chosen_id], world)
+                return chosen, False
+            case PathNode():
+                self.path(node, path, world)
             case ForkNode():
                 fork = Fork(path, node, world.sees, world)
                 agents = [member for branch in node.branches for member in flat(branch, world.nodes)]
@@ -183,6 +216,7 @@ class Reference:
                 self.loop(node, path, world)
             case FailoverNode():
                 self.failover(node, path, world)
+        return (), False
 
     def commit(
         self,
@@ -220,7 +254,7 @@ class Reference:
         if node.policy.on_error == "stop":
             raise Stopped(error)
 
-    def agent(self, node: AgentNode, path: str, world: World) -> None:
+    def agent(self, node: AgentNode, path: str, world: World) -> bool:
         prompt = node.prompt
         if prompt is not None:
             sees = world.sees
@@ -235,8 +269,9 @@ class Reference:
                 error, output = exc.kind, None
                 continue
             self.commit(node, path, world, output, attempts=attempt, kind="agent")
-            return
+            return True
         self.commit(node, path, world, None, error=error, attempts=node.policy.retry.attempts, kind="agent")
+        return False
 
     def route(self, node: RouterNode, world: World) -> tuple[str, ...]:
         head, _, rest = node.decision_key.partition(".")
@@ -279,8 +314,8 @@ class Reference:
 
     def join(self, node: JoinNode, path: str, world: World) -> None:
         fork = world.forks.get(node.group)
-        if fork is None:
-            empty = {"status": "done", "merged": {}, "failed": []}
+        if fork is None or fork.joined:
+            empty = fork.merged if fork is not None and fork.merged else {"status": "done", "merged": {}, "failed": []}
             self.commit(node, path, world, empty, kind="join", status="skipped")
             return
         fork.joined = True
@@ -301,7 +336,7 @@ class Reference:
                 assert settled[-1] == good[-1], f"{path} was not decided by its last branch"
         self.enter(fork, world, settled, winners)
         members = [self.flat(branch, world) for branch in fork.node.branches]
-        output = merged(fork, members, settled, winners)
+        output = fork.merged = merged(fork, members, settled, winners)
         self.commit(node, path, world, output, error="BranchError" if error else None, kind="join")
 
     def map(self, node: MapNode, path: str, world: World) -> None:
@@ -340,12 +375,62 @@ class Reference:
         shown = {**output, "response": output, "confidence": 1.0, "internal_reasoning": "", "status": "success"}
         self.commit(node, path, world, output, kind="loop", shown=shown)
 
+    def path(self, node: PathNode, path: str, world: World) -> None:
+        source = world.sees.get(node.source.split(".")[0])
+        steps = source.get("target") if isinstance(source, dict) and source.get("status") != "error" else None
+        around = set(re.split(r"[./\[\]]+", path))
+        names = [name for name in steps or () if self.is_agent(name, world) and name not in around]
+        nothing = {"response": None, "executed_path": [], "results": {}, "status": "error"}
+        if not names:
+            return self.commit(node, path, world, nothing, error="PathNotFound", kind="path")
+        below = world.below(inner=True)
+        frame = Frame(f"{path}.0")
+        ran: list[str] = []
+        given: dict[str, Any] = {}
+        errors: list[str] = []
+        worked = 0
+        aborted = False
+        for name in names:
+            stopped = False
+            if name not in world.nodes:
+                errors.append(name)
+            else:
+                number = frame.counts.get(name, 0) + 1
+                at = f"{frame.path}/{name}" + (f"#{number}" if number > 1 else "")
+                below.stopped = None
+                self.inside(frame, [name], below)
+                stopped = below.stopped is not None
+                seen = next(one for one in below.results if one.path == at)
+                ran.append(name)
+                given[name] = seen
+                if seen.status == "success" and not stopped:
+                    worked += 1
+                    continue
+                errors.append(name)
+            if stopped or node.on_failure == "abort":
+                aborted = True
+                break
+        world.results.extend(below.results)
+        failed = aborted or not worked
+        answers = (answer_of(other, below.results) for other in reversed(below.results))
+        output: dict[str, Any] = {
+            "response": next((answer for answer in answers if answer is not None), None),
+            "executed_path": ran,
+            "results": {name: envelope(seen) for name, seen in given.items()},
+            "status": "error" if failed else "partial" if errors else "success",
+        }
+        return self.commit(node, path, world, output, error="AgentError" if failed else None, kind="path")
+
+    def is_agent(self, name: str, world: World) -> bool:
+        node = world.nodes.get(name)
+        return node is None or isinstance(node, AgentNode | FailoverNode | MapNode)
+
     def failover(self, node: FailoverNode, path: str, world: World) -> None:
         for index, child in enumerate(node.children):
             below = world.below(inner=True)
             frame = Frame(f"{path}.{index}")
             try:
-                self.visit(frame, child, below)
+                self.walk(frame, (), below, child)
                 for fork in frame.opened:
                     self.close(fork, below)
             except Stopped as stop:
@@ -361,6 +446,13 @@ class Reference:
                 return self.commit(node, path, world, output, kind="failover")
         output = {"result": "All children failed", "status": "failed", "successful_child": None}
         return self.commit(node, path, world, output, error="FailoverExhausted", kind="failover")
+
+
+def envelope(seen: Seen) -> dict[str, Any]:
+    output = seen.output
+    response = output.get("response", output) if isinstance(output, dict) else output
+    whole = {"result": output, "response": response, "status": seen.status, "component_id": seen.node_id}
+    return {**whole, "error_type": seen.error} if seen.error else whole
 
 
 def move_behind(results: list[Seen], start: int, path: str) -> None:

@@ -80,7 +80,7 @@ def test_page_describes_every_key_of_the_source_of_searches() -> None:
     assert table(SourceKeys, "key of `search`") in PAGE
 
 
-@pytest.mark.parametrize("number", range(4))
+@pytest.mark.parametrize("number", range(5))
 def test_graphs_of_the_page_load_without_a_word(number: int) -> None:
     report = check_graph(
         blocks("yaml")[number], source="agents.md", specs=Registry().specs(), compile_template=Environment().compile

@@ -243,7 +243,8 @@ def test_log_entries_have_the_keys_of_the_format() -> None:
         "previous_outputs": {},
     }
     assert (second["step"], second["fork_group_id"]) == (2, "f")
-    assert second["previous_outputs"] == {"a": {"response": "A"}}
+    assert second["event_type"] == "ForkedAgent-TemplateAgent"
+    assert second["previous_outputs"] == {"a": {"response": "A", "formatted_prompt": "the prompt"}}
 
 
 def test_every_key_of_a_result_stands_in_its_payload_and_the_status_stays_truthful() -> None:
@@ -255,6 +256,34 @@ def test_every_key_of_a_result_stands_in_its_payload_and_the_status_stays_truthf
     assert payload["status"] == "success"
     assert payload["error"] is None
     assert payload["result"]["status"] == "error"
+
+
+def test_the_keys_of_a_model_are_spread_and_its_numbers_are_numbers() -> None:
+    output = {
+        "response": "r",
+        "confidence": "0.85",
+        "internal_reasoning": "because",
+        "topic": "t",
+        "_metrics": {"tokens": "12", "cost_usd": "0.001", "latency_ms": None, "model": "m", "error": True},
+    }
+    usage = Usage(prompt_tokens=10, completion_tokens=2, cost_usd=0.001)
+    (entry,) = log_entries([visit("a", output, "LocalLLMAgent", usage=usage, prompt="p")], "run-1")
+    payload: Any = entry["payload"]
+    assert (payload["response"], payload["topic"], payload["internal_reasoning"]) == ("r", "t", "because")
+    assert payload["confidence"] == 0.85
+    assert payload["_metrics"] == {"tokens": 12.0, "cost_usd": 0.001, "latency_ms": 0.0, "model": "m", "error": True}
+    assert payload["result"] == output
+    assert (payload["formatted_prompt"], payload["cost_usd"]) == ("p", 0.001)
+    assert payload["token_usage"]["prompt_tokens"] == 10
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [(0.5, 0.5), (1, 1), ("0.7", 0.7), (" 1 ", 1.0), ("high", 0.0), (None, 0.0), (True, 1.0), ("nan", 0.0), ([1], 0.0)],
+)
+def test_confidence_is_a_number(given: Any, number: float) -> None:
+    (entry,) = log_entries([visit("a", {"response": "r", "confidence": given})], "")
+    assert entry["payload"]["confidence"] == number  # type: ignore[index,call-overload]
 
 
 def test_results_without_a_response_are_their_own() -> None:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from orka.cli.arguments import ANY_MODULE, STANDARD_INPUT, arrange
+from orka.cli.arguments import ANY_FILE, ANY_MODULE, STANDARD_INPUT, arrange
 
 GROUPS = ("runs", "system")
 
@@ -19,6 +19,9 @@ GROUPS = ("runs", "system")
         (["run", "f", "--allow-functions", "x"], ("run", "f", f"--allow-functions={ANY_MODULE}", "x")),
         (["run", "f", "--allow-functions=a,b", "x"], ("run", "f", "--allow-functions=a,b", "x")),
         (["run", "f", "--", "--allow-functions"], ("run", "f", "--", "--allow-functions")),
+        (["run", "f", "x", "--trace"], ("run", "f", "x", f"--trace={ANY_FILE}")),
+        (["run", "f", "x", "--trace=t.json"], ("run", "f", "x", "--trace=t.json")),
+        (["run", "f", "x", "--log-to-file"], ("run", "f", "x", f"--trace={ANY_FILE}")),
         (["--help"], ("--help",)),
         ([], ()),
     ],

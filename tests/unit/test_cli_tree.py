@@ -196,3 +196,32 @@ def test_what_began_is_forgotten_at_the_end_of_the_run() -> None:
     feed(tree, ("run.cancelled", "", {}))
     tree.show_begun(9_000)
     assert shown(tree) == []
+
+
+def token(path: str, text: str, seq: int, attempt: int = 1) -> tuple[str, str, dict[str, Json]]:
+    return "node.token", path, {"id": path, "attempt": attempt, "text": text, "seq": seq}
+
+
+def test_a_running_agent_shows_the_last_of_what_it_says_in_one_line() -> None:
+    tree = feed(RunTree(), ("node.started", "a", {}), token("a", "one\ntwo ", 0), token("a", "three", 8))
+    assert shown(tree) == ["running a one two three"]
+    feed(tree, token("a", " and so on" * 20, 13))
+    [line] = shown(tree)
+    assert line.startswith("running a …")
+    assert line.endswith("and so on")
+    assert len(line) < 75
+
+
+def test_words_go_with_their_attempt_and_their_visit() -> None:
+    tree = feed(RunTree(), ("node.started", "a", {}), token("a", "first try", 0))
+    feed(tree, ("node.retrying", "a", {"attempt": 1, "error": {"kind": "E", "message": "busy"}}))
+    assert shown(tree) == ["retrying a attempt 1 failed: busy"]
+    feed(tree, token("a", "second", 0, 2))
+    assert shown(tree) == ["running a second"]
+    feed(tree, finished("a", attempts=2), token("a", "late", 6, 2))
+    assert shown(tree) == ["success a 2 attempts"]
+
+
+def test_words_make_a_pure_agent_visible() -> None:
+    tree = feed(RunTree(), ("run.started", "", {}), token("quiet", "hm", 0))
+    assert shown(tree) == ["running quiet hm"]

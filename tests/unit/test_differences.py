@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import pytest
@@ -101,7 +102,12 @@ def test_a_plain_chain_has_none() -> None:
             {"memory-preset": ["orchestrator", "m"]},
         ),
         ([LLM], "memory_preset: episodic", {}),
-        ([LLM], "memory_config: {decay: {enabled: true}}", {"memory-config": ["orchestrator"]}),
+        ([LLM], "memory_config: {decay: {enabled: true}}", {}),
+        (
+            ["id: m, type: memory-reader"],
+            "memory: {decay: {enabled: true}}",
+            {"memory-config": ["orchestrator"]},
+        ),
         ([f"{LLM}, prompt: '{{{{ m.similarity_score }}}}'"], "", {"memory-score": ["a"]}),
         (["id: o, type: openai_answer, params: {model: x}"], "", {"params": ["o"], "openai-prompt": ["o"]}),
         (["id: o, type: anthropic"], "", {"new-type": ["o"]}),
@@ -129,6 +135,18 @@ def test_a_workflow_is_known_by_its_orchestrator(document: Any, answer: bool) ->
 def test_files_with_nonsense_in_them_are_read_as_far_as_they_go() -> None:
     text = "orchestrator: {agents: [{id: x, type: failing}, 3]}\nagents: [1, {type: [loop]}, {id: 3, type: fork, targets: 7}]"
     assert codes(text) == {"failing-at-once": ["x"]}
+
+
+def test_a_large_file_and_one_of_opening_marks_take_no_time() -> None:
+    agents = [f"id: a{n}, type: local_llm, prompt: '{{{{ previous_outputs.a{n - 1}.response }}}}'" for n in range(3000)]
+    inner = ", ".join(
+        f"{{id: w{n}, type: local_llm, prompt: '{{{{ previous_outputs.a{n}.x }}}}'}}" for n in range(3000)
+    )
+    loop = f"id: l, type: loop, internal_workflow: {{agents: [{inner}]}}"
+    began = time.perf_counter()
+    found = codes(flow(*agents, loop, f"id: z, type: local_llm, prompt: '{'{{' * 200_000}'"))
+    assert time.perf_counter() - began < 5
+    assert {code: len(ids) for code, ids in found.items()} == {"loop-outer": 3000}
 
 
 def test_codes_are_different() -> None:

@@ -1,9 +1,11 @@
 """Settings from the environment: every number has bounds, and a value outside of them is named."""
 
+from pathlib import Path
+
 import pytest
 
 from orka.errors import SettingsError
-from orka.settings import Settings
+from orka.settings import Settings, load_env_file
 
 
 @pytest.mark.parametrize(
@@ -112,3 +114,25 @@ def test_bad_endpoint_is_refused_without_its_password(url: str, message: str) ->
 def test_cache_is_given_in_days_and_kept_in_seconds() -> None:
     given = [Settings.from_environment({"ORKA_EMBEDDING_CACHE": days}).embedding_cache for days in ("", "0", "2")]
     assert given == [None, 0, 172_800]
+
+
+def test_env_file_fills_what_the_environment_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / ".env"
+    file.write_text(
+        '# keys\nexport ORKA_LLM_MODEL="own model"\nORKA_LLM_URL=http://h:1\nEMPTY\nORKA_LEASE=3 # seconds\n'
+    )
+    monkeypatch.setenv("ORKA_LLM_URL", "http://first:1")
+    monkeypatch.setenv("ORKA_LLM_MODEL", "x")
+    monkeypatch.delenv("ORKA_LLM_MODEL")
+    monkeypatch.setenv("ORKA_LEASE", "x")
+    monkeypatch.delenv("ORKA_LEASE")
+    load_env_file(file)
+    settings = Settings.from_environment()
+    assert (settings.llm_model, settings.llm_url, settings.lease) == ("own model", "http://first:1", 3.0)
+    load_env_file(tmp_path / "none")
+
+
+def test_env_file_that_is_no_text_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes(b"A=\xff\xfe")
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load_env_file(tmp_path / ".env")
