@@ -123,10 +123,10 @@ class Orchestrator:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
         `allow_functions` lets agents and tools call Python code and start MCP servers: True, or the modules and
-        `mcp:COMMAND`s. With `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
-        the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
-        every model that the file names, `search` in place of every search engine: `ScriptedLLM` and `ScriptedSearch` of
-        `orka.testing`, or your own.
+        `mcp:COMMAND`s. With `strict` every warning about the file is an error, and so are undefined names when a
+        template is rendered, as if the file said `strict_templates: true`: the graph that is stored with a run says it,
+        too. `llm` is asked in place of every model that the file names, `search` in place of every search engine:
+        `ScriptedLLM` and `ScriptedSearch` of `orka.testing`, or your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()

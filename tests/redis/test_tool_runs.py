@@ -173,5 +173,5 @@ def test_needs_of_a_graph_include_those_of_tools(tmp_path: Path) -> None:
 def test_headers_name_variables_and_a_secret_is_refused(key: str) -> None:
     text = "orchestrator: {id: g, agents: [a]}\nagents: [{id: a, type: llm, prompt: x, tools: [{mcp: {url: 'http://x', %s}}]}]\n"
     graph(text % f"headers_env: {{{key}: TOOLS_AUTH}}")
-    with pytest.raises(AssertionError, match="holds a secret"):
+    with pytest.raises(AssertionError, match="a graph is stored with its runs"):
         graph((text % f"headers: {{{key}: abcdefgh12345678}}").replace("url", "command"))
