@@ -164,7 +164,7 @@ def get_execution_artifacts(view: View, outputs: object = None) -> dict[str, obj
             forks[name] = {"agents": entries.get("agents", []), "status": entries.get("status")}
         elif entries is not None:
             structured[name] = {key: value for key, value in entries.items() if key not in _OWN_KEYS}
-            calls.extend({"agent": name, "tool": tool} for tool in _list(entries.get("tool_calls")))
+            calls.extend(_called(name, call) for call in _list(entries.get("tool_calls")))
         elif (chosen := _list(output)) and all(isinstance(item, str) and " " not in item for item in chosen):
             decisions[name] = chosen
     names = list(known)
@@ -176,6 +176,19 @@ def get_execution_artifacts(view: View, outputs: object = None) -> dict[str, obj
         "graph_structure": {"nodes": names, "edges": edges},
         "tool_calls": calls,
         "structured_outputs": {name: fields for name, fields in structured.items() if fields},
+    }
+
+
+def _called(name: str, call: object) -> dict[str, object]:
+    """One call of a tool, as the invariant validator reads it. Agents tell the model of an error, and it goes on."""
+    record = table(call)
+    failed = record is not None and "error" in record
+    return {
+        "node_id": name,
+        "tool": call if record is None else record.get("name"),
+        "status": "error" if failed else "success",
+        "error_handled": failed,
+        "execution_continued_after_error": failed,
     }
 
 
