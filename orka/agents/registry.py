@@ -160,6 +160,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         failing,
         function,
         ingest,
+        invariants,
         legacy_choices,
         llm,
         llm_choices,
@@ -191,6 +192,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
         (scout.TYPE, ()),
+        (invariants.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )
