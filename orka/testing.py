@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 from pydantic import ValidationError
 
-from orka.agents.base import AgentInput, AgentOutput, AgentTools
+from orka.agents.base import AgentInput, AgentOutput, AgentTools, LoopView
 from orka.agents.registry import Registry, default_registry
 from orka.agents.values import as_output, output_value
 from orka.errors import ConfigError
@@ -81,6 +81,7 @@ def example_task(
     options: Mapping[str, Json] = NO_OPTIONS,
     outputs: Mapping[str, Json] = NO_OPTIONS,
     variables: Mapping[str, Json] = NO_OPTIONS,
+    loop: LoopView | None = None,
     attempt: int = 1,
 ) -> AgentInput:
     """What an agent would be given for its first visit as node `example` of the run `test`, on 1 January 2026."""
@@ -94,6 +95,7 @@ def example_task(
         outputs=outputs,
         options=options,
         variables=variables,
+        loop=loop,
         now_ms=1_767_225_600_000,
     )
 

@@ -12,11 +12,11 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from orka.agents.base import AgentInput, AgentTools
 from orka.errors import ConfigError, LLMError
 from orka.graph.nodes import AgentNode
-from orka.llm.address import provider_name
+from orka.llm.address import OPENAI, provider_name
 from orka.llm.base import Answer, Form, Message, OnToken, Question, Tool
 from orka.llm.recovery import find_object
 from orka.llm.structure import coerce, describe_schema
-from orka.llm.target import Target, Wanted, choose_target
+from orka.llm.target import DEFAULT_MODELS, Target, Wanted, choose_target
 from orka.results import Usage
 from orka.types import Json
 
@@ -104,6 +104,8 @@ class Model:
         self._owner = node.id
         self._tools = tools
         self._timeout = node.policy.timeout or tools.settings.llm_timeout
+        if provider == OPENAI:  # wherever the file sends it: OrKa 0.9 took the model's name from the environment
+            model = model or tools.settings.openai_model or DEFAULT_MODELS[OPENAI]
         self._wanted = Wanted(
             provider=keys.provider or provider,
             model=keys.model or model,

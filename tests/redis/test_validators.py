@@ -10,6 +10,7 @@ import pytest
 from support.openai_server import Reply, Server, started
 from support.running import at, execute, paths, said
 
+from orka.agents.base import LoopView
 from orka.agents.loop_validator import fill
 from orka.agents.plan_validator import find_proposal
 from orka.agents.registry import Registry
@@ -18,6 +19,7 @@ from orka.results import RunResult
 from orka.scoring import CONTEXTS
 from orka.settings import Settings
 from orka.template.environment import Environment
+from orka.testing import ScriptedLLM, example_task, run_agent
 from orka.types import Status
 
 LOOP_CRITERIA = list(CONTEXTS["loop_convergence"].weights)
@@ -334,3 +336,12 @@ def test_what_a_validator_cannot_use_is_told_at_load() -> None:
         " (did you mean 'safety.validates_inputs'?)"
     ]
     assert faults("plan-validator", "llm_model: m, scoring_context: Quality, structured_output: true") == []
+
+
+async def test_a_validator_can_be_tried_without_a_graph() -> None:
+    llm = ScriptedLLM([judged(LOOP_CRITERIA, "within_tolerance")])
+    view = LoopView(number=2, past=[{"loop_number": 1, "score": 0.4, "note": "thin"}], metadata={}, threshold=0.8)
+    task = example_task(input="topic", outputs={"write": {"response": "text"}}, loop=view)
+    output = await run_agent("loop_validator", task, llm=llm)
+    assert output.fields["validation_score"] == 0.8571
+    assert "Loop 1 (score 0.4); note: thin" in llm.asked[0].prompt

@@ -84,3 +84,8 @@ def not_json(_task: AgentInput) -> set[int]:
 
 def keys(task: AgentInput) -> Json:
     return [task.idempotency_key, task.attempt]
+
+
+def loop_of(task: AgentInput) -> str:
+    """The loop around it, as text."""
+    return str(task.loop)
