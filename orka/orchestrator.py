@@ -122,11 +122,11 @@ class Orchestrator:
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
-        `allow_functions` lets `function` agents call Python code: True, or the modules that may be called. With
-        `strict` every warning about the file is an error, and so are undefined names when a template is rendered, as if
-        the file said `strict_templates: true`: the graph that is stored with a run says it, too. `llm` is asked in place of
-        every model that the file names, `search` in place of every search engine: `ScriptedLLM` and `ScriptedSearch` of
-        `orka.testing`, or your own.
+        `allow_functions` lets agents and tools call Python code and start MCP servers: True, or the modules and
+        `mcp:COMMAND`s. With `strict` every warning about the file is an error, and so are undefined names when a
+        template is rendered, as if the file said `strict_templates: true`: the graph that is stored with a run says it,
+        too. `llm` is asked in place of every model that the file names, `search` in place of every search engine:
+        `ScriptedLLM` and `ScriptedSearch` of `orka.testing`, or your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()

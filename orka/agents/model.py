@@ -141,7 +141,7 @@ class Model:
         if schema is None:
             answer = await self.send(self.question(messages), on_token=on_token)
         else:
-            answer = await self._formed(_with_description(messages, schema), schema, on_token)
+            answer = await self.formed(with_description(messages, schema), schema, on_token)
         return await self.reply(answer, schema if coerces else None)
 
     def question(self, messages: tuple[Message, ...], *, tools: tuple[Tool, ...] = ()) -> Question:
@@ -181,10 +181,11 @@ class Model:
         }
         return Reply(text=text, fields=fields, usage=usage, metrics=metrics)
 
-    async def _formed(
+    async def formed(
         self, messages: tuple[Message, ...], schema: Mapping[str, Json], on_token: OnToken | None
     ) -> Answer:
-        """In the first way that the server does not refuse; the next question begins with that one."""
+        """An answer that is to be JSON of the schema, asked for in the first way that the server does not refuse; the next
+        question begins with that one. The messages are sent as they are: see `with_description`."""
         plain, first = self.question(messages), None
         for place, way in enumerate(self._ways):
             try:
@@ -202,8 +203,9 @@ class Model:
         raise AssertionError("the last way returns or raises")
 
 
-def _with_description(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
-    """Servers may drop a form without a word, and models follow one better when they were told."""
+def with_description(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
+    """The last message says what the schema wants: servers may drop a form without a word, and models follow one better when
+    they were told."""
     last = messages[-1]
     return (*messages[:-1], replace(last, content=f"{last.content}\n\n{describe_schema(schema)}"))
 

@@ -13,6 +13,7 @@ from orka.cli.interrupt import run_until_stopped
 from orka.cli.output import print_json, safe_text
 from orka.clock import monotonic
 from orka.errors import OrkaError
+from orka.llm.probe import ModelServer, probe_models
 from orka.redis.client import RedisHandle, open_redis
 from orka.redis.facts import converse
 from orka.redis.status import ServerStatus, server_status, stop_private_server
@@ -43,11 +44,12 @@ def status(*, json: Annotated[bool, Parameter(help="Print one JSON object.")] = 
     async def main() -> int:
         settings = Settings.from_environment()
         private = await server_status(settings) if settings.redis_url is None else None
-        findings = await _look(settings, private)
+        findings, model = await _look(settings, private), await probe_models(settings)
         if json:
-            print_json(_as_json(findings, private, settings))
+            print_json({**_as_json(findings, private, settings), "llm": _model_as_json(model)})
         else:
             _print(findings, private, settings)
+            _print_model(model)
         return Exit.OK if findings.connected else Exit.UNREACHABLE
 
     return run_until_stopped(main)
@@ -136,6 +138,18 @@ def _as_json(findings: Findings, private: ServerStatus | None, settings: Setting
         },
         "private_server": server,
     }
+
+
+def _model_as_json(model: ModelServer) -> dict[str, Json]:
+    return {"url": model.url, "reachable": model.reachable, "models": list(model.models), "error": model.error}
+
+
+def _print_model(model: ModelServer) -> None:
+    """Nothing where no address is configured: graphs may name their own, or ask no model."""
+    if model.url is not None:
+        more = f" and {len(model.models) - 3} more" if len(model.models) > 3 else ""
+        said = model.error or (", ".join(model.models[:3]) + more if model.models else "answers")
+        print(safe_text(f"model     {model.url}: {said}"))
 
 
 def _print(findings: Findings, private: ServerStatus | None, settings: Settings) -> None:

@@ -72,19 +72,25 @@ def _fork(known: _Table, fork: _Table) -> dict[str, object]:
 
 
 def _calls(name: str, entries: _Table, *, last: bool) -> list[object]:
-    """Tools that a model called, and the visit itself where it failed: nobody has taken that in, and the run went on."""
-    failed = entries.get("status") == "error"
-    common: dict[str, object] = {
-        "node_id": name,
-        "status": "error" if failed else "success",
-        "error_handled": not failed,
-        "execution_continued_after_error": failed and not last,
-    }
-    tools = _list(entries.get("tool_calls"))
-    found: list[object] = [{**common, "tool": tool} for tool in tools]
-    if failed and "error_type" in entries and not tools:
-        found.append({**common, "tool": None, "error": entries.get("error")})
+    """The tools that a model called, and a visit that failed: nobody has taken that in, and the run went on."""
+    found: list[object] = [_called(name, call) for call in _list(entries.get("tool_calls"))]
+    if entries.get("status") == "error" and "error_type" in entries:
+        failed: dict[str, object] = {"node_id": name, "tool": None, "status": "error", "error": entries.get("error")}
+        found.append({**failed, "error_handled": False, "execution_continued_after_error": not last})
     return found
+
+
+def _called(name: str, call: object) -> dict[str, object]:
+    """One call of a tool. Agents tell the model of an error, and it goes on."""
+    record = _table(call)
+    failed = record is not None and "error" in record
+    return {
+        "node_id": name,
+        "tool": call if record is None else record.get("name"),
+        "status": "error" if failed else "success",
+        "error_handled": failed,
+        "execution_continued_after_error": failed,
+    }
 
 
 def _is_valid(entries: _Table) -> bool:

@@ -1,10 +1,13 @@
 """`orka system`: which server is used, whether it answers, and how to end it."""
 
+import asyncio
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support.openai_server import started
 
 Write = Callable[[str, str], str]
 
@@ -31,7 +34,7 @@ def test_the_private_server_is_seen_and_stopped(here, write: Write) -> None:
     seen = here("system", "status", "--json")
     status = json.loads(seen.stdout)
     assert seen.returncode == 0
-    assert list(status) == ["version", "backend", "memory", "redis", "private_server"]
+    assert list(status) == ["version", "backend", "memory", "redis", "private_server", "llm"]
     assert (status["version"], status["backend"]) == ("0.1.0", "redisstack")
     assert status["redis"]["connected"] is True
     assert status["redis"]["search_module"] is True
@@ -58,3 +61,18 @@ def test_a_redis_of_ones_own_is_described_without_its_password(here, servers, mo
     gone = here("system", "status")
     assert gone.returncode == 3
     assert "hidden-word" not in gone.stdout
+
+
+@pytest.mark.usefixtures("own_home")
+async def test_tells_whether_the_models_server_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def status(*options: str) -> str:
+        command = [sys.executable, "-m", "orka.cli.main", "system", "status", *options]
+        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+        printed, _ = await asyncio.wait_for(process.communicate(), 30)
+        return printed.decode()
+
+    async with started() as server:
+        monkeypatch.setenv("ORKA_LLM_URL", server.url)
+        assert f"model     {server.url}/v1: test-model\n" in await status()
+        expected = {"url": f"{server.url}/v1", "reachable": True, "models": ["test-model"], "error": None}
+        assert json.loads(await status("--json"))["llm"] == expected

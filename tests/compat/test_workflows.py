@@ -24,6 +24,8 @@ from orka.graph.kinds import PLANNED
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
 from orka.settings import Settings
+from orka.testing import ScriptedLLM, ScriptedSearch
+from orka.types import RunStatus
 
 FILES = Path(__file__).parent / "files"
 WORKFLOWS = sorted(FILES.glob("*.yml"))
@@ -113,6 +115,20 @@ def test_import_check_names_what_differs(file: Path) -> None:
     assert [difference.code for difference in finding.differences] == case.differs
     expected = Verdict.CANNOT if case.refused else Verdict.DIFFERS if case.differs or case.warnings else Verdict.SAME
     assert finding.verdict is expected
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
+async def test_workflow_can_be_rehearsed_without_a_model(
+    file: Path, clean_redis: RedisHandle, redis_settings: Settings
+) -> None:
+    case = read_case(file.with_suffix(".case.yaml"))
+    if case.refused:
+        return
+    skip_planned(file)
+    model, search = ScriptedLLM(), ScriptedSearch()
+    async with Orchestrator(file, settings=redis_settings, llm=model, search=search) as orchestrator:
+        result = await orchestrator.execute(case.runs[0].input)
+    assert result.status is RunStatus.COMPLETED, result.error
 
 
 async def test_run_and_its_log_are_what_the_case_says(

@@ -19,7 +19,7 @@ class Asked:
     """Names in lower case."""
     body: dict[str, Any]
     dialect: str
-    """`openai`, `anthropic`, `ollama` (`/api/chat`), `generate` (`/api/generate`) or `models`."""
+    """`openai`, `anthropic`, `ollama` (`/api/chat`), `generate` (`/api/generate`), `models` or `tags` (lists of models)."""
     system: str = ""
     prompt: str = ""
     """Text of the last turn of the user."""

@@ -122,7 +122,7 @@ class Connection(asyncio.Protocol):
             asked.at = asyncio.get_running_loop().time()
             read_prompt(asked)
             server.asked.append(asked)
-            reply = Reply() if dialect == "models" else server.choose(asked)
+            reply = Reply() if dialect in ("models", "tags") and not server.replies else server.choose(asked)
         server.at_once += 1
         server.most_at_once = max(server.most_at_once, server.at_once)
         server.changed()

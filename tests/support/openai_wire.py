@@ -15,7 +15,7 @@ CREATED = 1_700_000_000
 def dialect_of(method: str, path: str) -> str | None:
     path = path.partition("?")[0].rstrip("/")
     if method == "GET":
-        return "models" if path.endswith("/models") else None
+        return "models" if path.endswith("/models") else "tags" if path.endswith("/api/tags") else None
     ends = {"/chat/completions": "openai", "/messages": "anthropic", "/api/chat": "ollama", "/api/generate": "generate"}
     return next((dialect for end, dialect in ends.items() if path.endswith(end)), None) if method == "POST" else None
 
@@ -85,6 +85,8 @@ def whole(reply: Reply, asked: Asked) -> dict[str, Any]:
     match asked.dialect:
         case "models":
             return {"object": "list", "data": [{"id": "test-model", "object": "model", "owned_by": "tests"}]}
+        case "tags":
+            return {"models": [{"name": "test-model:latest", "size": 1}]}
         case "openai":
             message: dict[str, Any] = {"role": "assistant", "content": text or None}
             if calls:

@@ -235,6 +235,20 @@ def test_input_mapping_inside_a_loop_prints_the_original_text_and_keeps_its_keys
     assert rendered("{{ input }} {{ input.loop_number }} {{ get_input() }}", view) == "text 2 text"
 
 
+def test_execution_artifacts_tell_of_a_tool_that_failed() -> None:
+    outputs: dict[str, Json] = {"ask": {"response": "r", "tool_calls": [{"name": "sky", "error": "no sky", "ms": 1}]}}
+    view = View(input="", outputs=outputs)
+    assert json.loads(rendered("{{ get_execution_artifacts().tool_calls | tojson }}", view)) == [
+        {
+            "node_id": "ask",
+            "tool": "sky",
+            "status": "error",
+            "error_handled": True,
+            "execution_continued_after_error": True,
+        }
+    ]
+
+
 def test_execution_artifacts_tell_what_ran() -> None:
     source = "{{ get_execution_artifacts(previous_outputs) | tojson }}"
     outputs: dict[str, Json] = {name: OUTPUTS[name] for name in ("agent", "router", "spread", "pro", "gather", "tools")}
@@ -272,7 +286,7 @@ def test_execution_artifacts_tell_what_ran() -> None:
                 "node_id": "tools",
                 "tool": "search",
                 "status": "success",
-                "error_handled": True,
+                "error_handled": False,
                 "execution_continued_after_error": False,
             },
             {
