@@ -166,6 +166,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         failing,
         function,
         ingest,
+        invariants,
         legacy_choices,
         llm,
         llm_choices,
@@ -197,6 +198,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
         (scout.TYPE, ()),
+        (invariants.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )

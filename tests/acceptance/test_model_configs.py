@@ -48,6 +48,28 @@ CASES = {
         answer="Better use a library.",
         asked=7,
     ),
+    "graph_scout.yml": Case(
+        models=lambda: (
+            ScriptedLLM()
+            .when(
+                "Several agents could work",
+                {
+                    "recommended_path": ["fact_finder", "response_builder"],
+                    "reasoning": "facts are asked for",
+                    "confidence": 0.9,
+                    "path_evaluations": [
+                        {"path": ["fact_finder", "response_builder"], "score": 0.95},
+                        {"path": ["story_writer", "response_builder"], "score": 0.1},
+                    ],
+                },
+            )
+            .when("List what is known", "Bees sleep.")
+            .when("Answer in three sentences", "They sleep.")
+        ),
+        input="What is new about honey bees?",
+        answer="They sleep.",
+        asked=3,
+    ),
     "tools_mcp.yml": Case(
         models=lambda: ScriptedLLM(
             [
