@@ -10,7 +10,7 @@ from orka.version import VERSION
 if TYPE_CHECKING:
     from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
     from orka.agents.legacy import BaseAgent
-    from orka.agents.registry import agent, register_agent_type
+    from orka.agents.registry import agent, register_agent_type, tool
     from orka.brain.brain import Brain
     from orka.errors import (
         AgentError,
@@ -92,12 +92,13 @@ __all__ = [
     "agent",
     "open_runs",
     "register_agent_type",
+    "tool",
 ]
 
 _HOMES = {
     "orka.agents.base": ("Agent", "AgentInput", "AgentOutput", "AgentTools", "AgentType"),
     "orka.agents.legacy": ("BaseAgent",),
-    "orka.agents.registry": ("agent", "register_agent_type"),
+    "orka.agents.registry": ("agent", "register_agent_type", "tool"),
     "orka.brain.brain": ("Brain",),
     "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),
     "orka.results": ("NodeResult", "Usage"),

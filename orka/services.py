@@ -13,6 +13,7 @@ import anyio.abc
 
 from orka.agents.base import AgentTools
 from orka.agents.registry import Registry, default_registry
+from orka.agents.tooling.servers import Servers
 from orka.brain.host import BrainHost
 from orka.dispatch.inbox import Inbox, InboxStatistics
 from orka.dispatch.limits import Limits, LimitStatistics
@@ -36,6 +37,7 @@ from orka.journal.writer import Journal, JournalStatistics
 from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
 from orka.llm.pool import LLMPool
+from orka.llm.scripted import ScriptedLLM
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -129,7 +131,8 @@ async def open_services(
             async with anyio.create_task_group() as background:
                 memory = MemoryHost(redis, router, settings, background)
                 brain = BrainHost(router, settings, background)
-                tools = replace(tools, memory=memory, brain=brain.brain)
+                servers = Servers(background)
+                tools = replace(tools, memory=memory, brain=brain.brain, servers=servers)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
@@ -159,7 +162,7 @@ async def open_services(
                         tasks.cancel_scope.cancel()
                 finally:
                     with anyio.CancelScope(shield=True):
-                        for part in (memory, brain, limits, tokens):
+                        for part in (memory, brain, limits, tokens, servers):
                             await part.aclose()
                     journal.stop()
                     background.cancel_scope.cancel()
@@ -218,6 +221,7 @@ async def _agent_tools(
         llm=models,
         settings=settings,
         scripted=llm is not None,
+        rehearsal=isinstance(llm, ScriptedLLM) and llm.rehearsal,
     )
 
 
@@ -243,9 +247,10 @@ async def _models(settings: Settings) -> AsyncGenerator[LLMPool]:
 
 def _workshop(registry: Registry | None, tools: AgentTools, allow_functions: bool | Iterable[str]) -> Workshop:
     allowed = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
+    known = registry or default_registry()
     return Workshop(
-        types=(registry or default_registry()).specs(),
-        tools=replace(tools, allow_functions=allowed),
+        types=known.specs(),
+        tools=replace(tools, allow_functions=allowed, toolbox=known.toolbox),
         environment=_environment,
     )
 

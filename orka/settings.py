@@ -270,6 +270,11 @@ def secret(name: str) -> str | None:
     return key
 
 
+def variable(name: str) -> str | None:
+    """An environment variable that a file names for a tool server, read when it is needed; None when it is unset."""
+    return os.environ.get(name)
+
+
 def _key(env: Mapping[str, str], name: str) -> str | None:
     return _sendable(env.get(name, "").strip(), name)
 

@@ -16,7 +16,7 @@ from orka.agents.values import as_output, output_value
 from orka.errors import ConfigError
 from orka.graph.nodes import NO_OPTIONS, AgentNode
 from orka.llm.base import LLMAccess
-from orka.llm.scripted import Asked, ScriptedLLM
+from orka.llm.scripted import Asked, ScriptedLLM, tool_calls
 from orka.search.base import Hit, SearchAccess
 from orka.search.scripted import ScriptedSearch, Searched
 from orka.types import Json, NodeId, Path, RunId
@@ -34,6 +34,7 @@ __all__ = [
     "Searched",
     "example_task",
     "run_agent",
+    "tool_calls",
 ]
 
 _WORD = re.compile(r"\w+")

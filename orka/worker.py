@@ -11,7 +11,6 @@ from pathlib import Path as FilePath
 import anyio
 import anyio.abc
 
-from orka.agents.function import is_permitted
 from orka.clock import now_ms
 from orka.dispatch.consumer import Consumer
 from orka.dispatch.delivery import Delivery
@@ -24,6 +23,7 @@ from orka.dispatch.sweeper import GivenUp, Sweeper
 from orka.dispatch.task import BranchTask, decode_task
 from orka.engine.away import Away
 from orka.engine.branch import BranchAssignment, execute_branch, hand_over
+from orka.engine.needs import lacking_for
 from orka.engine.shelf import Shelf
 from orka.errors import (
     LeaseLost,
@@ -176,11 +176,8 @@ class Worker:
     def _require(self, task: BranchTask) -> None:
         """`TaskRefused` for what this worker lacks."""
         for need in task.needs:
-            kind, _, module = need.partition(":")
-            if module and not is_permitted(module, self._workshop.tools.allow_functions):
-                raise TaskRefused(f"this worker may not call functions of {module!r}: start it with --allow-functions")
-            if kind not in self._types:
-                raise TaskRefused(f"this worker has no agent type {kind!r}: start it with --import MODULE")
+            if (lacking := lacking_for(need, self._types, self._workshop.tools)) is not None:
+                raise TaskRefused(lacking)
 
     async def _execute_branch(self, delivery: Delivery, task: BranchTask, slot: Slot) -> None:
         services = self._services

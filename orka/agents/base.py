@@ -19,7 +19,9 @@ from orka.search.base import SearchAccess
 from orka.settings import Settings
 from orka.types import Json, NodeId, Path, RunId
 
-if TYPE_CHECKING:  # they bring numpy and the stores along, which most commands do not need
+if TYPE_CHECKING:  # they bring libraries along that most commands do not need, or build upon this module
+    from orka.agents.tooling.servers import Servers
+    from orka.agents.tooling.toolbox import Toolbox
     from orka.brain.brain import Brain
     from orka.memory.memory import Memory
 
@@ -135,7 +137,14 @@ class AgentTools:
     scripted: bool = False
     """No question leaves this process (a dry run, a test): missing keys and addresses are no error."""
     allow_functions: bool | frozenset[str] = False
-    """True, or the modules (and their submodules) that `function` agents may call."""
+    """True, or what graphs may call here: modules (and their submodules) of functions, and `mcp:COMMAND` for a command that
+    may be started as a tool server."""
+    toolbox: Toolbox | None = None
+    """Tools by name; None: those of this process."""
+    servers: Servers | None = None
+    """MCP servers that tools come from."""
+    rehearsal: bool = False
+    """A dry run: no tool is imported, started or called."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

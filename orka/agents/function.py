@@ -20,13 +20,15 @@ from orka.graph.nodes import AgentNode
 from orka.graph.values import shape
 
 _SEGMENT = r"[A-Za-z][A-Za-z0-9_]*"  # no leading underscore: nothing private, nothing dunder
+REFERENCE = rf"^{_SEGMENT}(\.{_SEGMENT})*:{_SEGMENT}(\.{_SEGMENT})*$"
+"""How files name a function."""
 
 
 class FunctionOptions(BaseModel):
     """Keys of a `function` node."""
 
     function: Annotated[str, shape("'module:name', both without a leading underscore")] = Field(
-        pattern=rf"^{_SEGMENT}(\.{_SEGMENT})*:{_SEGMENT}(\.{_SEGMENT})*$",
+        pattern=REFERENCE,
         description="`module:name` of a function that takes an AgentInput and gives a JSON value.",
     )
     pure: bool = Field(
@@ -46,7 +48,7 @@ class FunctionAgent:
         caller = self._caller
         if caller is None:
             if not is_permitted(self._reference, self._allowed):
-                raise _not_allowed(self._reference, self._reference.partition(":")[0])
+                raise not_allowed(self._reference, self._reference.partition(":")[0])
             function = await anyio.to_thread.run_sync(load_function, self._reference, self._allowed)
             caller = self._caller = FunctionCaller(function)
         return await caller.run(task)
@@ -86,7 +88,7 @@ def load_function(reference: str, allowed: bool | frozenset[str]) -> Callable[..
         )
     home = getattr(found, "__module__", None)
     if isinstance(home, str) and hasattr(found, "__qualname__") and not _covers(home, allowed):
-        raise _not_allowed(reference, home)  # imported into a permitted module from one that is not
+        raise not_allowed(reference, home)  # imported into a permitted module from one that is not
     return found
 
 
@@ -96,7 +98,8 @@ def _covers(module: str, allowed: bool | frozenset[str]) -> bool:
     return any(module == name or module.startswith(name + ".") for name in allowed)
 
 
-def _not_allowed(reference: str, module: str) -> AgentError:
+def not_allowed(reference: str, module: str) -> AgentError:
+    """What is raised for a function of a module that this process does not permit."""
     defined = "" if reference.startswith(f"{module}:") else f" (it is defined in {module!r})"
     return AgentError(
         f"function {reference!r}{defined} is not permitted in this process: if you trust the graph file, run with "

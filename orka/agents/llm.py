@@ -6,11 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from msgspec.structs import replace
 from pydantic import AliasChoices, Field, field_validator
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
 from orka.agents.model import Model, ModelKeys, Reply
 from orka.agents.structured import Structure, StructuredOutput, json_schema_of, structure_of
+from orka.agents.tooling.options import ToolEntry
+from orka.agents.tooling.rounds import Rounds
 from orka.graph.nodes import AgentNode
 from orka.llm.recovery import without_thoughts
 from orka.llm.structure import missing_fields
@@ -49,6 +52,16 @@ class AnswerOptions(ModelKeys):
 class LLMOptions(AnswerOptions):
     """Keys of an `llm` node."""
 
+    tools: list[ToolEntry] = Field(
+        default=[],
+        description="What the model may call: functions (`module:name`), registered tools (a name) and `mcp` servers: see "
+        "[tools](models.md#tools).",
+    )
+    max_rounds: int = Field(
+        default=8, ge=1, le=100, description="Turns in which the model may call tools; then it must answer."
+    )
+    tool_timeout: float = Field(default=60.0, gt=0, description="Seconds for one call of a tool.")
+
     output_schema: dict[str, Any] | None = Field(
         default=None,
         validation_alias=AliasChoices("schema", "output_schema"),
@@ -82,18 +95,33 @@ class Style:
 class AnswerAgent:
     """One question, one answer."""
 
-    def __init__(self, options: AnswerOptions, model: Model, style: Style, structure: Structure | None) -> None:
-        self._options = options
+    def __init__(self, model: Model, style: Style, structure: Structure | None, rounds: Rounds | None) -> None:
+        """`rounds`: of the tools that the model may call."""
         self._model = model
         self._style = style
         self._structure = structure
+        self._rounds = rounds
 
     async def run(self, task: AgentInput, /) -> AgentOutput:
+        if self._rounds is None:
+            return self._output(await self._asked(task))
+        structure, system = self._structure, task.options.get("system")
+        reply, calls = await self._rounds.ask(
+            task,
+            task.text,
+            system=system if isinstance(system, str) else None,
+            schema=None if structure is None else structure.schema,
+            coerces=structure is None or structure.coerces,
+        )
+        output = self._output(reply)
+        return replace(output, fields={**output.fields, "tool_calls": calls})
+
+    async def _asked(self, task: AgentInput) -> Reply:
         style, structure = self._style, self._structure
         text, system = task.text, task.options.get("system")
         if structure is None and style.instruction is not None:
             text = f"{text}\n\n{style.instruction}"
-        reply = await self._model.ask(
+        return await self._model.ask(
             task,
             text,
             system=system if isinstance(system, str) else None,
@@ -101,6 +129,9 @@ class AnswerAgent:
             coerces=structure is None or structure.coerces,
             on_token=task.emit,
         )
+
+    def _output(self, reply: Reply) -> AgentOutput:
+        style, structure = self._style, self._structure
         if structure is not None:
             return structured_answer(reply, structure, style)
         return plain_answer(reply) if style.confidence is None else parsed_answer(reply, style.confidence)
@@ -156,7 +187,10 @@ def answer_builder(style: Style, options: type[AnswerOptions]) -> Callable[[Agen
         structure = structure_of(own, tools.graph, style.fields, owner=node.id)
         mode = "auto" if structure is None else structure.mode
         model = Model(keys, node, tools, provider=style.provider, model=style.model, mode=mode)
-        return AnswerAgent(keys, model, style, structure)
+        rounds = None
+        if isinstance(keys, LLMOptions) and keys.tools:
+            rounds = Rounds(model, keys.tools, tools, owner=node.id, most=keys.max_rounds, timeout=keys.tool_timeout)
+        return AnswerAgent(model, style, structure, rounds)
 
     return build
 

@@ -12,11 +12,11 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, field_validator
 from orka.agents.base import AgentInput, AgentTools
 from orka.errors import ConfigError, LLMError
 from orka.graph.nodes import AgentNode
-from orka.llm.address import provider_name
+from orka.llm.address import OPENAI, provider_name
 from orka.llm.base import Answer, Form, Message, OnToken, Question, Tool
 from orka.llm.recovery import find_object
 from orka.llm.structure import coerce, describe_schema
-from orka.llm.target import Target, Wanted, choose_target
+from orka.llm.target import DEFAULT_MODELS, Target, Wanted, choose_target
 from orka.results import Usage
 from orka.types import Json
 
@@ -104,6 +104,8 @@ class Model:
         self._owner = node.id
         self._tools = tools
         self._timeout = node.policy.timeout or tools.settings.llm_timeout
+        if provider == OPENAI:  # wherever the file sends it: OrKa 0.9 took the model's name from the environment
+            model = model or tools.settings.openai_model or DEFAULT_MODELS[OPENAI]
         self._wanted = Wanted(
             provider=keys.provider or provider,
             model=keys.model or model,
@@ -139,7 +141,7 @@ class Model:
         if schema is None:
             answer = await self.send(self.question(messages), on_token=on_token)
         else:
-            answer = await self._formed(_with_description(messages, schema), schema, on_token)
+            answer = await self.formed(with_description(messages, schema), schema, on_token)
         return await self.reply(answer, schema if coerces else None)
 
     def question(self, messages: tuple[Message, ...], *, tools: tuple[Tool, ...] = ()) -> Question:
@@ -179,10 +181,11 @@ class Model:
         }
         return Reply(text=text, fields=fields, usage=usage, metrics=metrics)
 
-    async def _formed(
+    async def formed(
         self, messages: tuple[Message, ...], schema: Mapping[str, Json], on_token: OnToken | None
     ) -> Answer:
-        """In the first way that the server does not refuse; the next question begins with that one."""
+        """An answer that is to be JSON of the schema, asked for in the first way that the server does not refuse; the next
+        question begins with that one. The messages are sent as they are: see `with_description`."""
         plain, first = self.question(messages), None
         for place, way in enumerate(self._ways):
             try:
@@ -200,8 +203,9 @@ class Model:
         raise AssertionError("the last way returns or raises")
 
 
-def _with_description(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
-    """Servers may drop a form without a word, and models follow one better when they were told."""
+def with_description(messages: tuple[Message, ...], schema: Mapping[str, Json]) -> tuple[Message, ...]:
+    """The last message says what the schema wants: servers may drop a form without a word, and models follow one better when
+    they were told."""
     last = messages[-1]
     return (*messages[:-1], replace(last, content=f"{last.content}\n\n{describe_schema(schema)}"))
 

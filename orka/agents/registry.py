@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from orka.agents.adapters import AgentTarget, agent_type_of
 from orka.agents.base import AgentType
+from orka.agents.tooling.toolbox import Toolbox, default_toolbox
 from orka.errors import ConfigError
 
 ENTRY_POINTS = "orka.agents"
@@ -25,6 +26,7 @@ CONTROL_TYPES = frozenset({"router", "fork", "join", "failover", "loop", "map", 
 _NAME = re.compile(r"[a-z][a-z0-9_.-]{0,63}")
 _MARK = "__orka_agent__"
 T = TypeVar("T", bound=AgentTarget)
+F = TypeVar("F", bound=Callable[..., object])
 
 
 class Registry:
@@ -33,8 +35,12 @@ class Registry:
     A fresh registry holds the built-in types; `Registry(())` is empty.
     """
 
-    def __init__(self, types: Iterable[AgentType] | None = None, *, plugins: bool = False) -> None:
-        """`plugins`: names that nobody registered are looked up in the entry points of installed distributions."""
+    def __init__(
+        self, types: Iterable[AgentType] | None = None, *, plugins: bool = False, toolbox: Toolbox | None = None
+    ) -> None:
+        """`plugins`: names that nobody registered are looked up in the entry points of installed distributions. `toolbox`:
+        tools of agents that ask a model, a box of its own unless given."""
+        self.toolbox = toolbox or Toolbox()
         self._lock = threading.RLock()
         self._types: dict[str, AgentType] = {}
         self._origins: dict[str, str] = {}
@@ -160,6 +166,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         failing,
         function,
         ingest,
+        invariants,
         legacy_choices,
         llm,
         llm_choices,
@@ -191,6 +198,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
         (legacy_choices.CLASSIFICATION, ()),
         (brain.TYPE, ()),
         (scout.TYPE, ()),
+        (invariants.TYPE, ()),
         (echo.TYPE, ()),
         (failing.TYPE, ()),
     )
@@ -199,7 +207,7 @@ def builtin_types() -> tuple[tuple[AgentType, tuple[str, ...]], ...]:
 @cache
 def default_registry() -> Registry:
     """The registry of this process: built-in types, `@agent`, and plug-ins found when first needed."""
-    return Registry(plugins=True)
+    return Registry(plugins=True, toolbox=default_toolbox())
 
 
 def agent(
@@ -218,6 +226,16 @@ def agent(
     every key is accepted. `pure` promises that calling it twice is harmless and that its value follows from its input.
     """
     return default_registry().agent(name, pure=pure, options=options, aliases=aliases, summary=summary)
+
+
+def tool(name: str | None = None, *, description: str = "") -> Callable[[F], F]:
+    """Registers a function as a tool of this process, for agents that ask a model: `tools: [name]` in a graph.
+
+    The model is told the function's name, its docstring (or `description`) and its arguments, by their annotations. A plain
+    `def` runs in a worker thread. Its value is a text, or becomes JSON; what it raises is told to the model. A parameter
+    `idempotency_key` is given by Orka: the same text when a visit is repeated and calls the function as before.
+    """
+    return default_registry().toolbox.tool(name, description=description)
 
 
 def register_agent_type(name: str, target: AgentTarget) -> None:

@@ -23,7 +23,7 @@ def rehearsal(settings: Settings) -> Generator[Settings]:
 
 def scripted(*, quiet: bool) -> ScriptedLLM:
     """Answers that fit what is asked for, and on standard error the questions."""
-    return ScriptedLLM(on_ask=None if quiet else show_question)
+    return ScriptedLLM(on_ask=None if quiet else show_question, rehearsal=True)
 
 
 def scripted_search(*, quiet: bool) -> ScriptedSearch:

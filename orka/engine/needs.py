@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
+from orka.agents.base import AgentTools
+from orka.agents.function import is_permitted
+from orka.agents.tooling.spec import SERVER, may_start, needs_of
+from orka.agents.tooling.toolbox import default_toolbox
 from orka.engine.program import Body, SequenceFacts, Step
 from orka.engine.proposals import is_runnable
 from orka.engine.texts import templates_in
@@ -89,6 +93,21 @@ def _needs(node: AgentNode) -> Iterator[str]:
     function = node.options.get("function")
     if node.type == "function" and isinstance(function, str):
         yield f"function:{function.partition(':')[0]}"
+    yield from needs_of(node.options)
+
+
+def lacking_for(need: str, types: Container[str], tools: AgentTools) -> str | None:
+    """What a worker with these lacks for one of a task's needs, and how to start it then; None when nothing."""
+    kind, _, what = need.partition(":")
+    if kind == "tool":
+        known = (tools.toolbox or default_toolbox()).find(what) is not None
+        return None if known else f"this worker has no tool {what!r}: start it with --import MODULE"
+    if kind == SERVER:
+        allowed = may_start(need, tools.allow_functions)
+        return None if allowed else f"this worker may not start {what!r}: start it with --allow-functions={need}"
+    if what and not is_permitted(what, tools.allow_functions):
+        return f"this worker may not call functions of {what!r}: start it with --allow-functions"
+    return None if kind in types else f"this worker has no agent type {kind!r}: start it with --import MODULE"
 
 
 def _named(step: Step, body: Body) -> Iterator[NodeId]:

@@ -14,7 +14,6 @@ from orka.types import Json
 PLANNED = frozenset(
     {
         "memory",
-        "invariant_validator",
         "satellite-state-writer",
         "streaming-executor",
     }

@@ -42,14 +42,17 @@ def refuse_secrets(table: MapTree, owner: str, report: Report) -> None:
 
 
 def _scalars(table: MapTree) -> Iterator[tuple[str, str, Mark]]:
-    """(key, text, place of the key) of every text below, prompts excepted: they are for the model to read."""
+    """(key, text, place of the key) of every text below. Prompts are excepted, which are for the model to read, and what is
+    under a name like `headers_env`: those are names of variables."""
     waiting: list[tuple[str, Tree, Mark]] = [
         (entry.key.text, entry.value, entry.key.at) for entry in table.entries if entry.key.text != "prompt"
     ]
     while waiting:
         key, tree, at = waiting.pop()
         if isinstance(tree, MapTree):
-            waiting += ((entry.key.text, entry.value, entry.key.at) for entry in tree.entries)
+            waiting += (
+                () if key.endswith("_env") else ((entry.key.text, entry.value, entry.key.at) for entry in tree.entries)
+            )
         elif isinstance(tree, ListTree):
             waiting += ((key, item, item.at) for item in tree.items)
         elif isinstance(tree.value, str) or (tree.value is not None and is_secret_name(key)):

@@ -179,12 +179,18 @@ def _body(question: Question) -> dict[str, Any]:
     }
     if systems := [message.content for message in question.messages if message.role == "system"]:
         body["system"] = "\n\n".join(systems)
-    tools = [{"name": t.name, "description": t.description, "input_schema": t.parameters} for t in question.tools]
+    tools: list[dict[str, Any]] = [
+        {"name": t.name, "description": t.description, "input_schema": t.parameters} for t in question.tools
+    ]
     choice = question.tool_choice
-    if question.form is not None and question.form.schema is not None and not tools:
+    if question.form is not None and question.form.schema is not None:
         # The API has no response format: a tool that must be called stands for it.
-        tools = [{"name": question.form.name, "description": "The answer.", "input_schema": question.form.schema}]
+        tools.append({"name": question.form.name, "description": "The answer.", "input_schema": question.form.schema})
         choice = question.form.name
+    if not tools:
+        # It wants every conversation in which tools were called to declare some.
+        called = dict.fromkeys(call.name for message in question.messages for call in message.calls)
+        tools, choice = [{"name": name, "input_schema": {"type": "object"}} for name in called], "none"
     if tools:
         kinds = {"auto": "auto", "required": "any", "none": "none"}
         body["tools"] = tools
@@ -221,9 +227,10 @@ def _turns(messages: tuple[Message, ...]) -> Iterator[dict[str, Any]]:
         yield {"role": "user", "content": results}
 
 
-def _table(arguments: str) -> Any:
+def _table(arguments: str) -> dict[str, Any]:
+    """What a model wrote that is no object was answered with an error; the API takes nothing else."""
     try:
-        return msgspec.json.decode(arguments)
+        return msgspec.json.decode(arguments, type=dict[str, Any])
     except msgspec.MsgspecError:
         return {}
 

@@ -48,6 +48,8 @@ class Message:
     """Of an assistant's turn: what it wants to be called."""
     call_id: str = ""
     """Of a tool's turn: the call that it answers."""
+    tool: str = ""
+    """Of a tool's turn: its name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,7 +176,7 @@ def _body(question: Question, *, chats: bool, stream: bool) -> dict[str, Any]:
         body["prompt"] = "\n\n".join(message.content for message in question.messages if message.role == "user")
         return body | ({"system": "\n\n".join(systems)} if systems else {})
     body["messages"] = [_message(message) for message in question.messages]
-    if question.tools:
+    if question.tools and question.tool_choice != "none":  # the protocol cannot say that none is to be called
         body["tools"] = [
             {"type": "function", "function": {"name": t.name, "description": t.description, "parameters": t.parameters}}
             for t in question.tools
@@ -190,11 +190,13 @@ def _message(message: Message) -> Mapping[str, Any]:
         turn["tool_calls"] = [
             {"function": {"name": call.name, "arguments": _table(call.arguments)}} for call in message.calls
         ]
+    if message.tool:
+        turn["tool_name"] = message.tool
     return turn
 
 
-def _table(arguments: str) -> Any:
+def _table(arguments: str) -> dict[str, Any]:
     try:
-        return msgspec.json.decode(arguments)
+        return msgspec.json.decode(arguments, type=dict[str, Any])
     except msgspec.MsgspecError:
         return {}

@@ -61,6 +61,8 @@ class ScriptedLLM:
     asked: list[Asked] = field(default_factory=list[Asked])
     """Everything that was asked, oldest first."""
     on_ask: Callable[[Asked], None] | None = None
+    rehearsal: bool = False
+    """A dry run: tools are told as the file names them, and none is imported, started or called."""
     running: int = 0
     most_at_once: int = 0
     _queue: deque[Said] = field(init=False)
@@ -127,6 +129,20 @@ class _Client:
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
         return await self.script.ask(self.endpoint, question, on_token)
+
+
+def tool_calls(*wanted: tuple[str, Mapping[str, Json] | str], text: str = "") -> Answer:
+    """An answer that wants tools to be called: names and arguments (a text is sent as it is, JSON or not)."""
+    calls = tuple(
+        ToolCall(
+            id=f"call_{number}",
+            name=name,
+            arguments=given if isinstance(given, str) else msgspec.json.encode(given).decode(),
+        )
+        for number, (name, given) in enumerate(wanted)
+    )
+    words = len(text.split()) + sum(len(call.arguments.split()) for call in calls)
+    return Answer(text=text, calls=calls, usage=Usage(completion_tokens=words), finish="tool_calls", priced=True)
 
 
 def _answer_of(said: Said, question: Question) -> Answer:

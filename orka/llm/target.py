@@ -20,7 +20,8 @@ _DEFAULT_URLS: Final = {
     "vllm": "http://localhost:8000",
     "llama_cpp": "http://localhost:8080",
 }
-_DEFAULT_MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5", "ollama": "llama3.2:latest"}
+DEFAULT_MODELS: Final = {"openai": "gpt-4o-mini", "anthropic": "claude-sonnet-4-5", "ollama": "llama3.2:latest"}
+"""Where neither a file nor the environment names one."""
 _OWN_HOSTS: Final = {"openai": "openai.com", "anthropic": "anthropic.com"}
 
 
@@ -118,4 +119,4 @@ def _default_model(provider: str, url: str, settings: Settings) -> str | None:
         return settings.llm_model
     if provider == "openai" and settings.openai_model:
         return settings.openai_model
-    return _DEFAULT_MODELS.get(provider) or settings.llm_model
+    return DEFAULT_MODELS.get(provider) or settings.llm_model

@@ -1,11 +1,11 @@
-"""Functions that look into earlier outputs: responses, loop outputs, fork members, run artifacts."""
+"""Functions that look into earlier outputs: responses, loop outputs, fork members."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
 from typing import cast
 
+from orka.template.artifacts import get_execution_artifacts
 from orka.template.missing import Missing
 from orka.template.text import text_of
 from orka.template.view import View
@@ -149,42 +149,6 @@ def get_collaborative_responses(view: View) -> str:
         if response:
             paragraphs.append(f"{name.split('_')[1].capitalize()}: {response}")
     return "\n\n".join(paragraphs)
-
-
-def get_execution_artifacts(view: View, outputs: object = None) -> dict[str, object]:
-    """What ran, told from the shape of its outputs: for the invariant validator."""
-    known = table(outputs) or view.outputs
-    forks: dict[str, object] = {}
-    decisions: dict[str, object] = {}
-    calls: list[object] = []
-    structured: dict[str, object] = {}
-    for name, output in known.items():
-        entries = table(output)
-        if entries is not None and "fork_group" in entries:
-            forks[name] = {"agents": entries.get("agents", []), "status": entries.get("status")}
-        elif entries is not None:
-            structured[name] = {key: value for key, value in entries.items() if key not in _OWN_KEYS}
-            calls.extend({"agent": name, "tool": tool} for tool in _list(entries.get("tool_calls")))
-        elif (chosen := _list(output)) and all(isinstance(item, str) and " " not in item for item in chosen):
-            decisions[name] = chosen
-    names = list(known)
-    edges = [{"from": before, "to": after} for before, after in pairwise(names)]
-    return {
-        "nodes_executed": names,
-        "fork_groups": forks,
-        "router_decisions": decisions,
-        "graph_structure": {"nodes": names, "edges": edges},
-        "tool_calls": calls,
-        "structured_outputs": {name: fields for name, fields in structured.items() if fields},
-    }
-
-
-_OWN_KEYS = frozenset({"response", "confidence", "internal_reasoning", "_metrics", "formatted_prompt", "tool_calls"})
-"""Keys that every result may have: not part of its structured output."""
-
-
-def _list(value: object) -> list[object]:
-    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {

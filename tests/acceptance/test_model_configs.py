@@ -12,7 +12,7 @@ import pytest
 
 from orka import Orchestrator, Settings
 from orka.memory_logger import create_memory_logger
-from orka.testing import Hit, ScriptedLLM, ScriptedSearch
+from orka.testing import Hit, ScriptedLLM, ScriptedSearch, tool_calls
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 
@@ -26,6 +26,7 @@ class Case:
     answer: str
     asked: int
     """Questions in all."""
+    allow_functions: frozenset[str] = frozenset()
 
 
 CASES = {
@@ -46,6 +47,43 @@ CASES = {
         input="Should a small team write its own scheduler?",
         answer="Better use a library.",
         asked=7,
+    ),
+    "graph_scout.yml": Case(
+        models=lambda: (
+            ScriptedLLM()
+            .when(
+                "Several agents could work",
+                {
+                    "recommended_path": ["fact_finder", "response_builder"],
+                    "reasoning": "facts are asked for",
+                    "confidence": 0.9,
+                    "path_evaluations": [
+                        {"path": ["fact_finder", "response_builder"], "score": 0.95},
+                        {"path": ["story_writer", "response_builder"], "score": 0.1},
+                    ],
+                },
+            )
+            .when("List what is known", "Bees sleep.")
+            .when("Answer in three sentences", "They sleep.")
+        ),
+        input="What is new about honey bees?",
+        answer="They sleep.",
+        asked=3,
+    ),
+    "tools_mcp.yml": Case(
+        models=lambda: ScriptedLLM(
+            [
+                tool_calls(("convert", {"value": 26.2, "source": "mile", "target": "km"})),
+                tool_calls(("convert", {"value": 26.2, "source": "mile", "target": "kg"})),
+                "They are 42.2 km.",
+            ]
+        ),
+        input="How many kilometres are 26.2 miles?",
+        answer="They are 42.2 km.\n"
+        '- convert {"value": 26.2, "source": "mile", "target": "km"}: 42.1648 km\n'
+        '- convert {"value": 26.2, "source": "mile", "target": "kg"}: mile and kg are not of the same kind',
+        asked=3,
+        allow_functions=frozenset({"mcp:python"}),
     ),
     "rag_folder.yml": Case(
         models=lambda: ScriptedLLM().when("You pay for sending it back", "You do, unless it was damaged [1]."),
@@ -74,7 +112,10 @@ async def test_graph_gives_its_answer(name: str, redis_settings: Settings, monke
     models = case.models()
     web = ScriptedSearch().when("octopuses", Hit(title="Sea", url="https://sea.test", text="Three hearts."))
     monkeypatch.chdir(CONFIGS.parent)
-    orchestrator = Orchestrator(CONFIGS / name, settings=redis_settings, llm=models, search=web)
+    allowed = case.allow_functions
+    orchestrator = Orchestrator(
+        CONFIGS / name, settings=redis_settings, llm=models, search=web, allow_functions=allowed
+    )
     assert orchestrator.warnings == ()
     result = await orchestrator.execute(case.input)
     assert [visit.error for visit in result.results if visit.error is not None] == []

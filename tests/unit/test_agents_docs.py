@@ -17,6 +17,7 @@ from orka.agents.memory import MemoryConfig
 from orka.agents.registry import Registry, builtin_types
 from orka.agents.search import SourceKeys
 from orka.agents.structured import StructuredOutput
+from orka.agents.tooling.options import ServerKeys, ToolEntry
 from orka.graph.load import check_graph
 from orka.template.environment import Environment
 
@@ -63,6 +64,12 @@ def test_page_describes_every_key_of(entry: AgentType) -> None:
 
 def test_page_describes_every_key_of_structured_output() -> None:
     assert table(StructuredOutput, "key of `structured_output`") in PAGE
+
+
+def test_page_of_models_describes_every_key_of_tools() -> None:
+    page = FILE.with_name("models.md").read_text(encoding="utf-8")
+    assert table(ToolEntry, "key of a tool") in page
+    assert table(ServerKeys, "key of `mcp`") in page
 
 
 def test_page_describes_every_key_of_the_config_of_memories() -> None:

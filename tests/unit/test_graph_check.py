@@ -87,7 +87,7 @@ def test_faults_of_the_frame(text: str, faults: list[str]) -> None:
             "{id: b, type: streaming-executor, promt: x}",
             ["f.yml:3:19: error: type 'streaming-executor' is known but this version has no agent for it yet"],
         ),
-        ("{id: b, type: graph_scout}", ["f.yml:3:19: error: type 'graph-scout' is known but this version has no agent for it yet"]),
+        ("{id: b, type: satellite_state_writer}", ["f.yml:3:19: error: type 'satellite-state-writer' is known but this version has no agent for it yet"]),
         ("{id: b, type: echo, params: 3}", ["f.yml:3:33: error: 'params' of 'b' must be a mapping, not 3"]),
         (
             "{id: b, type: echo, timeout: 0, retry: {attempts: many}, on_error: retry, prompt: 5, is_terminal: maybe}",

@@ -235,21 +235,83 @@ def test_input_mapping_inside_a_loop_prints_the_original_text_and_keeps_its_keys
     assert rendered("{{ input }} {{ input.loop_number }} {{ get_input() }}", view) == "text 2 text"
 
 
+def test_execution_artifacts_tell_of_a_tool_that_failed() -> None:
+    outputs: dict[str, Json] = {"ask": {"response": "r", "tool_calls": [{"name": "sky", "error": "no sky", "ms": 1}]}}
+    view = View(input="", outputs=outputs)
+    assert json.loads(rendered("{{ get_execution_artifacts().tool_calls | tojson }}", view)) == [
+        {
+            "node_id": "ask",
+            "tool": "sky",
+            "status": "error",
+            "error_handled": True,
+            "execution_continued_after_error": True,
+        }
+    ]
+
+
 def test_execution_artifacts_tell_what_ran() -> None:
     source = "{{ get_execution_artifacts(previous_outputs) | tojson }}"
-    outputs: dict[str, Json] = {name: OUTPUTS[name] for name in ("agent", "router", "spread", "tools")}
+    outputs: dict[str, Json] = {name: OUTPUTS[name] for name in ("agent", "router", "spread", "pro", "gather", "tools")}
+    outputs |= {
+        "lost": {"error": "down", "error_type": "SearchError", "status": "error"},
+        "scout": {"response": "x", "decision": "shortlist", "target": [{"path": ["a", "b"]}], "parse_error": True},
+    }
     assert json.loads(rendered(source, View(input="", outputs=outputs))) == {
-        "nodes_executed": ["agent", "router", "spread", "tools"],
-        "fork_groups": {"spread": {"agents": ["pro", "con"], "status": "initiated"}},
-        "router_decisions": {"router": ["warn", "log"]},
+        "nodes_executed": ["agent", "router", "spread", "pro", "gather", "tools", "lost", "scout"],
+        "fork_groups": {
+            "spread": {
+                "agents": ["pro", "con"],
+                "status": "initiated",
+                "has_join": True,
+                "branches": ["pro", "con"],
+                "completed_branches": ["pro"],
+            }
+        },
+        "router_decisions": {"router": {"chosen_target": "warn", "targets": ["warn", "log"]}},
         "graph_structure": {
-            "nodes": ["agent", "router", "spread", "tools"],
+            "nodes": ["agent", "router", "spread", "pro", "gather", "tools", "lost", "scout", "con"],
             "edges": [
-                {"from": "agent", "to": "router"},
-                {"from": "router", "to": "spread"},
-                {"from": "spread", "to": "tools"},
+                {"src": "agent", "dst": "router"},
+                {"src": "router", "dst": "spread"},
+                {"src": "spread", "dst": "pro"},
+                {"src": "pro", "dst": "gather"},
+                {"src": "gather", "dst": "tools"},
+                {"src": "tools", "dst": "lost"},
+                {"src": "lost", "dst": "scout"},
+                {"src": "spread", "dst": "con"},
             ],
         },
-        "tool_calls": [{"agent": "tools", "tool": "search"}],
-        "structured_outputs": {"agent": {"topic": "t"}},
+        "tool_calls": [
+            {
+                "node_id": "tools",
+                "tool": "search",
+                "status": "success",
+                "error_handled": False,
+                "execution_continued_after_error": False,
+            },
+            {
+                "node_id": "lost",
+                "tool": None,
+                "error": "down",
+                "status": "error",
+                "error_handled": False,
+                "execution_continued_after_error": True,
+            },
+        ],
+        "structured_outputs": {
+            "agent": {"topic": "t", "schema_valid": True},
+            "gather": {
+                "merged": {"late": {"response": "me too"}, "pro": {"response": "for it"}},
+                "status": "done",
+                "schema_valid": True,
+            },
+            "lost": {"error": "down", "error_type": "SearchError", "status": "error", "schema_valid": True},
+            "scout": {
+                "decision": "shortlist",
+                "parse_error": True,
+                "schema_valid": False,
+                "target": [{"path": ["a", "b"]}],
+            },
+        },
+        "graphscout_candidates": [{"path": ["a", "b"]}],
     }

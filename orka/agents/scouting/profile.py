@@ -55,11 +55,14 @@ class Profile:
 def profiles_of(site: Site, own: NodeId, visited: Iterable[str] = ()) -> dict[NodeId, Profile]:
     """The candidates by id: agents of the graph, listed or not, that have not run yet and that do work of their own."""
     gone = {own, *visited}
-    return {
-        name: profile_of(node)
-        for name, node in site.nodes.items()
-        if isinstance(node, AgentNode) and name not in gone and not is_control(node)
-    }
+    # A graph that was stored has lost the order of its definitions: what is listed comes first, the rest by name.
+    names = dict.fromkeys([*site.sequence, *sorted(site.nodes)])
+    found: dict[NodeId, Profile] = {}
+    for name in names:
+        node = site.nodes.get(name)
+        if isinstance(node, AgentNode) and name not in gone and not is_control(node):
+            found[name] = profile_of(node)
+    return found
 
 
 def is_control(node: AgentNode) -> bool:
