@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import anyio
 
@@ -51,24 +51,30 @@ from orka.types import Json, RunId
 from orka.version import VERSION
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOptions:
+    """How a run is to go, beside what its graph says."""
+
+    on_event: OnEvent | None = None
+    distributed: bool = False
+    """Its branches go to the shared queues."""
+    session: str = ""
+    tokens: bool = False
+    """Its agents emit."""
+    trace: Trace = None
+
+
+PLAIN = RunOptions()
+
+
 async def start_run(
-    services: Services,
-    program: Program,
-    input: Json,
-    run_id: RunId,
-    on_event: OnEvent | None,
-    distributed: bool = False,
-    session: str = "",
-    *,
-    tokens: bool = False,
-    trace: Trace = None,
+    services: Services, program: Program, input: Json, run_id: RunId, options: RunOptions = PLAIN
 ) -> RunResult:
-    """A new run, to its end. `AgentError` when `input` is not JSON. `distributed`: its branches go to the shared queues.
-    `tokens`: its agents emit."""
-    graph = program.graph
+    """A new run, to its end. `AgentError` when `input` is not JSON."""
+    graph, session = program.graph, options.session
     value = ensure_json(input, "input")
-    everything, watched = distributed or graph.limits.distributed, tokens or graph.limits.stream
-    watcher = None if on_event is None else Watcher(on_event)
+    everything, watched = options.distributed or graph.limits.distributed, options.tokens or graph.limits.stream
+    watcher = None if options.on_event is None else Watcher(options.on_event)
     stored, values = services.codec.store(value)
     value = private_copy(value, stored, values)  # the caller may change its own, or run it again
     log = await services.leases.create(
@@ -92,7 +98,7 @@ async def start_run(
         spending=Spending(graph.limits.budget, began_ms=began_ms),
         session=session,
     )
-    return await carry_out(services, task, trace)
+    return await carry_out(services, task, options.trace)
 
 
 def _start_of(graph: Graph, stored: Value, values: tuple[tuple[str, bytes], ...], session: str) -> Entry:
@@ -129,9 +135,7 @@ async def submit_run(
     input: Json,
     run_id: RunId,
     queue: str,
-    session: str = "",
-    *,
-    tokens: bool = False,
+    options: RunOptions = PLAIN,
 ) -> None:
     """A new run, for whichever worker of `queue` takes it. Returns when it is stored. `RunExists`."""
     graph = program.graph
@@ -149,12 +153,12 @@ async def submit_run(
         run_id,
         graph.digest,
         graph=program.encoded,
-        entry=_start_of(graph, stored, values, session),
-        fields={**_fields_of(graph, value, True, tokens), "queue": queue},
+        entry=_start_of(graph, stored, values, options.session),
+        fields={**_fields_of(graph, value, True, options.tokens), "queue": queue},
         deadline=graph.limits.deadline,
         stream=task_stream(services.registry.keys(run_id).tag, queue, RUNS),
         task=encode_task(task),
-        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode(), *([session] if session else [])]),
+        order=digest_of([graph.digest, stored.ref or bytes(stored.json).decode(), *filter(None, [options.session])]),
     )
 
 
@@ -201,29 +205,28 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
 async def finish_run(
     services: Services,
     run_id: RunId,
+    options: RunOptions = PLAIN,
     *,
-    graph: Graph | None,
-    take_over: bool,
-    on_event: OnEvent | None,
+    graph: Graph | None = None,
+    take_over: bool = False,
     visits: bool = True,
-    tokens: bool = False,
-    trace: Trace = None,
 ) -> RunResult:
     """A run that was cut off, failed or cancelled, to its end; of a completed one, its stored answer and, with `visits`,
-    its results, for which this process needs the agent types of its graph."""
-    watcher = None if on_event is None else Watcher(on_event)
+    its results, for which this process needs the agent types of its graph. (Whether it is distributed, and its session, are
+    stored with it.)"""
+    watcher = None if options.on_event is None else Watcher(options.on_event)
     listener = None if watcher is None else watcher.on_entry
     taken = await services.leases.take(run_id, force=take_over, listener=listener)
     if taken is None:
         stored = await read_end(services, run_id)
         return replace(stored, results=await read_visits(services, run_id)) if visits else stored
     try:
-        task = await prepare(services, taken, graph, watcher=watcher, tokens=tokens)
+        task = await prepare(services, taken, graph, watcher=watcher, tokens=options.tokens)
     except BaseException:
         with anyio.move_on_after(2, shield=True), contextlib.suppress(StoreError):
             await services.leases.release(taken.log)
         raise
-    return await carry_out(services, task, trace)
+    return await carry_out(services, task, options.trace)
 
 
 async def prepare(
@@ -316,7 +319,7 @@ async def host_run(
             started.set_result(None)
 
     try:
-        await start_run(services, program, input, run_id, begun, session=session, tokens=True)
+        await start_run(services, program, input, run_id, RunOptions(on_event=begun, session=session, tokens=True))
     except OrkaError as exc:
         if not started.done():
             started.set_exception(exc)

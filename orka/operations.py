@@ -26,7 +26,7 @@ from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
 from orka.journal.registry import not_found
 from orka.journal.watching import OnEvent
-from orka.lifecycle import finish_run
+from orka.lifecycle import RunOptions, finish_run
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.recovery_scripts import cancel_run as mark_cancelled
 from orka.results import Failure, RunResult
@@ -165,13 +165,5 @@ async def finish(
     """`Orchestrator.finish` for a run whose file is not at hand. `graph`: run this one instead of the stored one."""
     settings = settings or Settings.from_environment()
     async with open_services(settings, registry=registry, allow_functions=allow_functions) as services:
-        return await finish_run(
-            services,
-            RunId(run_id),
-            graph=graph,
-            take_over=take_over,
-            on_event=on_event,
-            visits=visits,
-            tokens=tokens,
-            trace=trace,
-        )
+        options = RunOptions(on_event=on_event, tokens=tokens, trace=trace)
+        return await finish_run(services, RunId(run_id), options, graph=graph, take_over=take_over, visits=visits)

@@ -21,7 +21,7 @@ from orka.graph.strict import as_strict, refuse_warnings
 from orka.ids import new_run_id, parse_queue, parse_run_id, parse_session
 from orka.journal.events import RunEvent
 from orka.journal.watching import OnEvent
-from orka.lifecycle import finish_run, host_run, start_run, submit_run
+from orka.lifecycle import RunOptions, finish_run, host_run, start_run, submit_run
 from orka.llm.base import LLMAccess
 from orka.operations import cancel_run, finish
 from orka.results import RunResult
@@ -189,14 +189,11 @@ class Orchestrator:
         """
         named = new_run_id() if run_id is None else parse_run_id(run_id)
         session = parse_session(session_id)
+        options = RunOptions(on_event=on_event, distributed=distributed, session=session, tokens=tokens, trace=trace)
         if self._services is not None:  # the way of every run but the first kind: no context to enter and leave
-            return await start_run(
-                *self._current(), input, named, on_event, distributed, session, tokens=tokens, trace=trace
-            )
+            return await start_run(*self._current(), input, named, options)
         async with self._open() as (services, program):
-            return await start_run(
-                services, program, input, named, on_event, distributed, session, tokens=tokens, trace=trace
-            )
+            return await start_run(services, program, input, named, options)
 
     async def submit(
         self,
@@ -214,9 +211,9 @@ class Orchestrator:
         `tokens`: see `execute`.
         """
         named, chosen = new_run_id() if run_id is None else parse_run_id(run_id), parse_queue(queue)
-        session = parse_session(session_id)
+        options = RunOptions(session=parse_session(session_id), tokens=tokens)
         async with self._open() as (services, program):
-            await submit_run(services, program, input, named, chosen, session, tokens=tokens)
+            await submit_run(services, program, input, named, chosen, options)
             return RunHandle(self, named)
 
     resume = _Resume()
@@ -243,16 +240,8 @@ class Orchestrator:
         """
         async with self._open() as (services, _):
             graph = self.graph if changed_graph else None
-            return await finish_run(
-                services,
-                RunId(run_id),
-                graph=graph,
-                take_over=take_over,
-                on_event=on_event,
-                visits=visits,
-                tokens=tokens,
-                trace=trace,
-            )
+            options = RunOptions(on_event=on_event, tokens=tokens, trace=trace)
+            return await finish_run(services, RunId(run_id), options, graph=graph, take_over=take_over, visits=visits)
 
     async def trace(self, run_id: str, *, whole: bool | None = None) -> dict[str, Json]:
         """The trace of a completed run, as its file would have it. This process needs its agent types. `whole`: without the

@@ -13,7 +13,7 @@ from support.journals import entries_of
 from support.resharding import open_cluster, slot_of
 
 from orka.ids import new_run_id
-from orka.lifecycle import start_run, submit_run
+from orka.lifecycle import RunOptions, start_run, submit_run
 from orka.redis.client import open_redis
 from orka.redis.keys import run_keys
 from orka.redis.lua import Command
@@ -62,7 +62,7 @@ async def execute(bench: FleetBench, run_id: RunId, *, submitted: bool) -> RunRe
     if submitted:
         await submit_run(bench.services, program, "input", run_id, "default")
         return await await_run(bench.services, run_id)
-    return await start_run(bench.services, program, "input", run_id, None, distributed=True)
+    return await start_run(bench.services, program, "input", run_id, RunOptions(distributed=True))
 
 
 async def check(bench: FleetBench, result: RunResult) -> None:

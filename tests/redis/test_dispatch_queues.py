@@ -8,7 +8,7 @@ from support.graphs import load
 from support.probe import clean
 
 from orka.ids import new_run_id
-from orka.lifecycle import start_run
+from orka.lifecycle import RunOptions, start_run
 from orka.results import RunResult
 from orka.settings import Settings
 from orka.worker import WorkerOptions
@@ -99,8 +99,8 @@ async def test_work_of_a_queue_is_done_there_and_gives_the_same(
     at_home = load(GRAPHS[name].replace("runs_on: gpu, ", "").replace(", runs_on: gpu", ""))
     async with open_fleet(redis_settings, GPU, 2) as bench:
         program = bench.services.build(graph)
-        result = await start_run(bench.services, program, "input", new_run_id(), None, distributed=distributed)
-        expected = await start_run(bench.services, bench.services.build(at_home), "input", new_run_id(), None)
+        result = await start_run(bench.services, program, "input", new_run_id(), RunOptions(distributed=distributed))
+        expected = await start_run(bench.services, bench.services.build(at_home), "input", new_run_id())
         assert bench.workers[0].consumer.statistics().taken > 0
         assert distributed or bench.workers[1].consumer.statistics().taken == 0
         assert (result.status, result.output, shown(result)) == (expected.status, expected.output, shown(expected))
@@ -112,7 +112,7 @@ async def test_work_of_a_queue_is_done_there_and_gives_the_same(
 async def test_a_resumed_run_does_not_execute_again_what_a_queue_has_done(redis_settings: Settings) -> None:
     graph = load(GRAPHS["agent, twice and after a failed attempt"])
     async with open_fleet(redis_settings, GPU) as bench:
-        result = await start_run(bench.services, bench.services.build(graph), "input", new_run_id(), None)
+        result = await start_run(bench.services, bench.services.build(graph), "input", new_run_id())
         total = len(await bench.entries(result.run_id))
         for keep in range(total - 1, 1, -1):
             await bench.cut(result.run_id, keep)

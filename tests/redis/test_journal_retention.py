@@ -267,7 +267,7 @@ async def test_a_resumer_that_dies_before_it_goes_on_leaves_an_ended_run_its_lif
     client = clean_redis.client
     async with open_services(redis_settings) as services:
         graph = load_file(graph_file(tmp_path, "a", text)).graph
-        result = await start_run(services, services.build(graph), "x" * 100_000, new_run_id(), None)
+        result = await start_run(services, services.build(graph), "x" * 100_000, new_run_id())
         assert result.status is RunStatus.FAILED
         keys = keys_of(result.run_id)
         for key in (keys.run, keys.journal):

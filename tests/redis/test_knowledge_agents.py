@@ -156,7 +156,7 @@ async def test_a_run_searches_a_searxng_of_the_graph_and_a_late_one_fails_with_a
         usual = f", search: {{url: '{web.url}'}}"
         result = await execute(redis_settings, SEARCH % (usual, ""), "q")
         assert "<T: C (u)>" in str(result.output)
-        web.answer = lambda path, query: Page(delay=9)
+        web.answer = lambda path, query: Page(b'{"results": []}', delay=9 if query["q"] == "q" else 0)
         result = await execute(redis_settings, SEARCH % (usual, ", timeout: 0.1"), "q")
     first = at(result, "first")
     assert first.status is Status.ERROR

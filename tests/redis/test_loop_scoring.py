@@ -92,7 +92,7 @@ async def debate(settings: Settings, last: str, asked: list[str], text: str = AG
         tools = replace(services.workshop.tools, embedder=FunctionEmbedder(embed, name="colours", dimension=2))
         services.workshop = replace(services.workshop, tools=tools)
         graph = load(text % last)
-        result = await start_run(services, services.build(graph), "x", RunId(f"agree-{last}-{len(text)}"), None)
+        result = await start_run(services, services.build(graph), "x", RunId(f"agree-{last}-{len(text)}"))
         calls = len(asked)
         entries = await bench.entries(result.run_id)
         for keep in range(len(entries) - 1, 0, -1):  # the verdict of a round is not found twice

@@ -8,7 +8,7 @@ from orka.agents.base import AgentInput
 from orka.agents.registry import Registry
 from orka.errors import ConfigError, RunExists
 from orka.ids import new_run_id
-from orka.lifecycle import start_run
+from orka.lifecycle import RunOptions, start_run
 from orka.settings import Settings
 
 TEXT = """
@@ -56,7 +56,9 @@ async def test_events_and_workers_know_the_session(redis_settings: Settings) -> 
         assert events[0].data["session"] == "s2"
     async with open_fleet(redis_settings, 2) as bench:
         program = bench.services.build(graph(TEXT))
-        result = await start_run(bench.services, program, "x", new_run_id(), None, distributed=True, session="far")
+        result = await start_run(
+            bench.services, program, "x", new_run_id(), RunOptions(distributed=True, session="far")
+        )
         assert said(result, "spread.0/b") == "far|2"
 
 

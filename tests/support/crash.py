@@ -46,11 +46,11 @@ class Bench:
 
     async def run(self, graph: Graph, given: Json = "input") -> RunResult:
         """`Orchestrator(graph).execute(given)`."""
-        return await start_run(self.services, self.services.build(graph), given, new_run_id(), None)
+        return await start_run(self.services, self.services.build(graph), given, new_run_id())
 
     async def finish(self, run_id: str, graph: Graph | None = None) -> RunResult:
         """`Orchestrator(graph).finish(run_id, changed_graph=graph is not None)`."""
-        return await finish_run(self.services, RunId(run_id), graph=graph, take_over=False, on_event=None)
+        return await finish_run(self.services, RunId(run_id), graph=graph)
 
     async def entries(self, run_id: str) -> list[Entry]:
         key = run_keys(run_id, self.settings.partitions).journal

@@ -12,7 +12,7 @@ from support.crash import Bench
 
 from orka.graph.graph import Graph
 from orka.ids import new_run_id
-from orka.lifecycle import start_run
+from orka.lifecycle import RunOptions, start_run
 from orka.results import RunResult
 from orka.services import Services, open_services
 from orka.settings import Settings
@@ -28,7 +28,9 @@ class FleetBench(Bench):
         self.workers = workers
 
     async def run(self, graph: Graph, given: Json = "input") -> RunResult:
-        return await start_run(self.services, self.services.build(graph), given, new_run_id(), None, distributed=True)
+        return await start_run(
+            self.services, self.services.build(graph), given, new_run_id(), RunOptions(distributed=True)
+        )
 
     async def check_empty(self) -> None:
         """No task is left in any stream or group, and no record of one."""
