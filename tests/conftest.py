@@ -9,6 +9,7 @@ import anyio
 import pytest
 from servers import Servers, Users, open_session_server
 
+from orka import secrets
 from orka.redis.client import RedisHandle, open_redis
 from orka.settings import Settings
 
@@ -20,6 +21,12 @@ def redis_settings() -> Iterator[Settings]:
         settings = Settings(home=Path(folder) / ".orka", server_linger=0)
         with open_session_server(settings):
             yield settings
+
+
+@pytest.fixture(autouse=True)
+def no_secrets_of_other_tests() -> None:
+    """A password of another test is an ordinary word in this one's messages."""
+    secrets._known.clear()
 
 
 @pytest.fixture(scope="module", autouse=True)
