@@ -12,7 +12,6 @@ import asyncio
 from typing import Any
 
 import anyio
-import anyio.abc
 from redis.exceptions import ResponseError
 
 from orka.clock import monotonic

@@ -338,3 +338,8 @@ async def test_a_streamed_answer_is_heard_as_it_comes(tmp_path: Path, redis_sett
     assert len(pieces) > 1
     assert len(server.asked) == 1  # the budget has stopped the second
     assert [event.data["status"] for event in events if event.path == "c"] == ["skipped"]
+
+
+async def test_a_classification_without_options_is_not_classified(tmp_path: Path, redis_settings: Settings) -> None:
+    found = await visits(tmp_path, redis_settings, [{"id": "a", "type": "classification", "prompt": "x"}])
+    assert found["a"].output["response"] == "not-classified"  # type: ignore[index,call-overload]
