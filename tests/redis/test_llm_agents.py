@@ -203,6 +203,27 @@ async def test_a_classification_is_one_of_the_options(
     assert "billing, delivery, delivery late" in server.last.prompt
 
 
+@pytest.mark.parametrize("said", ["2", '{"category": 2, "confidence": 0.3}', "It is 2."])
+async def test_options_may_be_numbers(tmp_path: Path, redis_settings: Settings, server: Server, said: str) -> None:
+    server.default = said
+    options = [1, 2, 3]
+    agent = {"id": "a", "type": "openai-classification", "prompt": "x", "model_url": server.url, "options": options}
+    output = (await visits(tmp_path, redis_settings, [agent]))["a"].output
+    assert isinstance(output, dict)
+    assert output["response"] == "2"
+
+
+async def test_numbers_too_large_to_store_and_nulls_end_no_visit(
+    tmp_path: Path, redis_settings: Settings, server: Server
+) -> None:
+    said = '{"response": null, "confidence": null, "big": 123456789012345678901234567890}'
+    server.default = said
+    output = (await visits(tmp_path, redis_settings, [local(server)]))["a"].output
+    assert isinstance(output, dict)
+    assert (output["response"], output["confidence"], output["internal_reasoning"]) == (said, "0.0", "")
+    assert output["big"] == "123456789012345678901234567890"
+
+
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
