@@ -129,8 +129,7 @@ async def open_services(
         tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
-                memory = MemoryHost(redis, router, settings, background)
-                brain = BrainHost(router, settings, background)
+                memory, brain = MemoryHost(redis, router, settings, background), BrainHost(router, settings, background)
                 servers = Servers(background)
                 tools = replace(tools, memory=memory, brain=brain.brain, servers=servers)
                 process = new_process()
