@@ -115,7 +115,9 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
         if isinstance(output, dict) and key in output:
             return output[key]
         for text in _texts(output):
-            if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|{_SIGNED})', _both_ends(text, _MOST_TEXT))) is not None:
+            if (
+                match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|{_SIGNED})', _both_ends(text, _MOST_TEXT))
+            ) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
 
