@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
 from orka.agents.llm import AnswerOptions, failed_answer
@@ -37,6 +37,8 @@ _CLASS_FIELDS: Final[Mapping[str, Json]] = {
 
 class ClassificationOptions(AnswerOptions):
     """Keys of an `openai-classification` node."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     choices: list[str] = Field(
         default=[],
@@ -81,6 +83,8 @@ def read_choice(reply: Reply, choices: Sequence[str]) -> str:
     in it as a word. Without options, the answer itself."""
     fields = reply.fields or {}
     named = next((fields[key] for key in ("category", "response", "result", "label") if key in fields), None)
+    if isinstance(named, int | float) and not isinstance(named, bool):
+        named = str(named)
     said = named if isinstance(named, str) else without_thoughts(reply.text) or reply.text
     if not choices:
         return said.strip()

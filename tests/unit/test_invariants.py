@@ -121,6 +121,7 @@ async def test_the_agent_reads_its_prompt() -> None:
     for bad, said in (("EXECUTION_DATA_JSON: nothing", "no JSON object"), ("no mark", "there are no execution data")):
         with pytest.raises(AgentError, match=said) as caught:  # a verdict that is missing must not read like a good one
             await run_agent("invariant_validator", bad)
-        assert caught.value.output is not None and caught.value.output["facts"] == []
+        assert caught.value.output is not None
+        assert caught.value.output["facts"] == []
     task = example_task(None, options={"execution_data": {"nodes_executed": ["a"]}})
     assert (await run_agent("invariant_validator", task)).response == "every invariant holds"
