@@ -188,6 +188,7 @@ async def test_defaults_of_the_graph_make_answers_structured(
         ('{"category": "Delivery late", "confidence": 1}', "delivery late"),
         ("billing or delivery", "not-classified"),
         ("weather", "not-classified"),
+        ("Category: delivery-late", "delivery late"),
     ],
 )
 async def test_a_classification_is_one_of_the_options(
@@ -231,6 +232,9 @@ async def test_numbers_too_large_to_store_and_nulls_end_no_visit(
         ("That is incorrect.", False),
         ('{"result": true}', True),
         ("No. Not right.", False),
+        ("That isn't quite right.", False),
+        ("Not sure, but yes.", True),
+        ("Not.", False),
         ("hm", False),
     ],
 )
