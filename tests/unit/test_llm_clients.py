@@ -15,7 +15,7 @@ from support.openai_server import Call, Reply, Server, started
 from orka.errors import LLMBadAnswer, LLMError, LLMRateLimited, LLMTimeout
 from orka.llm.address import endpoint_at
 from orka.llm.base import Answer, Endpoint, Form, LLMClient, Message, Question, Tool, ToolCall
-from orka.llm.costs import LocalCost, Prices
+from orka.llm.costs import LocalCost, Prices, is_local
 from orka.llm.openai_client import Completion, Gathered
 from orka.llm.pool import LLMPool
 
@@ -331,3 +331,19 @@ async def test_a_machine_of_one_s_own_costs_electricity_and_hardware() -> None:
     assert await Prices(cost).cost(home, "m", usage, 3_600_000) == pytest.approx(0.181)
     assert await Prices(replace(cost, policy="zero_legacy")).cost(home, "m", usage, 3_600_000) == 0
     assert await Prices(replace(cost, policy="null_fail")).cost(home, "m", usage, 3_600_000) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("gpu-box", True),
+        ("10.1.2.3", True),
+        ("172.17.0.1", True),
+        ("[::1]", True),
+        ("nas.local", True),
+        ("10.example.com", False),
+        ("8.8.8.8", False),
+    ],
+)
+def test_machines_of_one_s_own_are_known_by_their_address(host: str, ours: bool) -> None:
+    assert is_local(Endpoint(provider="openai", url=f"http://{host}:8000/v1")) is ours
