@@ -77,6 +77,19 @@ async def test_a_system_prompt_is_told_apart(place: str) -> None:
         assert (server.last.system, server.last.prompt) == ("Be brief.", "Hello")
 
 
+@pytest.mark.parametrize(("place", "native"), [("openai", False), ("openai", True), ("anthropic", False)])
+async def test_headers_of_the_environment_are_for_the_provider_s_own_host(
+    place: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "hidden")
+    for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "X-Token: hidden")
+    async with started() as server, pool() as opened:
+        await opened.client(replace(at(server, place), native=native)).ask(question())
+        assert ("hidden" in server.last.headers.values()) is native
+
+
 @EVERY
 async def test_a_streamed_answer_comes_in_pieces(place: str) -> None:
     async with asking(place) as (server, client):
