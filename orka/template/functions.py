@@ -8,7 +8,7 @@ from typing import cast
 from orka import clock
 from orka.template import history, outputs
 from orka.template.missing import Missing
-from orka.template.text import LoopInput, text_of, to_json, truncate
+from orka.template.text import LoopInput, LoopText, text_of, to_json, truncate
 from orka.template.view import View
 
 
@@ -71,9 +71,18 @@ def format_memory_query(view: View, perspective: object, topic: object = None) -
 
 def _input(view: View) -> object:
     value = view.input
-    if view.past_loops is not None and isinstance(value, dict) and "input" in value:
-        return LoopInput(value)
-    return value
+    if view.past_loops is None:
+        return value
+    if isinstance(value, str):
+        text = LoopText(value)
+        text.facts = {
+            "input": value,
+            "loop_number": view.loop_number,
+            "past_loops_metadata": view.past_loops_metadata,
+            "previous_outputs": view.outputs,
+        }
+        return text
+    return LoopInput(value) if isinstance(value, dict) and "input" in value else value
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {

@@ -23,6 +23,13 @@ class LoopInput(dict[str, object]):
     __slots__ = ()
 
 
+class LoopText(str):
+    """The input inside a loop when it is a text: that text, with facts of the round as attributes."""
+
+    __slots__ = ("facts",)
+    facts: Mapping[str, object]
+
+
 def text_of(value: object) -> str:
     """`value` as it is printed: text as it is, None empty, numbers as Python has them, the rest as compact JSON.
 

@@ -14,7 +14,7 @@ from typing import cast
 
 from orka.template.limits import check_format, claim, current
 from orka.template.missing import Missing
-from orka.template.text import text_of
+from orka.template.text import LoopText, text_of
 
 _NOWHERE = object()
 
@@ -39,6 +39,8 @@ def attribute(value: object, name: object) -> object:
             return found
         method = MAPPING_METHODS.get(name)
     elif isinstance(value, str):
+        if isinstance(value, LoopText) and name in value.facts:
+            return value.facts[cast(str, name)]
         method = TEXT_METHODS.get(name)
     elif isinstance(value, (list, tuple)):
         if name in getattr(cast(object, value), "_fields", ()):  # The named tuples of `groupby`.

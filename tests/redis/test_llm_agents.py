@@ -188,6 +188,7 @@ async def test_defaults_of_the_graph_make_answers_structured(
         ('{"category": "Delivery late", "confidence": 1}', "delivery late"),
         ("billing or delivery", "not-classified"),
         ("weather", "not-classified"),
+        ("Category: delivery-late", "delivery late"),
     ],
 )
 async def test_a_classification_is_one_of_the_options(
@@ -231,6 +232,9 @@ async def test_numbers_too_large_to_store_and_nulls_end_no_visit(
         ("That is incorrect.", False),
         ('{"result": true}', True),
         ("No. Not right.", False),
+        ("That isn't quite right.", False),
+        ("Not sure, but yes.", True),
+        ("Not.", False),
         ("hm", False),
     ],
 )
@@ -363,6 +367,11 @@ async def test_a_streamed_answer_is_heard_as_it_comes(tmp_path: Path, redis_sett
     assert len(pieces) > 1
     assert len(server.asked) == 1  # the budget has stopped the second
     assert [event.data["status"] for event in events if event.path == "c"] == ["skipped"]
+
+
+async def test_a_classification_without_options_is_not_classified(tmp_path: Path, redis_settings: Settings) -> None:
+    found = await visits(tmp_path, redis_settings, [{"id": "a", "type": "classification", "prompt": "x"}])
+    assert found["a"].output["response"] == "not-classified"  # type: ignore[index,call-overload]
 
 
 async def test_questions_at_the_same_time_agree_on_the_way(
