@@ -342,8 +342,11 @@ async def test_a_scripted_model_stands_for_all(tmp_path: Path, redis_settings: S
     assert [asked.prompt for asked in llm.asked] == ["1", "2", "third"]
 
 
-async def test_a_call_in_place_of_an_answer_is_kept(tmp_path: Path, redis_settings: Settings, server: Server) -> None:
-    server.default = Reply(calls=(Call(name="emit", arguments='{"response": "from a call"}'),))
+@pytest.mark.parametrize("said", ["", "Here it is:"])
+async def test_a_call_in_place_of_an_answer_is_kept(
+    tmp_path: Path, redis_settings: Settings, server: Server, said: str
+) -> None:
+    server.default = Reply(text=said, calls=(Call(name="emit", arguments='{"response": "from a call"}'),))
     agent = local(server, structured_output={"mode": "tool_call"})
     output = (await visits(tmp_path, redis_settings, [agent]))["a"].output
     assert isinstance(output, dict)
@@ -364,6 +367,11 @@ async def test_a_streamed_answer_is_heard_as_it_comes(tmp_path: Path, redis_sett
     assert len(pieces) > 1
     assert len(server.asked) == 1  # the budget has stopped the second
     assert [event.data["status"] for event in events if event.path == "c"] == ["skipped"]
+
+
+async def test_a_classification_without_options_is_not_classified(tmp_path: Path, redis_settings: Settings) -> None:
+    found = await visits(tmp_path, redis_settings, [{"id": "a", "type": "classification", "prompt": "x"}])
+    assert found["a"].output["response"] == "not-classified"  # type: ignore[index,call-overload]
 
 
 async def test_questions_at_the_same_time_agree_on_the_way(
