@@ -43,8 +43,6 @@ _QUIET = frozenset(
     }
 )
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
-FORKED: Final = "ForkedAgent-"
-"""Stands before the class name of what runs in a branch, in log entries."""
 _COUNTS: Final = frozenset(
     {"tokens", "prompt_tokens", "completion_tokens", "total_tokens", "latency_ms", "cost_usd", "status_code"}
 )
@@ -206,7 +204,7 @@ def entry_of(result: NodeResult, step: int, run_id: str) -> dict[str, Json]:
     """One entry of the log, without `previous_outputs`."""
     entry: dict[str, Json] = {
         "agent_id": result.node_id,
-        "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
+        "event_type": result.event_type,
         "timestamp": iso(result.started_ms),
         "step": step,
         "run_id": run_id,

@@ -8,7 +8,7 @@ from typing import cast
 from orka import clock
 from orka.template import history, outputs
 from orka.template.missing import Missing
-from orka.template.text import LoopInput, text_of, to_json, truncate
+from orka.template.text import LoopInput, LoopText, text_of, to_json, truncate
 from orka.template.view import View
 
 
@@ -70,10 +70,22 @@ def format_memory_query(view: View, perspective: object, topic: object = None) -
 
 
 def _input(view: View) -> object:
+    """Inside a loop with the attributes that the input of OrKa 0.9 had there."""
     value = view.input
-    if view.past_loops is not None and isinstance(value, dict) and "input" in value:
-        return LoopInput(value)
-    return value
+    if view.past_loops is None or not isinstance(value, (dict, str)):
+        return value
+    around: dict[str, object] = {
+        "input": value,
+        "loop_number": view.loop_number,
+        "past_loops_metadata": view.past_loops_metadata,
+        "previous_outputs": view.outputs,
+        "scoring_context": view.scoring_context,
+    }
+    if isinstance(value, dict):
+        return LoopInput(value, around)
+    text = LoopText(value)
+    text.around = around
+    return text
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {

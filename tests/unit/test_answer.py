@@ -243,7 +243,7 @@ def test_log_entries_have_the_keys_of_the_format() -> None:
         "previous_outputs": {},
     }
     assert (second["step"], second["fork_group_id"]) == (2, "f")
-    assert second["event_type"] == "ForkedAgent-TemplateAgent"
+    assert second["event_type"] == "TemplateAgent"
     assert second["previous_outputs"] == {"a": {"response": "A", "formatted_prompt": "the prompt"}}
 
 
