@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Final
+from typing import Final, cast
 
 from orka.clock import iso
 from orka.engine.joining import failed_output, seen_output
@@ -220,8 +220,8 @@ def seen_after(result: NodeResult) -> dict[str, Json]:
     if result.status is Status.CANCELLED:
         return {}
     seen: dict[str, Json] = {result.node_id: _shown(result)}
-    if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
-        seen.update(merged)
+    if result.event_type == "JoinNode" and isinstance(result.output, dict):
+        seen.update(cast("dict[str, Json]", result.output.get("merged") or {}))
     return seen
 
 

@@ -30,7 +30,7 @@ DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 )
 """The past-loop object when the file defines none."""
 
-_NUMBER: Final = r"(\d+(?:\.\d+)?)"
+_NUMBER: Final = r"((?<!\.)\d+(?:\.\d+)?|\.\d+)"
 _SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (

@@ -16,6 +16,8 @@ _MOST_TEXT: Final = 1_000_000
 _MOST_REPAIRED: Final = 100_000
 """Characters of broken JSON that are repaired: the repair reads them one by one."""
 _DEEPEST: Final = 100
+_LONG_NUMBER: Final = re.compile(r"\d{19}")
+_LEAST, _MOST = -(2**63), 2**64 - 1  # what an output may hold
 _FENCES: Final = (
     re.compile(r"```[ \t]*json[^\n]*\n(.*?)```", re.IGNORECASE | re.DOTALL),
     re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL),
@@ -27,10 +29,16 @@ _OPEN_THOUGHT: Final = re.compile(r"^.*</(?:think|thinking|reasoning|thoughts?)\
 def find_object(text: str) -> dict[str, Json] | None:
     """The first JSON object in `text`: the text itself, a fenced block, what follows the model's thoughts, the first
     balanced braces, the same written as a Python literal, and at last what a repair makes of it. None when there is none.
-    A reading that needs no repair is never passed over for one that does."""
+    A reading that needs no repair is never passed over for one that does. Integers beyond 64 bits become text: one of them
+    is no reason to lose the answer."""
     text = text[:_MOST_TEXT]
     if "{" not in text:
         return None
+    found = _find(text)
+    return found if found is None or _LONG_NUMBER.search(text) is None else cast("dict[str, Json]", _bounded(found))
+
+
+def _find(text: str) -> dict[str, Json] | None:
     candidates = list(dict.fromkeys(_candidates(text)))
     for candidate in candidates:
         if (found := _decoded(candidate)) is not None:
@@ -129,6 +137,14 @@ def _plain(value: object) -> dict[str, Json] | None:
     if not all(isinstance(key, str) for key in cast("dict[object, object]", value)):
         return None
     return msgspec.json.decode(msgspec.json.encode(value))
+
+
+def _bounded(value: Json) -> Json:
+    if isinstance(value, dict):
+        return {key: _bounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_bounded(item) for item in value]
+    return str(value) if isinstance(value, int) and not _LEAST <= value <= _MOST else value
 
 
 def _depth(text: str) -> int:

@@ -34,6 +34,7 @@ def said(text: Any) -> dict[str, Any]:
         ("SCORE: 0.85", 0.85),
         ("score = 85", 0.85),
         ("Rating: 8/10", 0.8),
+        ("score: .9", 0.9),
         ("Confidence: 90%", 0.9),
         ("Agreement - 0.7", 0.7),
         ("consensus:1", 1.0),
