@@ -30,10 +30,11 @@ DEFAULT_FIELDS: Final[tuple[tuple[str, str], ...]] = (
 )
 """The past-loop object when the file defines none."""
 
-_NUMBER: Final = r"((?<!\.)\d+(?:\.\d+)?|\.\d+)"
+_NUMBER: Final = r"(\d+(?:\.\d+)?)"
 _SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
+    rf"(?i){_LABELS}[^\w.]{{0,20}}(\.\d+)",
     rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
     rf"{_NUMBER}\s*/\s*10\b",
     rf"{_NUMBER}\s*%",
