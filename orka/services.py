@@ -129,17 +129,17 @@ async def open_services(
         tools = await _agent_tools(stack, settings, llm, search)
         try:
             async with anyio.create_task_group() as background:
-                memory = MemoryHost(redis, router, settings, background)
-                brain = BrainHost(router, settings, background)
+                memory, brain = MemoryHost(redis, router, settings, background), BrainHost(router, settings, background)
                 servers = Servers(background)
                 tools = replace(tools, memory=memory, brain=brain.brain, servers=servers)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                background.start_soon(journal.run)  # `start`, cancelled, waits for a task that only `stop` ends
+                background.start_soon(journal.run)
                 background.start_soon(tokens.run)
                 try:
+                    await journal.running.wait()
                     async with anyio.create_task_group() as tasks:
                         yield Services(
                             process=process,

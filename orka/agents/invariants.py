@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 from pydantic import BaseModel, Field
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+from orka.errors import AgentError
 from orka.graph.nodes import AgentNode
 from orka.types import Json
 
@@ -50,10 +51,10 @@ class InvariantAgent:
         if given is None:
             _, mark, given = (task.prompt or "").partition(_MARK)
             if not mark:
-                return _refused(f"there are no execution data: neither `execution_data` nor {_MARK!r} in the prompt")
+                raise _refused(f"there are no execution data: neither `execution_data` nor {_MARK!r} in the prompt")
         data = parse_data(given)
         if data is None:
-            return _refused("the execution data are no JSON object and no Python mapping")
+            raise _refused("the execution data are no JSON object and no Python mapping")
         verdict = check_invariants(data, self._options)
         found = cast("dict[str, Json]", verdict["validation_summary"])
         failed = cast("list[Json]", found["categories_failed"])
@@ -62,8 +63,8 @@ class InvariantAgent:
         return AgentOutput(response=response, fields=verdict)
 
 
-def _refused(error: str) -> AgentOutput:
-    return AgentOutput(response=error, fields={"status": "error", "error": error, "facts": []})
+def _refused(error: str) -> AgentError:
+    return AgentError(error, kind="BadExecutionData", output={"response": error, "facts": []})
 
 
 def parse_data(given: object) -> dict[str, Any] | None:
@@ -139,7 +140,7 @@ def _forks(data: Mapping[str, Any]) -> list[str]:
 def _routes(data: Mapping[str, Any], errors: list[str], warnings: list[str]) -> None:
     structure = cast("object", data.get("graph_structure"))
     graph: Mapping[str, Any] = cast("Mapping[str, Any]", structure) if isinstance(structure, Mapping) else {}
-    nodes = set(_texts(graph.get("nodes")))
+    nodes = {*_texts(graph.get("nodes")), *(str(node.get("id")) for node in _items(graph.get("nodes")))}
     edges = {(str(edge.get("src")), str(edge.get("dst"))) for edge in _items(graph.get("edges"))}
     for name, decision in _tables(data, "router_decisions"):
         target = decision.get("chosen_target")

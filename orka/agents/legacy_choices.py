@@ -42,11 +42,12 @@ class ChoiceOptions(AnswerOptions):
     """Keys of a `classification` node."""
 
     choices: list[str] | dict[str, str | list[str]] = Field(
-        min_length=1,
+        default=[],
         validation_alias=AliasChoices("options", "categories", "labels"),
         serialization_alias="options",
         description="What it chooses from: a list, or a mapping of each to a description or to several examples "
-        "(`categories` and `labels` are other names).",
+        "(`categories` and `labels` are other names). Without any, a model names the category itself, and without a model "
+        "everything is `not-classified`.",
     )
     threshold: float | None = Field(
         default=None, ge=-1, le=1, description="Without a model: cosine similarity below which it is `not-classified`."
@@ -54,8 +55,16 @@ class ChoiceOptions(AnswerOptions):
 
     @model_validator(mode="after")
     def _usable(self) -> ChoiceOptions:
-        ClassifyOptions(labels=self.choices)
+        if self.choices:
+            ClassifyOptions(labels=self.choices)
         return self
+
+
+class UnsortedAgent:
+    """There is nothing to choose from. (OrKa 0.9 gave a constant here, too.)"""
+
+    async def run(self, task: AgentInput, /) -> AgentOutput:
+        return AgentOutput(response=NONE_OF_THEM)
 
 
 class BinaryAgent:
@@ -97,6 +106,8 @@ def _build_classification(node: AgentNode, tools: AgentTools) -> Agent:
     keys = ChoiceOptions.model_validate(dict(node.options))
     if _asks_a_model(keys):
         return choosing_agent(keys, node, tools, list(keys.choices), provider=None)
+    if not keys.choices:
+        return UnsortedAgent()
     threshold = -1.0 if keys.threshold is None else keys.threshold
     return ClassifyAgent(
         ClassifyOptions(labels=keys.choices, threshold=threshold, default=NONE_OF_THEM), tools.embedder

@@ -147,12 +147,15 @@ def parsed_answer(reply: Reply, confidence: str) -> AgentOutput:
     """Every field of the JSON in the answer; its text where there is none, or none called `response`."""
     found = reply.fields or {}
     fields = {name: value for name, value in found.items() if name != "response"}
-    sure = found.get("confidence", confidence if reply.fields is None else "0.0")
-    fields["confidence"] = sure if isinstance(sure, str) else str(sure)
-    why = found.get("internal_reasoning", "")
-    fields["internal_reasoning"] = why if isinstance(why, str) else str(why)
-    response = found.get("response", reply.text)
+    fields["confidence"] = _said(found.get("confidence"), confidence if reply.fields is None else "0.0")
+    fields["internal_reasoning"] = _said(found.get("internal_reasoning"), "")
+    response = found.get("response")
+    response = reply.text if response is None else response
     return AgentOutput(response=response, fields={**fields, "_metrics": reply.metrics}, usage=reply.usage)
+
+
+def _said(value: Json, default: str) -> str:
+    return default if value is None else value if isinstance(value, str) else str(value)
 
 
 def structured_answer(reply: Reply, structure: Structure, style: Style) -> AgentOutput:

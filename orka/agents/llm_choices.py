@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
 from orka.agents.llm import AnswerOptions, failed_answer
@@ -17,9 +17,12 @@ from orka.llm.recovery import without_thoughts
 from orka.types import Json
 
 NONE_OF_THEM: Final = "not-classified"
-_YES: Final = ("yes", "true", "correct", "right", "affirmative")
-_NO: Final = ("no", "false", "incorrect", "wrong", "negative", "not")
-_VERDICT: Final = re.compile(rf"\b({'|'.join((*_YES, *_NO))})\b", re.IGNORECASE)
+_YES: Final = r"(?:yes|true|correct|right|affirmative)\b"
+_NOT: Final = r"(?:\b(?:not|never|cannot)|n['’]t)"
+_VERDICT: Final = re.compile(
+    rf"(?P<no>\b(?:no|false|incorrect|wrong|negative)\b|{_NOT}\s+(?:\w+\s+){{0,2}}{_YES}|\bnot\W*$)|\b(?P<yes>{_YES})",
+    re.IGNORECASE,
+)
 _BINARY_FIELDS: Final[Mapping[str, Json]] = {
     "required": ["result"],
     "optional": {"confidence": "number", "reasoning": "string"},
@@ -34,6 +37,8 @@ _CLASS_FIELDS: Final[Mapping[str, Json]] = {
 
 class ClassificationOptions(AnswerOptions):
     """Keys of an `openai-classification` node."""
+
+    model_config = ConfigDict(coerce_numbers_to_str=True)
 
     choices: list[str] = Field(
         default=[],
@@ -78,14 +83,18 @@ def read_choice(reply: Reply, choices: Sequence[str]) -> str:
     in it as a word. Without options, the answer itself."""
     fields = reply.fields or {}
     named = next((fields[key] for key in ("category", "response", "result", "label") if key in fields), None)
+    if isinstance(named, int | float) and not isinstance(named, bool):
+        named = str(named)
     said = named if isinstance(named, str) else without_thoughts(reply.text) or reply.text
     if not choices:
         return said.strip()
-    word = _bare(said)
-    for choice in choices:
-        if _bare(choice) == word:
-            return choice
-    found = [choice for choice in choices if re.search(rf"(?<!\w){re.escape(choice)}(?!\w)", said, re.IGNORECASE)]
+    for flat in (str.lower, _spaced):  # the second for those who write `small talk` for small_talk
+        word = _bare(flat(said))
+        for choice in choices:
+            if _bare(flat(choice)) == word:
+                return choice
+    text = _spaced(said)
+    found = [choice for choice in choices if re.search(rf"(?<!\w){re.escape(_spaced(choice))}(?!\w)", text)]
     longest = [one for one in found if not any(one != other and one.lower() in other.lower() for other in found)]
     return longest[0] if len(longest) == 1 else NONE_OF_THEM
 
@@ -103,11 +112,15 @@ def read_verdict(reply: Reply) -> bool:
 def said_verdict(text: str) -> bool | None:
     """What the first word in a text that says yes or no says; None when there is none."""
     match = _VERDICT.search(text)
-    return None if match is None else match.group(1).lower() in _YES
+    return None if match is None else match["yes"] is not None
 
 
 def _bare(text: str) -> str:
-    return text.strip().strip("\"'`.!*").strip().lower()
+    return text.strip().strip("\"'`.!*").strip()
+
+
+def _spaced(text: str) -> str:
+    return re.sub(r"[\s_-]+", " ", text.lower())
 
 
 def _build_classification(node: AgentNode, tools: AgentTools) -> Agent:

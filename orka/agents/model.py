@@ -187,16 +187,17 @@ class Model:
         """An answer that is to be JSON of the schema, asked for in the first way that the server does not refuse; the next
         question begins with that one. The messages are sent as they are: see `with_description`."""
         plain, first = self.question(messages), None
-        for place, way in enumerate(self._ways):
+        ways = self._ways  # other questions of this node may shorten them meanwhile
+        for place, way in enumerate(ways):
             try:
                 answer = await self.send(_in_way(plain, way, schema), on_token=on_token)
             except LLMError as exc:
-                last = place == len(self._ways) - 1
+                last = place == len(ways) - 1
                 if last or exc.status not in _REFUSED:
                     raise first or exc from exc
                 first = first or exc
                 continue
-            self._ways = self._ways[place:]
+            self._ways = min(self._ways, ways[place:], key=len)
             if way == "tool" and answer.calls and not answer.text.strip():
                 answer = replace(answer, text=answer.calls[0].arguments)
             return answer

@@ -10,7 +10,7 @@ from pydantic import Field
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType, MemoryAccess
 from orka.agents.llm import failed_answer
 from orka.agents.model import Model, ModelKeys
-from orka.errors import ConfigError
+from orka.errors import AgentError, ConfigError
 from orka.graph.nodes import AgentNode
 from orka.llm.recovery import without_thoughts
 from orka.memory.query import Filters, MemoryQuery
@@ -60,6 +60,8 @@ class RagAgent:
         options = RagOptions.model_validate(dict(task.options))  # its texts are rendered now
         question = task.text.strip()
         text = (options.query or question).strip()
+        if not text:
+            raise AgentError("there is no question: the prompt and the run's input are empty", kind="NothingToAsk")
         memory = await self._access.opened()
         hits = await memory.search(
             MemoryQuery(

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
 from orka.agents.model import Model, ModelKeys, Reply
+from orka.agents.payload import parse_object
 from orka.graph.nodes import AgentNode
 from orka.results import Failure
 from orka.types import Json
@@ -83,6 +84,8 @@ def read_judgement(reply: Reply) -> dict[str, Json]:
         return {"valid": False, "reason": "the model's answer is not JSON", "memory_object": None}
     found = reply.fields
     memory, reason = found.get("memory_object"), found.get("reason", "")
+    if isinstance(memory, str):  # the object as JSON text
+        memory = parse_object(memory)
     return {
         "valid": found.get("valid") is True,
         "reason": reason if isinstance(reason, str) else str(reason),

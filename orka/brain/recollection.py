@@ -84,13 +84,14 @@ def describe_episode(found: Remembered) -> dict[str, Json]:
 
 
 def told(found: Sequence[Remembered], max_tokens: int) -> str:
-    """What a prompt can hold of them: the best first, whole ones only, about `max_tokens` tokens at most."""
+    """What a prompt can hold of them: the best first, whole ones only unless not even the first one fits, about
+    `max_tokens` tokens at most."""
     if not found:
         return NOTHING
     text, room = "Past episodes with similar tasks:", max_tokens * _CHARACTERS
     for number, one in enumerate(found, 1):
         block = _block(number, one.episode)
-        if len(text) + len(block) + 2 > room:
+        if number > 1 and len(text) + len(block) + 2 > room:
             break
         text += "\n\n" + block
     return text[:room]

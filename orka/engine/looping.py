@@ -35,6 +35,7 @@ _SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
     rf"(?i){_LABELS}[^\w.]{{0,20}}(\.\d+)",
+    rf"(?i){_LABELS} ?\([^()]{{1,20}}\)\W{{0,20}}{_NUMBER}",
     rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
     rf"{_NUMBER}\s*/\s*10\b",
     rf"{_NUMBER}\s*%",
@@ -44,9 +45,12 @@ DEFAULT_PATTERNS: Final = (
     r"(?<![\d.])(\d+\.\d+)(?!\d)",
 )
 """Tried in this order when the file configures no pattern."""
+USUAL: Final = (ScoreStrategy(type="pattern", patterns=DEFAULT_PATTERNS), ScoreStrategy(type="direct_key", key="score"))
+"""Strategies of a loop whose file configures none."""
+_THOUGHT: Final = re.compile(r"</(?:think|thinking|reasoning|thoughts?)\s*>", re.IGNORECASE)
 _TEXT_KEYS: Final = ("response", "result", "output", "data")
 _MOST_TEXT: Final = 20_000
-"""Characters searched per text: keeps a careless pattern from holding the loop up."""
+"""Characters searched per text, half of them its last ones: keeps a careless pattern from holding the loop up."""
 
 
 def check_patterns(node: LoopNode) -> None:
@@ -68,8 +72,7 @@ def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
         for text in _texts(results.get(agent)):
             if (score := _first_match(text, patterns)) is not None:
                 return score
-    strategies = node.strategies or (ScoreStrategy(type="pattern", patterns=DEFAULT_PATTERNS),)
-    for strategy in strategies:
+    for strategy in node.strategies or USUAL:
         if (score := _by_strategy(strategy, results, patterns)) is not None:
             return score
     return None
@@ -112,7 +115,9 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
         if isinstance(output, dict) and key in output:
             return output[key]
         for text in _texts(output):
-            if (match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|{_SIGNED})', text[:_MOST_TEXT])) is not None:
+            if (
+                match := re.search(rf'"{re.escape(key)}"\s*:\s*("([^"]*)"|{_SIGNED})', _both_ends(text, _MOST_TEXT))
+            ) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
 
@@ -128,22 +133,26 @@ def _patterns(node: LoopNode) -> tuple[str, ...]:
 
 
 def _by_strategy(strategy: ScoreStrategy, results: Mapping[str, Json], patterns: tuple[str, ...]) -> float | None:
+    wanted = strategy.patterns or patterns
     match strategy.type:
         case "direct_key":
             return _direct(results, strategy.key or "score")
         case "pattern":
-            outputs: list[Json] = list(results.values())
-            wanted = strategy.patterns or patterns
+            return _by_pattern(list(results.values()), wanted)
         case "agent_key":
-            outputs = [_field(results.get(agent), strategy.key or "response") for agent in strategy.agents]
-            wanted = strategy.patterns or patterns
+            fields = (_field(results.get(agent), strategy.key or "response") for agent in strategy.agents)
+            return next((score for field in fields if (score := _by_pattern([field], wanted)) is not None), None)
+
+
+def _by_pattern(outputs: Sequence[Json], patterns: Sequence[str]) -> float | None:
+    """The first pattern that fits any of the outputs: the ones before say more plainly that a number is a score."""
+    texts: list[str] = []
     for output in outputs:
         if isinstance(output, int | float) and (score := score_of(output)) is not None:
             return score
-        for text in _texts(output):
-            if (score := _first_match(text, wanted)) is not None:
-                return score
-    return None
+        texts += _texts(output)
+    found = (score for pattern in patterns for text in texts if (score := _first_match(text, (pattern,))) is not None)
+    return next(found, None)
 
 
 def _direct(results: Mapping[str, Json], key: str) -> float | None:
@@ -179,19 +188,33 @@ def _texts(output: Json) -> Iterator[str]:
 def _matches(text: str, patterns: Sequence[str], flags: int) -> Iterator[str]:
     for pattern in patterns:
         safe = compile_pattern(pattern, flags)
-        for match in safe.expression.finditer(text[: min(_MOST_TEXT, safe.text_limit)]):
+        for match in safe.expression.finditer(_both_ends(text, min(_MOST_TEXT, safe.text_limit))):
             yield (match.group(1) if match.re.groups else match.group(0)) or ""
 
 
 def _first_match(text: str, patterns: Sequence[str]) -> float | None:
-    text = text[:_MOST_TEXT]
+    said = _answered(text)
     for pattern in patterns:
-        match = compile_pattern(pattern).search(text)
+        safe = compile_pattern(pattern)
+        searched = _both_ends(said, min(_MOST_TEXT, safe.text_limit))
+        match = safe.search(searched)
         if match is None:
             continue
         group = 1 if match.re.groups and match.group(1) is not None else 0
         number = match.group(group)
-        score = normalise(number, text[match.end() : match.end() + 12], text[match.start(group) : match.end()])
+        right, whole = searched[match.end() : match.end() + 12], searched[match.start(group) : match.end()]
+        score = normalise(number, right, whole)
         if score is not None:
             return score
     return None
+
+
+def _answered(text: str) -> str:
+    """What follows the thoughts of a reasoning model, in which it weighs other scores; without any, the text."""
+    thought = max((match.end() for match in _THOUGHT.finditer(text)), default=0)
+    return text[thought:] if text[thought:].strip() else text
+
+
+def _both_ends(text: str, most: int) -> str:
+    """`most` characters of a text, its last ones among them: that is where a verdict stands."""
+    return text if len(text) <= most else f"{text[: most // 2 - 1]}\n{text[-(most // 2) :]}"

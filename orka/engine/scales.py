@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from math import isfinite
+from typing import Final
+
+_LEADING: Final = re.compile(r"[^\w.+-]*([+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?)", re.IGNORECASE)
+"""The number that a text begins with. More may follow: a pattern such as `[0-9.]+` takes the full stop along."""
 
 
 def normalise(text: str, right: str, whole: str) -> float | None:
     """A matched number to 0..1. `right` is what follows it, `whole` the entire match (where `/10` may stand)."""
-    try:
-        value = float(text.strip().rstrip("%"))
-    except ValueError:
+    found = _LEADING.match(text)
+    if found is None or not isfinite(value := float(found.group(1))):
         return None
-    if not isfinite(value):
-        return None
-    after = (whole.partition(text)[2] + right).lstrip()
-    if text.strip().endswith("%") or after.startswith("%") or re.match(r"/\s*100\b", after):
+    after = (text[found.end() :] + whole.partition(text)[2] + right).lstrip()
+    if after.startswith("%") or re.match(r"/\s*100\b", after):
         value /= 100
     elif re.match(r"(?:/\s*10\b|out\s+of\s+10\b)", after, re.IGNORECASE):
         value /= 10

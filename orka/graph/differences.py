@@ -283,6 +283,11 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("new-type", "0.9 had no such type and refused the file; it runs.", _types("openai-gpt-4", "anthropic")),
     Rule(
+        "real-type",
+        "It does what its type says; in 0.9 that was a stub or always failed.",
+        _types("binary", "classification", "rag"),
+    ),
+    Rule(
         "search-limits",
         "`max_results` and `timeout` of a search are honoured.",
         _keys(("duckduckgo",), "max_results", "timeout"),

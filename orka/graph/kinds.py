@@ -13,7 +13,6 @@ from orka.types import Json
 
 PLANNED = frozenset(
     {
-        "memory",
         "satellite-state-writer",
         "streaming-executor",
     }

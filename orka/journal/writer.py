@@ -12,7 +12,6 @@ import asyncio
 from typing import Any
 
 import anyio
-import anyio.abc
 from redis.exceptions import ResponseError
 
 from orka.clock import monotonic
@@ -49,6 +48,8 @@ class Journal:
         self._patience = patience
         self._logs: set[RunLog] = set()
         self._dirty: dict[RunLog, None] = {}
+        self.running = asyncio.Event()
+        """Set once `run` has begun."""
         self._wanted = asyncio.Event()
         self._graphs: set[tuple[str, Digest]] = set()
         self.returns = Returns()
@@ -64,12 +65,13 @@ class Journal:
         self._stopped = False
         self._scope = anyio.CancelScope(shield=True)
 
-    async def run(self, *, task_status: anyio.abc.TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Sends until `stop`. Cancelling does not reach it: a run that is cancelled still has to write so."""
+    async def run(self) -> None:
+        """Sends until `stop`. Cancelling does not reach it: a run that is cancelled still has to write so. (Which is why it
+        is not begun with `TaskGroup.start`: cancelled, that waits for the task to end.)"""
         with self._scope:
             async with anyio.create_task_group() as group:
                 group.start_soon(self._beat)
-                task_status.started()
+                self.running.set()
                 await self._send()
 
     def stop(self) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from orka.clock import monotonic
 from orka.errors import ConfigError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
-from orka.llm.faults import broken, late, refusal, transport_errors, unreachable, unreadable
+from orka.llm.faults import broken, late, lost, refusal, transport_errors, unreadable
 from orka.results import Usage
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class AnthropicClient:
             after = float(header) if header.replace(".", "", 1).isdigit() else None
             raise refusal(endpoint, question.model, exc.status_code, exc.body, retry_after=after) from exc
         except anthropic.APIConnectionError as exc:
-            raise unreachable(endpoint, str(exc.__cause__ or exc)) from exc
+            raise lost(endpoint, exc) from exc
         except anthropic.APIError as exc:
             raise broken(endpoint, exc.message) from exc
         except transport_errors() as exc:

@@ -85,7 +85,7 @@ class Question:
     tool_choice: str = "auto"
     """`auto`, `required`, `none`, or the name of the one tool that must be called."""
     timeout: float | None = None
-    """Seconds for one attempt; None: the client's own."""
+    """Seconds until the answer must be there whole, repetitions included; None: the client's own."""
     extra: Mapping[str, Json] = field(default_factory=lambda: NO_OPTIONS)
     """Further keys of the request's body, as the server takes them (`top_p`, `seed`, `stop`)."""
 

@@ -70,6 +70,14 @@ def unreachable(endpoint: Endpoint, why: str) -> LLMError:
     )
 
 
+def lost(endpoint: Endpoint, error: Exception) -> LLMError:
+    """For a library's error about the connection: there was none, or it ended before the answer did."""
+    cause = error.__cause__ or error
+    if type(cause).__name__ in ("RemoteProtocolError", "ReadError", "WriteError"):
+        return broken(endpoint, str(cause))
+    return unreachable(endpoint, str(cause) or type(cause).__name__)
+
+
 def unreadable(endpoint: Endpoint, model: str, body: object) -> LLMBadAnswer:
     where = label_of(endpoint)
     return LLMBadAnswer(

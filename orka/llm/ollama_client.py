@@ -14,7 +14,7 @@ import msgspec
 from orka.clock import monotonic
 from orka.llm.address import CHAT, GENERATE
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
-from orka.llm.faults import late, refusal, unreachable, unreadable
+from orka.llm.faults import late, lost, refusal, unreadable
 from orka.results import Usage
 from orka.types import Json
 
@@ -73,11 +73,18 @@ class OllamaClient:
         await self._http.aclose()
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
-        began, attempt = monotonic(), 0
+        began, attempt, heard = monotonic(), 0, False
         seconds = question.timeout or self._timeout
+
+        def hear(text: str) -> None:
+            nonlocal heard
+            heard = True
+            if on_token is not None:
+                on_token(text)
+
         while True:
             try:
-                return await self._attempt(question, seconds, on_token, began)
+                return await self._attempt(question, seconds, None if on_token is None else hear, began)
             except httpx.TimeoutException as exc:
                 raise late(self._endpoint, question.model, seconds) from exc
             except _Refused as exc:
@@ -85,8 +92,8 @@ class OllamaClient:
                     raise refusal(self._endpoint, question.model, exc.status, exc.body, retry_after=exc.after) from exc
                 pause = exc.after
             except httpx.HTTPError as exc:
-                if attempt >= self._retries:
-                    raise unreachable(self._endpoint, str(exc) or type(exc).__name__) from exc
+                if heard or attempt >= self._retries:  # what was heard cannot be taken back
+                    raise lost(self._endpoint, exc) from exc
                 pause = None
             await anyio.sleep(min(_LONGEST_PAUSE, _PAUSE * 2**attempt if pause is None else pause))
             attempt += 1

@@ -11,9 +11,11 @@ import anyio.to_thread
 import msgspec
 
 from orka.clock import monotonic
-from orka.errors import ConfigError
+from orka.errors import ConfigError, LLMError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
-from orka.llm.faults import broken, late, refusal, transport_errors, unreachable, unreadable
+from orka.llm.faults import broken, label_of, late, lost, refusal, transport_errors, unreadable
+from orka.llm.refused import STATUSES, refused_parameter, without_refused
+from orka.logs import get_logger
 from orka.results import Usage
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ class _Function(msgspec.Struct):
 
 
 class _Call(msgspec.Struct):
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: _Function | None = None
 
@@ -47,8 +49,8 @@ class _Choice(msgspec.Struct):
 
 
 class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
+    prompt_tokens: float | None = None
+    completion_tokens: float | None = None
 
 
 class Completion(msgspec.Struct):
@@ -61,6 +63,7 @@ class Completion(msgspec.Struct):
 
 
 _decoder = msgspec.json.Decoder(Completion)
+_log = get_logger()
 
 
 class OpenAIClient:
@@ -73,6 +76,8 @@ class OpenAIClient:
         self._retries = retries
         self._client: AsyncOpenAI | None = None
         self._opening = anyio.Lock()
+        self._refused: dict[str, frozenset[str]] = {}
+        """Parameters that a model does not take."""
 
     async def aclose(self) -> None:
         if self._client is not None:
@@ -86,18 +91,42 @@ class OpenAIClient:
             return self._client
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
+        """What the server refuses, but can do without, it is asked without from then on."""
         client = self._client or await self._opened()
+        began, model = monotonic(), question.model
+        body = _body(question)
+        if on_token is not None:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
+        refused, first = self._refused.get(model, frozenset[str]()), None
+        while True:
+            try:
+                answer = await self._send(client, question, without_refused(body, refused), on_token)
+            except LLMError as exc:
+                name = refused_parameter(body, str(exc)) if exc.status in STATUSES else None
+                if name is None or name in refused:
+                    raise first or exc from exc
+                refused, first = refused | {name}, first or exc
+                continue
+            if first is not None:
+                self._refused[model] = self._refused.get(model, frozenset()) | refused
+                _log.warning("llm.parameters_refused", endpoint=label_of(self._endpoint), model=model, names=[*refused])
+            return replace(answer, latency_ms=round((monotonic() - began) * 1000, 3))
+
+    async def _send(
+        self, client: AsyncOpenAI, question: Question, body: dict[str, Any], on_token: OnToken | None
+    ) -> Answer:
         import openai
 
-        began = monotonic()
-        body, endpoint, seconds = _body(question), self._endpoint, question.timeout or self._timeout
+        endpoint, seconds = self._endpoint, question.timeout or self._timeout
         try:
-            if on_token is None:
-                calls: Any = client.chat.completions
-                raw = await calls.with_raw_response.create(**body, stream=False, timeout=seconds)
-                answer = read_completion(endpoint, question, raw.http_response.content)
-            else:
-                answer = await self._stream(client, question, body, seconds, on_token)
+            if on_token is not None and body.get("stream"):
+                return await self._stream(client, question, body, seconds, on_token)
+            calls: Any = client.chat.completions
+            raw = await calls.with_raw_response.create(**{**body, "stream": False}, timeout=seconds)
+            answer = read_completion(endpoint, question, raw.http_response.content)
+            if on_token is not None and answer.text:
+                on_token(answer.text)
+            return answer
         except openai.APITimeoutError as exc:
             raise late(endpoint, question.model, seconds) from exc
         except openai.APIStatusError as exc:
@@ -105,23 +134,22 @@ class OpenAIClient:
             said = exc.body if exc.body is not None else exc.response.content
             raise refusal(endpoint, question.model, exc.status_code, said, retry_after=after) from exc
         except openai.APIConnectionError as exc:
-            raise unreachable(endpoint, str(exc.__cause__ or exc)) from exc
+            raise lost(endpoint, exc) from exc
         except openai.APIError as exc:  # in the middle of a stream
             raise broken(endpoint, exc.message) from exc
         except transport_errors() as exc:
             raise broken(endpoint, str(exc)) from exc
-        return replace(answer, latency_ms=round((monotonic() - began) * 1000, 3))
 
     async def _stream(
         self, client: AsyncOpenAI, question: Question, body: dict[str, Any], seconds: float, on_token: OnToken
     ) -> Answer:
         """Pieces as they come. A server that cannot stream answers at once, and that is one piece."""
-        asked = {**body, "stream": True, "stream_options": {"include_usage": True}}
         gathered, calls = Gathered(), cast("Any", client.chat.completions)
-        async with calls.with_streaming_response.create(**asked, timeout=seconds) as response:
+        async with calls.with_streaming_response.create(**body, timeout=seconds) as response:
             if "json" in response.headers.get("content-type", ""):
                 answer = read_completion(self._endpoint, question, await response.read())
-                on_token(answer.text)
+                if answer.text:
+                    on_token(answer.text)
                 return answer
             async for line in response.iter_lines():
                 data = line.removeprefix("data:").strip() if line.startswith("data:") else ""
@@ -147,7 +175,10 @@ class Gathered:
     def __init__(self) -> None:
         self.begun = False
         self._texts: list[str] = []
-        self._calls: dict[int, list[str]] = {}
+        self._calls: list[tuple[int, list[str]]] = []
+        """Index, and id, name and arguments so far."""
+        self._open: dict[int, list[str]] = {}
+        """The latest call of each index."""
         self._model = self._finish = ""
         self._usage = Usage()
 
@@ -165,16 +196,24 @@ class Gathered:
                 self._texts.append(text)
                 on_token(text)
             for call in turn.tool_calls or ():
-                parts = self._calls.setdefault(call.index, ["", "", ""])
-                function = call.function or _Function()
-                parts[0] = call.id or parts[0]
-                parts[1] = function.name or parts[1]
-                parts[2] += _arguments(function)
+                self._add_call(call)
+
+    def _add_call(self, call: _Call) -> None:
+        """A piece belongs to the latest call of its index. Servers that give all calls one index, or none, are known by the
+        name and another id with which each begins."""
+        index, function = call.index or 0, call.function or _Function()
+        parts = self._open.get(index)
+        if parts is None or (call.id and function.name and parts[0] not in ("", call.id)):
+            parts = self._open[index] = ["", "", ""]
+            self._calls.append((index, parts))
+        parts[0] = call.id or parts[0]
+        parts[1] = function.name or parts[1]
+        parts[2] += _arguments(function)
 
     def answer(self) -> Answer:
         calls = tuple(
-            ToolCall(id=parts[0] or f"call_{index}", name=parts[1], arguments=parts[2])
-            for index, parts in sorted(self._calls.items())
+            ToolCall(id=parts[0] or f"call_{number}", name=parts[1], arguments=parts[2])
+            for number, (_, parts) in enumerate(sorted(self._calls, key=lambda call: call[0]))
         )
         return Answer(text="".join(self._texts), calls=calls, model=self._model, usage=self._usage, finish=self._finish)
 
@@ -257,7 +296,7 @@ def _arguments(function: _Function) -> str:
 def _usage_of(usage: _Usage | None) -> Usage:
     if usage is None:
         return Usage()
-    return Usage(prompt_tokens=usage.prompt_tokens or 0, completion_tokens=usage.completion_tokens or 0)
+    return Usage(prompt_tokens=int(usage.prompt_tokens or 0), completion_tokens=int(usage.completion_tokens or 0))
 
 
 def _seconds(header: str | None) -> float | None:

@@ -11,6 +11,7 @@ from orka.llm.address import ANTHROPIC, OLLAMA
 from orka.llm.anthropic_client import AnthropicClient
 from orka.llm.base import Answer, Endpoint, LLMClient, OnToken, Question
 from orka.llm.costs import Prices
+from orka.llm.faults import late
 from orka.llm.ollama_client import OllamaClient
 from orka.llm.openai_client import OpenAIClient
 
@@ -46,7 +47,8 @@ class LLMPool:
         found = self._clients.get(endpoint)
         if found is None:
             transport = _open(endpoint, self._timeout, self._retries)
-            found = self._clients[endpoint] = _Limited(endpoint, transport, self._concurrency, self._prices)
+            found = _Limited(endpoint, transport, self._concurrency, self._prices, self._timeout)
+            self._clients[endpoint] = found
         return found
 
     async def aclose(self) -> None:
@@ -68,18 +70,27 @@ class LLMPool:
 class _Limited:
     """A transport with a bound on what is under way, and the price of what it gives."""
 
-    def __init__(self, endpoint: Endpoint, transport: _Transport, concurrency: int, prices: Prices) -> None:
+    def __init__(
+        self, endpoint: Endpoint, transport: _Transport, concurrency: int, prices: Prices, timeout: float
+    ) -> None:
         self.transport = transport
         self.limiter = anyio.CapacityLimiter(concurrency)
         self.asked = self.failed = 0
         self._endpoint = endpoint
         self._prices = prices
+        self._timeout = timeout
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
         async with self.limiter:
             self.asked += 1
+            seconds = question.timeout or self._timeout
             try:
-                answer = await self.transport.ask(question, on_token=on_token)
+                # The libraries bound one attempt, and of a stream the time between two pieces: not what a caller waits.
+                with anyio.fail_after(seconds):
+                    answer = await self.transport.ask(question, on_token=on_token)
+            except TimeoutError as exc:
+                self.failed += 1
+                raise late(self._endpoint, question.model, seconds) from exc
             except BaseException:
                 self.failed += 1
                 raise

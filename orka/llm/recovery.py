@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator
 from typing import Final, cast
@@ -16,59 +17,84 @@ _MOST_TEXT: Final = 1_000_000
 _MOST_REPAIRED: Final = 100_000
 """Characters of broken JSON that are repaired: the repair reads them one by one."""
 _DEEPEST: Final = 100
-_LONG_NUMBER: Final = re.compile(r"\d{19}")
-_LEAST, _MOST = -(2**63), 2**64 - 1  # what an output may hold
 _FENCES: Final = (
     re.compile(r"```[ \t]*json[^\n]*\n(.*?)```", re.IGNORECASE | re.DOTALL),
     re.compile(r"```[^\n`]*\n(.*?)```", re.DOTALL),
 )
-_THOUGHTS: Final = re.compile(r"<(think|thinking|reasoning|thoughts?)\b[^>]*>.*?</\1\s*>", re.IGNORECASE | re.DOTALL)
-_OPEN_THOUGHT: Final = re.compile(r"^.*</(?:think|thinking|reasoning|thoughts?)\s*>", re.IGNORECASE | re.DOTALL)
+_THOUGHT_TAG: Final = re.compile(r"<(/?)(think|thinking|reasoning|thoughts?)\b[^<>]*>", re.IGNORECASE)
+_OBJECT: Final = re.compile(r"\{\s*(?:[\"'}]|\w+\s*:)")
+_MOST_REREAD: Final = 200_000
+"""Characters after braces that do not close, read again for each of them."""
+_INTEGERS: Final = range(-(2**63), 2**64)
+"""Others cannot be stored."""
+_PRINTABLE: Final = 10**1000
+"""Python refuses to print integers that are much larger."""
 
 
 def find_object(text: str) -> dict[str, Json] | None:
     """The first JSON object in `text`: the text itself, a fenced block, what follows the model's thoughts, the first
     balanced braces, the same written as a Python literal, and at last what a repair makes of it. None when there is none.
-    A reading that needs no repair is never passed over for one that does. Integers beyond 64 bits become text: one of them
-    is no reason to lose the answer."""
+    A reading that needs no repair is never passed over for one that does."""
     text = text[:_MOST_TEXT]
     if "{" not in text:
         return None
-    found = _find(text)
-    return found if found is None or _LONG_NUMBER.search(text) is None else cast("dict[str, Json]", _bounded(found))
-
-
-def _find(text: str) -> dict[str, Json] | None:
-    candidates = list(dict.fromkeys(_candidates(text)))
-    for candidate in candidates:
-        if (found := _decoded(candidate)) is not None:
-            return found
-    for candidate in candidates:
-        if (found := _literal(candidate)) is not None:
-            return found
-    for candidate in reversed(candidates):  # the innermost reading has the least around it
+    said = without_thoughts(text)
+    candidates = list(dict.fromkeys(_candidates(text, said)))
+    for read in (_decoded, _literal):
+        for candidate in candidates:
+            if (found := read(candidate)) is not None:
+                return found
+    for candidate in (*_braces(said), *candidates):  # a repair makes something of what is around it, too
         if (found := _repaired(candidate)) is not None:
             return found
     return None
 
 
 def without_thoughts(text: str) -> str:
-    """The text less the blocks in which reasoning models think aloud."""
-    return _OPEN_THOUGHT.sub("", _THOUGHTS.sub("", text), count=1).strip()
+    """The text less the blocks in which reasoning models think aloud. A block that is never closed is none; one that was
+    never opened begins with the text, because templates of chats often hold its first tag."""
+    thoughts: list[tuple[int, int]] = []
+    opened: dict[str, int] = {}
+    for tag in _THOUGHT_TAG.finditer(text):
+        name = tag[2].lower()
+        if not tag[1]:
+            opened.setdefault(name, tag.start())
+            continue
+        start = opened.pop(name, 0)
+        opened = {other: at for other, at in opened.items() if at < start}
+        thoughts.append((start, tag.end()))
+    kept: list[str] = []
+    end = 0
+    for start, stop in sorted(thoughts):
+        if start > end:
+            kept.append(text[end:start])
+        end = max(end, stop)
+    return "".join([*kept, text[end:]]).strip()
 
 
-def _candidates(text: str) -> Iterator[str]:
+def _candidates(text: str, said: str) -> Iterator[str]:
+    """What the model said comes before what it only thought."""
     yield text.strip()
-    said = without_thoughts(text)
-    for source in (said, text):
+    for source in dict.fromkeys((said, text)):
         for fence in _FENCES:
             for match in fence.finditer(source):
                 yield match.group(1).strip()
-    yield said
-    for source in (said, text):
-        start = source.find("{")
-        if start >= 0:
-            yield balanced(source, start)
+        yield source.strip()
+        yield from _braces(source)
+
+
+def _braces(text: str) -> Iterator[str]:
+    """Each outermost pair of braces. One that does not close is an object that was cut off, with all that is in it, unless
+    it does not begin as one does."""
+    start, left = text.find("{"), len(text) + _MOST_REREAD
+    while start >= 0 and left > 0:
+        found = balanced(text, start)
+        yield found
+        left -= len(found)
+        cut = start + len(found) == len(text)
+        if cut and _OBJECT.match(found):
+            return
+        start = text.find("{", start + (1 if cut else len(found)))
 
 
 def balanced(text: str, start: int) -> str:
@@ -101,8 +127,39 @@ def _decoded(text: str) -> dict[str, Json] | None:
     try:
         value = msgspec.json.decode(text)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        value = _lenient(text)
+    return cast("dict[str, Json]", _sound(cast("object", value))) if isinstance(value, dict) else None
+
+
+def _lenient(text: str) -> object:
+    """As Python reads JSON: with line breaks in texts, NaN, and halves of characters that are escaped in two."""
+    if len(text) > _MOST_REPAIRED or _depth(text) > _DEEPEST:
         return None
-    return cast("dict[str, Json]", value) if isinstance(value, dict) else None
+    try:
+        value = json.loads(text, strict=False, parse_constant=lambda _: None)
+        return _plain(value)
+    except (ValueError, RecursionError, msgspec.MsgspecError):
+        return None
+
+
+def _sound(value: object) -> object:
+    """Numbers that no store takes become text, and so does half a character a question mark."""
+    match value:
+        case bool():
+            return value
+        case int() if value not in _INTEGERS:
+            return str(value) if abs(value) < _PRINTABLE else None
+        case str() if not value.isascii():
+            return value.encode("utf-8", "replace").decode()
+        case list():
+            return [_sound(item) for item in cast("list[object]", value)]
+        case dict():
+            table = cast("dict[object, object]", value)
+            return {_sound(key): _sound(item) for key, item in table.items()}
+        case tuple():
+            return [_sound(item) for item in cast("tuple[object, ...]", value)]
+        case _:
+            return value
 
 
 def _literal(text: str) -> dict[str, Json] | None:
@@ -136,15 +193,7 @@ def _plain(value: object) -> dict[str, Json] | None:
         return None
     if not all(isinstance(key, str) for key in cast("dict[object, object]", value)):
         return None
-    return msgspec.json.decode(msgspec.json.encode(value))
-
-
-def _bounded(value: Json) -> Json:
-    if isinstance(value, dict):
-        return {key: _bounded(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_bounded(item) for item in value]
-    return str(value) if isinstance(value, int) and not _LEAST <= value <= _MOST else value
+    return msgspec.json.decode(msgspec.json.encode(_sound(cast("object", value))))
 
 
 def _depth(text: str) -> int:

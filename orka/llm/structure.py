@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final, cast
+from typing import Final
 
 from orka.types import Json
 
@@ -26,6 +26,7 @@ TYPES: Final[Mapping[str, str]] = {
     "dict": "object",
 }
 """Spelling -> type of JSON Schema."""
+_LARGEST: Final = 2**63
 TRUE: Final = frozenset({"true", "yes", "1", "on"})
 FALSE: Final = frozenset({"false", "no", "0", "off"})
 
@@ -86,8 +87,7 @@ def coerce_value(value: Json, rule: Mapping[str, Json]) -> Json:
             return _number(value)
         case "integer":
             number = _number(value)
-            whole = isinstance(number, float) and number.is_integer()
-            return int(cast("float", number)) if whole else number
+            return _whole(number) if isinstance(number, float) else number
         case "boolean":
             return _boolean(value)
         case "array":
@@ -114,7 +114,12 @@ def _number(value: Json) -> Json:
     if not math.isfinite(number):
         return value
     number = number / 100 if percent else number
-    return int(number) if number.is_integer() and "." not in text and not percent else number
+    return number if percent or "." in text else _whole(number)
+
+
+def _whole(number: float) -> Json:
+    """An integer where it is one that can be stored."""
+    return int(number) if number.is_integer() and abs(number) < _LARGEST else number
 
 
 def _boolean(value: Json) -> Json:

@@ -15,8 +15,9 @@ __all__ = ["LONGEST", "MOST_WORDS", "STOP_WORDS", "hidden_words", "query_words",
 _PLAIN = re.compile(r"[ -\[\]^`-~\t]*")
 """ASCII without `_`, backslash and control characters: the server's words are ours."""
 _LONG = re.compile(r"[A-Za-z0-9]{65}")
-_SERVER_WORD = re.compile(r"""[^\t ,./(){}\[\]:;~!@#$%^&*\-=+|'`"<>?]+""")
-"""What the module takes for a word (measured on RediSearch 2.10.5)."""
+_SEPARATORS = r"""\t ,./(){}\[\]:;~!@#$%^&*\-=+|'`"<>?"""
+_SERVER_WORD = re.compile(rf"(?:\\(?:.|\Z)|[^\\{_SEPARATORS}])+", re.DOTALL)
+"""What the module takes for a word (measured on RediSearch 2.10.5). Behind a backslash a separator is none."""
 
 
 def hidden_words(text: str) -> list[str]:

@@ -16,11 +16,9 @@ from support.cases import Case, differences, read_case, script_server
 from support.openai_server import Server, started
 from support.web import Page, open_web
 
-from orka.agents.registry import default_registry
 from orka.cli.import_check import Verdict, examine
 from orka.engine.answer import value_of
 from orka.errors import GraphError
-from orka.graph.kinds import PLANNED
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
 from orka.settings import Settings
@@ -69,20 +67,11 @@ def check_warnings(case: Case, orchestrator: Orchestrator) -> None:
     assert all(any(part in message for message in messages) for part in case.warnings), messages
 
 
-def skip_planned(file: Path) -> None:
-    text = file.read_text(encoding="utf-8")
-    missing = {one for one in PLANNED - set(default_registry().specs()) if f"type: {one}" in text}
-    if missing:
-        pytest.skip(f"not there yet: {sorted(missing)}")
-
-
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 async def test_workflow_does_what_its_case_says(
     file: Path, server: Server, clean_redis: RedisHandle, redis_settings: Settings, tmp_path: Path
 ) -> None:
     case = read_case(file.with_suffix(".case.yaml"))
-    if not case.refused:
-        skip_planned(prepared(file, server, tmp_path))
     server.refuses |= set(case.refuses)
     copy = prepared(file, server, tmp_path)
     if case.refused:
@@ -108,8 +97,6 @@ async def test_workflow_does_what_its_case_says(
 @pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.stem)
 def test_import_check_names_what_differs(file: Path) -> None:
     case = read_case(file.with_suffix(".case.yaml"))
-    if not case.refused:
-        skip_planned(file)
     finding = examine(file.name, file.read_bytes())
     assert finding is not None
     assert [difference.code for difference in finding.differences] == case.differs
@@ -124,7 +111,6 @@ async def test_workflow_can_be_rehearsed_without_a_model(
     case = read_case(file.with_suffix(".case.yaml"))
     if case.refused:
         return
-    skip_planned(file)
     model, search = ScriptedLLM(), ScriptedSearch()
     async with Orchestrator(file, settings=redis_settings, llm=model, search=search) as orchestrator:
         result = await orchestrator.execute(case.runs[0].input)

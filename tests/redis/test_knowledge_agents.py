@@ -102,6 +102,15 @@ async def test_where_nothing_is_stored_no_model_is_asked(
     assert at(result, "answer").output["sources"] == []  # type: ignore[index,call-overload]
 
 
+async def test_an_empty_question_is_an_error(redis_settings: Settings, space: str) -> None:
+    models = ScriptedLLM(["made up"])
+    async with opened(redis_settings, ASK.format(space=space, more="")) as plain:
+        result = await type(plain)(plain.graph, settings=redis_settings, llm=models).execute(" ")
+    error = at(result, "answer").error
+    assert error is not None
+    assert (error.kind, models.asked) == ("NothingToAsk", [])
+
+
 async def test_a_folder_outside_of_what_is_permitted_is_not_read(
     redis_settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

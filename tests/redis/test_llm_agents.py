@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import anyio
 import pytest
 import pytest_asyncio
 import yaml
@@ -187,6 +188,7 @@ async def test_defaults_of_the_graph_make_answers_structured(
         ('{"category": "Delivery late", "confidence": 1}', "delivery late"),
         ("billing or delivery", "not-classified"),
         ("weather", "not-classified"),
+        ("Category: delivery-late", "delivery late"),
     ],
 )
 async def test_a_classification_is_one_of_the_options(
@@ -202,6 +204,27 @@ async def test_a_classification_is_one_of_the_options(
     assert "billing, delivery, delivery late" in server.last.prompt
 
 
+@pytest.mark.parametrize("said", ["2", '{"category": 2, "confidence": 0.3}', "It is 2."])
+async def test_options_may_be_numbers(tmp_path: Path, redis_settings: Settings, server: Server, said: str) -> None:
+    server.default = said
+    options = [1, 2, 3]
+    agent = {"id": "a", "type": "openai-classification", "prompt": "x", "model_url": server.url, "options": options}
+    output = (await visits(tmp_path, redis_settings, [agent]))["a"].output
+    assert isinstance(output, dict)
+    assert output["response"] == "2"
+
+
+async def test_numbers_too_large_to_store_and_nulls_end_no_visit(
+    tmp_path: Path, redis_settings: Settings, server: Server
+) -> None:
+    said = '{"response": null, "confidence": null, "big": 123456789012345678901234567890}'
+    server.default = said
+    output = (await visits(tmp_path, redis_settings, [local(server)]))["a"].output
+    assert isinstance(output, dict)
+    assert (output["response"], output["confidence"], output["internal_reasoning"]) == (said, "0.0", "")
+    assert output["big"] == "123456789012345678901234567890"
+
+
 @pytest.mark.parametrize(
     ("said", "verdict"),
     [
@@ -209,6 +232,9 @@ async def test_a_classification_is_one_of_the_options(
         ("That is incorrect.", False),
         ('{"result": true}', True),
         ("No. Not right.", False),
+        ("That isn't quite right.", False),
+        ("Not sure, but yes.", True),
+        ("Not.", False),
         ("hm", False),
     ],
 )
@@ -338,3 +364,25 @@ async def test_a_streamed_answer_is_heard_as_it_comes(tmp_path: Path, redis_sett
     assert len(pieces) > 1
     assert len(server.asked) == 1  # the budget has stopped the second
     assert [event.data["status"] for event in events if event.path == "c"] == ["skipped"]
+
+
+async def test_a_classification_without_options_is_not_classified(tmp_path: Path, redis_settings: Settings) -> None:
+    found = await visits(tmp_path, redis_settings, [{"id": "a", "type": "classification", "prompt": "x"}])
+    assert found["a"].output["response"] == "not-classified"  # type: ignore[index,call-overload]
+
+
+async def test_questions_at_the_same_time_agree_on_the_way(
+    tmp_path: Path, redis_settings: Settings, server: Server
+) -> None:
+    server.refuses, server.default = {"json_schema", "json_object"}, {"score": "0.8"}
+    file = tmp_path / "graph.yml"
+    agent = {"id": "a", "type": "llm", "model_url": server.url, "model": "m", "schema": {"score": "number"}}
+    file.write_text(yaml.safe_dump({"orchestrator": {"id": "g", "agents": ["a"]}, "agents": [agent]}))
+    async with Orchestrator(file, settings=redis_settings) as orchestrator:
+        for _ in range(2):
+            async with anyio.create_task_group() as tasks:
+                for _ in range(5):
+                    tasks.start_soon(orchestrator.run, "x")
+        server.asked.clear()
+        assert await orchestrator.run("x") == {"score": 0.8}
+        assert [asked.form for asked in server.asked] == [""]

@@ -190,7 +190,7 @@ async def killed_everywhere(settings: Settings, text: str, given: str) -> int:
     """Cuts the run off after each of its entries and resumes it; every end is the same."""
     async with open_services(replace(settings, lease=2)) as services:
         bench = Bench(services)
-        result = await start_run(services, services.build(graph(text)), given, new_run_id(), None)
+        result = await start_run(services, services.build(graph(text)), given, new_run_id())
         entries: list[Entry] = await bench.entries(result.run_id)
         for keep in range(len(entries) - 1, 0, -1):
             await bench.cut(result.run_id, keep)

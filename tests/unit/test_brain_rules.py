@@ -268,4 +268,7 @@ def test_episodes_are_ranked_and_told_within_bounds() -> None:
     assert "load a file [law; succeeded" in text
     many = [Remembered(episode(task_input="x" * 300), 0.9, 0.9)] * 100
     assert 500 < len(told(many, 200)) <= 800
+    few = told(many, 30)  # room for a part of the first one is used
+    assert len(few) == 120
+    assert "1. xxx" in few
     assert told([], 100) == NOTHING

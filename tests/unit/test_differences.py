@@ -111,6 +111,7 @@ def test_a_plain_chain_has_none() -> None:
         ([f"{LLM}, prompt: '{{{{ m.similarity_score }}}}'"], "", {"memory-score": ["a"]}),
         (["id: o, type: openai_answer, params: {model: x}"], "", {"params": ["o"], "openai-prompt": ["o"]}),
         (["id: o, type: anthropic"], "", {"new-type": ["o"]}),
+        (["id: r, type: rag"], "", {"real-type": ["r"]}),
         (["id: v, type: validate_and_structure, store_structure: x"], "", {"structure-stored": ["v"]}),
     ],
 )

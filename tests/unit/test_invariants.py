@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from orka.agents.invariants import CATEGORIES, InvariantOptions, check_invariants, parse_data
+from orka.errors import AgentError
 from orka.testing import example_task, run_agent
 
 GOOD: dict[str, Any] = {
@@ -117,9 +118,10 @@ async def test_the_agent_reads_its_prompt() -> None:
         "violations": ["node 'a' ran 2 times"],
         "cycles_found": ["a"],
     }
-    output = await run_agent("invariant_validator", "EXECUTION_DATA_JSON: nothing")
-    assert output.fields["status"] == "error"
-    output = await run_agent("invariant_validator", "no mark")
-    assert (output.fields["status"], output.fields["facts"]) == ("error", [])
+    for bad, said in (("EXECUTION_DATA_JSON: nothing", "no JSON object"), ("no mark", "there are no execution data")):
+        with pytest.raises(AgentError, match=said) as caught:  # a verdict that is missing must not read like a good one
+            await run_agent("invariant_validator", bad)
+        assert caught.value.output is not None
+        assert caught.value.output["facts"] == []
     task = example_task(None, options={"execution_data": {"nodes_executed": ["a"]}})
     assert (await run_agent("invariant_validator", task)).response == "every invariant holds"

@@ -58,6 +58,7 @@ async def test_the_judged_agents_may_have_other_names_and_the_task_other_words()
         ("I think it is fine.", False, None),
         ('{"valid": "true", "reason": 3, "memory_object": {"a": 1}}', True, {"a": 1}),
         ('{"valid": true, "memory_object": "text"}', True, None),
+        (r'{"valid": true, "memory_object": "{\"a\": 1}"}', True, {"a": 1}),
         ('```json\n{"valid": false, "reason": "r"}\n```', False, None),
     ],
 )

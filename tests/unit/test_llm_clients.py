@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
+import msgspec
 import pytest
 from support.openai_server import Call, Reply, Server, started
 
@@ -15,6 +16,7 @@ from orka.errors import LLMBadAnswer, LLMError, LLMRateLimited, LLMTimeout
 from orka.llm.address import endpoint_at
 from orka.llm.base import Answer, Endpoint, Form, LLMClient, Message, Question, Tool, ToolCall
 from orka.llm.costs import LocalCost, Prices
+from orka.llm.openai_client import Completion, Gathered
 from orka.llm.pool import LLMPool
 
 PLACES = {
@@ -226,6 +228,72 @@ async def test_a_server_that_cannot_stream_answers_in_one_piece() -> None:
         pieces: list[str] = []
         assert (await client.ask(question(), on_token=pieces.append)).text == "whole"
         assert pieces == ["whole"]
+
+
+@EVERY
+@pytest.mark.parametrize("reply", [Reply(text="late", delay=30), Reply(text="and so on " * 100, pause=0.05)])
+async def test_a_timeout_bounds_the_whole_question(place: str, reply: Reply) -> None:
+    async with asking(place) as (server, client):
+        server.default = reply
+        with anyio.fail_after(5), pytest.raises(LLMTimeout, match=r"no answer within 0\.4 s"):
+            await client.ask(question(timeout=0.4), on_token=lambda _: None)
+        assert len(server.asked) == 1
+
+
+@EVERY
+async def test_an_answer_that_breaks_off_is_not_begun_again_for_who_has_heard_it(place: str) -> None:
+    async with asking(place) as (server, client):
+        server.replies.append(Reply(text="one two three four five six", cut=True))
+        pieces: list[str] = []
+        with pytest.raises(LLMError, match="broke its answer off"):
+            await client.ask(question(), on_token=pieces.append)
+        assert "one two three four five six".startswith("".join(pieces))
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("refused", ["stream_options", "stream", "max_tokens", "temperature"])
+async def test_what_a_server_refuses_and_can_do_without_is_left_out(refused: str) -> None:
+    async with asking("openai") as (server, client):
+        server.refuses, server.default = {refused}, "Good day"
+        pieces: list[str] = []
+        for _ in range(2):
+            answer = await client.ask(question(max_tokens=50, temperature=0.5), on_token=pieces.append)
+            assert answer.text == "Good day"
+        assert "".join(pieces) == "Good day" * 2
+        assert len(server.asked) == 3  # the second question knows
+        assert server.last.body.get("max_completion_tokens") == (50 if refused == "max_tokens" else None)
+        assert not server.last.body.get(refused)
+
+
+async def test_a_value_that_a_server_refuses_stays() -> None:
+    async with asking("openai") as (server, client):
+        server.default = Reply(status=400, error="temperature must be at most 1")
+        with pytest.raises(LLMError, match="must be at most 1"):
+            await client.ask(question(temperature=2))
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize("index", [0, None])
+def test_calls_of_one_index_are_told_apart(index: int | None) -> None:
+    gathered = Gathered()
+    for identity, word in (("c1", "rain"), ("c2", "snow")):
+        whole = {"name": "weather", "arguments": f'{{"of": "{word}'}
+        rest = {"arguments": '"}'}
+        for call in ({"index": index, "id": identity, "function": whole}, {"index": index, "function": rest}):
+            piece = {"choices": [{"delta": {"tool_calls": [call]}}]}
+            gathered.add(msgspec.convert(piece, Completion), lambda _: None)
+    assert gathered.answer().calls == (
+        ToolCall(id="c1", name="weather", arguments='{"of": "rain"}'),
+        ToolCall(id="c2", name="weather", arguments='{"of": "snow"}'),
+    )
+
+
+async def test_counts_that_are_no_integers_count() -> None:
+    async with asking("openai") as (server, client):
+        usage = b'"usage": {"prompt_tokens": 3.0, "completion_tokens": 2.0}'
+        server.default = Reply(body=b'{"choices": [{"message": {"content": "x"}}], %s}' % usage)
+        answer = await client.ask(question())
+        assert (answer.usage.prompt_tokens, answer.usage.completion_tokens) == (3, 2)
 
 
 async def test_questions_beyond_the_limit_wait() -> None:

@@ -1,5 +1,7 @@
 """JSON is found in whatever a model writes around it."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -28,6 +30,15 @@ from orka.llm.recovery import find_object, without_thoughts
         ('```json\n{"a": 1', {"a": 1}),
         ('{"a": 1} {"a": 2}', {"a": 1}),
         ('{"n": 123456789012345678901, "l": [18446744073709551615]}', {"n": "123456789012345678901", "l": [2**64 - 1]}),
+        ('<think>maybe\n```json\n{"a": "a draft"}\n```\n</think>{"a": "meant"}', {"a": "meant"}),
+        ('<think>never closed, <thought>hm</thought> {"a": 1}', {"a": 1}),
+        ('Given {x} and {"y"}, I say: {"a": {"b": 1}}', {"a": {"b": 1}}),
+        ('Given {x}, I say: {"a": {"b": 1,}', {"a": {"b": 1}}),
+        ('{"a": "x", "b": {"c": 1}, "d": [1, 2', {"a": "x", "b": {"c": 1}, "d": [1, 2]}),
+        ('A brace { alone, and {"a": 1}', {"a": 1}),
+        ('{"a": "one\ntwo", "b": NaN}', {"a": "one\ntwo", "b": None}),
+        ('{"a": 123456789012345678901234567890, "b": [-1e3]}', {"a": "123456789012345678901234567890", "b": [-1000.0]}),
+        ('{"a": "half \\ud83d of it"}', {"a": "half ? of it"}),
         ('{"response": "Umlaute: ÄÖ \\u00fc"}', {"response": "Umlaute: ÄÖ ü"}),
     ],
 )
@@ -47,6 +58,15 @@ def test_a_whole_text_that_is_json_is_read_as_it_is() -> None:
 def test_nesting_without_end_is_no_answer_and_takes_no_time() -> None:
     assert find_object("{'a':" * 5000) is None
     assert find_object('{"a":[' * 100_000) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["<think>" * 100_000, "</think" * 100_000, "<think>{</thought>" * 50_000, "{" * 500_000]
+)
+def test_tags_and_braces_without_end_take_no_time(text: str) -> None:
+    began = time.perf_counter()
+    find_object(text + "{")
+    assert time.perf_counter() - began < 3
 
 
 @given(st.text(max_size=300) | st.text(alphabet="{}[]\"':,\\` \nabc<think>/", max_size=300))

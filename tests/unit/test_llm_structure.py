@@ -51,6 +51,7 @@ def test_fields_become_of_their_types_where_nothing_is_guessed() -> None:
     given = {"n": "0.8", "i": "3", "b": "Yes", "l": "one", "s": 5, "u": "many", "more": "kept"}
     assert coerce(given, schema) == {"n": 0.8, "i": 3, "b": True, "l": ["one"], "s": "5", "u": "many", "more": "kept"}
     assert coerce({"n": "80%", "i": 4.0, "b": 0, "l": None}, schema) == {"n": 0.8, "i": 4, "b": False, "l": None}
+    assert coerce({"n": "1e30", "i": "1e30"}, schema) == {"n": 1e30, "i": 1e30}  # integers of 64 bits are stored
 
 
 def test_description_names_every_field() -> None:

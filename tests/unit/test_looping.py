@@ -156,7 +156,48 @@ def test_priority_members_are_searched_before_everything_else() -> None:
 
 
 def test_a_huge_text_is_searched_only_so_far() -> None:
-    assert score_round(loop(), said("x" * 30_000 + " SCORE: 0.9")) is None
+    assert score_round(loop(), said("x" * 30_000 + " SCORE: 0.9 " + "x" * 30_000)) is None
+    assert score_round(loop(), said("x" * 30_000 + " SCORE: 0.9")) == 0.9  # verdicts stand at the end
+    assert score_round(loop(), said("SCORE: 0.9 " + "x" * 30_000)) == 0.9
+
+
+def test_a_plain_wording_counts_before_any_decimal_of_another_member() -> None:
+    results: Any = {"draft": {"response": "Output grew by 1.5 in 2024."}, "judge": {"response": "Fine. SCORE: 0.85"}}
+    assert score_round(loop(), results) == 0.85
+    own = ScoreStrategy(type="pattern", patterns=(r"VERDICT (\d\.\d)", r"(\d\.\d)"))
+    assert score_round(loop(own), {"a": "about 0.3", "b": "VERDICT 0.7"}) == 0.7
+
+
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("SCORE: 0.85.", 0.85),
+        ("The score: 8/10.", 0.8),
+        ("SCORE: 85.%", 0.85),
+        ("SCORE: ... none yet", None),
+        ("SCORE: 1.", 1.0),
+    ],
+)
+def test_a_pattern_may_take_a_full_stop_along(text: str, score: float | None) -> None:
+    strategy = ScoreStrategy(type="pattern", patterns=(r"(?i)score:\s*([0-9.]+)",))
+    assert score_round(loop(strategy), said(text)) == score
+
+
+def test_scores_in_a_models_thoughts_do_not_count() -> None:
+    assert score_round(loop(), said("<think>score: 0.2? rather 0.3</think>\nSCORE: 0.9")) == 0.9
+    assert score_round(loop(), said("<think>SCORE: 0.4</think>")) == 0.4
+
+
+def test_a_range_between_a_label_and_its_number_is_passed_over() -> None:
+    assert score_round(loop(), said("Score (0-1): 0.77")) == 0.77
+    assert score_round(loop(), said("Rating(out of ten): 7/10")) == 0.7
+
+
+def test_a_score_that_a_member_gives_as_a_field_counts_when_no_text_says_one() -> None:
+    assert score_round(loop(), {"w": {"response": "fine", "score": 0.66}}) == 0.66
+    assert score_round(loop(), {"w": {"response": "fine", "score": "8/10"}}) == 0.8
+    configured = ScoreStrategy(type="pattern", patterns=(r"SCORE (\d)",))
+    assert score_round(loop(configured), {"w": {"response": "fine", "score": 0.66}}) is None
 
 
 PAST: Any = [

@@ -50,3 +50,10 @@ def test_any_text_has_words_that_can_be_stored(text: str):
         assert word
         assert len(word) <= LONGEST
         assert " " not in word
+
+
+def test_a_backslash_joins_what_a_separator_would_part() -> None:
+    assert hidden_words("\\ w'*'") == ["w"]
+    assert hidden_words("one\\ two three") == ["one", "two"]
+    assert hidden_words("one \\\\ two") == []
+    assert hidden_words("a\\") == ["a"]

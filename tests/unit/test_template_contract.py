@@ -212,3 +212,16 @@ def test_inside_a_loop_the_input_is_the_original_text_and_outer_outputs_are_a_fa
         "{{ get_past_loops_metadata().mistakes }}|{{ has_past_loops() }}"
     )
     assert ENVIRONMENT.compile(source).render(view) == "original|original|2|m|o|long|0.7|m|True"
+
+
+def test_inside_a_loop_a_text_as_input_has_the_facts_of_its_round() -> None:
+    inside: dict[str, Any] = {"input": "hey", "past_loops": [], "loop_number": 2, "past_loops_metadata": {"m": "none"}}
+    source = (
+        "{{ input.input }} {{ input.loop_number }} {{ input.past_loops_metadata.m }} {{ input.previous_outputs.a }}"
+    )
+    assert shown(source, {"a": 1}, **inside) == "hey 2 none 1"
+    source = (
+        "{{ input }} {{ input[:2] }} {{ input.upper() }} {{ input == 'hey' }} {{ input | tojson }} {{ {'i': input} }}"
+    )
+    assert shown(source, **inside) == 'hey he HEY True "hey" {"i":"hey"}'
+    assert shown("{{ input.loop_number }}", input="hey") == ""  # outside of loops it is text and nothing else
