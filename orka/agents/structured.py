@@ -39,7 +39,7 @@ class StructuredOutput(BaseModel):
     @field_validator("schema_")
     @classmethod
     def _usable(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is not None:
+        if schema:  # an empty one is none
             json_schema_of(schema, strict=False)
         return schema
 

@@ -10,7 +10,7 @@ from orka.engine.judging import judge_round
 from orka.engine.routing import read_path
 from orka.engine.scales import normalise, score_of
 from orka.graph.nodes import INSIGHT_FLAGS, Cognition, LoopNode, ScoreStrategy
-from orka.template.patterns import compile_pattern
+from orka.template.searching import compile_search
 from orka.types import Json
 
 PAST_KEPT: Final = 20
@@ -57,10 +57,10 @@ def check_patterns(node: LoopNode) -> None:
     """Raises `TemplateError` for a pattern of the file that is none, or could take exponential time."""
     for strategy in node.strategies:
         for pattern in strategy.patterns:
-            compile_pattern(pattern)
+            compile_search(pattern)
     for patterns in node.cognition.patterns.values() if node.cognition is not None else ():
         for pattern in patterns:
-            compile_pattern(pattern, INSIGHT_FLAGS)
+            compile_search(pattern, INSIGHT_FLAGS)
 
 
 def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
@@ -187,17 +187,14 @@ def _texts(output: Json) -> Iterator[str]:
 
 def _matches(text: str, patterns: Sequence[str], flags: int) -> Iterator[str]:
     for pattern in patterns:
-        safe = compile_pattern(pattern, flags)
-        for match in safe.expression.finditer(_both_ends(text, min(_MOST_TEXT, safe.text_limit))):
+        for match in compile_search(pattern, flags).every(_both_ends(text, _MOST_TEXT)):
             yield (match.group(1) if match.re.groups else match.group(0)) or ""
 
 
 def _first_match(text: str, patterns: Sequence[str]) -> float | None:
-    said = _answered(text)
+    searched = _both_ends(_answered(text), _MOST_TEXT)
     for pattern in patterns:
-        safe = compile_pattern(pattern)
-        searched = _both_ends(said, min(_MOST_TEXT, safe.text_limit))
-        match = safe.search(searched)
+        match = compile_search(pattern).first(searched)
         if match is None:
             continue
         group = 1 if match.re.groups and match.group(1) is not None else 0

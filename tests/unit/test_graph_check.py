@@ -368,8 +368,10 @@ def test_retry_of_a_whole_file_is_for_its_agents() -> None:
 @pytest.mark.parametrize(
     ("pattern", "problem"),
     [
-        ("(a+)+b", "loop 'l': the pattern '(a+)+b' repeats a group that itself repeats or has alternatives"),
-        (r"(a)\1*", r"loop 'l': the pattern '(a)\\1*' refers back to a group, which is not available"),
+        (
+            "((a{99}){99})+b",
+            "loop 'l': the pattern '((a{99}){99})+b' repeats a group that itself repeats or has alternatives",
+        ),
         ("(?u)(?ai)", "bad regular expression '(?u)(?ai)' in loop 'l': ASCII and UNICODE flags are incompatible"),
         ("a" * 1001, f"bad regular expression '{'a' * 57}...' in loop 'l': longer than 1000 characters"),
     ],

@@ -54,6 +54,30 @@ def test_fields_become_of_their_types_where_nothing_is_guessed() -> None:
     assert coerce({"n": "1e30", "i": "1e30"}, schema) == {"n": 1e30, "i": 1e30}  # integers of 64 bits are stored
 
 
+def test_what_is_inside_becomes_of_its_type_too() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "u": {"type": ["null", "number"]},
+            "l": {"type": "array", "items": {"type": "integer"}},
+            "o": {"type": "object", "properties": {"b": {"type": "boolean"}}},
+        },
+    }
+    given = {"u": "4", "l": ["1", "x"], "o": {"b": "no"}}
+    assert coerce(given, schema) == {"u": 4, "l": [1, "x"], "o": {"b": False}}
+    assert coerce({"u": None, "l": "2", "o": None}, schema) == {"u": None, "l": [2], "o": None}
+    text = describe_schema(schema)
+    assert "- u: null or number, may be left out" in text
+    assert "- l: array of integer" in text
+    assert "- o: object {b: boolean}" in text
+
+
+def test_an_empty_schema_is_none() -> None:
+    found = structure_of(StructuredOutput.model_validate({"schema": {}}), {}, ANSWER, owner="a")
+    assert found is not None
+    assert "response" in describe_schema(found.schema)
+
+
 def test_description_names_every_field() -> None:
     text = describe_schema(json_schema_of(ANSWER, strict=False))
     assert "- response: string" in text
