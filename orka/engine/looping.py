@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from orka.agents.base import LoopView
 from orka.engine.judging import judge_round
 from orka.engine.routing import read_path
 from orka.engine.scales import normalise, score_of
@@ -35,6 +34,7 @@ _NUMBER: Final = r"(\d+(?:\.\d+)?)"
 _SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
+    rf"(?i){_LABELS}[^\w.]{{0,20}}(\.\d+)",
     rf"(?i){_LABELS} ?\([^()]{{1,20}}\)\W{{0,20}}{_NUMBER}",
     rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
     rf"{_NUMBER}\s*/\s*10\b",
@@ -120,15 +120,6 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
             ) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
-
-
-def inner_input(value: Json, loop: LoopView, outputs: Mapping[str, Json]) -> Json:
-    """What templates of a round read as `input`: one that is a mapping with a text of its own also has the round."""
-    if not isinstance(value, dict) or "input" not in value:
-        return value
-    seen: dict[str, object] = {"loop_number": loop.number, "past_loops_metadata": loop.metadata}
-    seen |= {"previous_outputs": outputs, "scoring_context": loop.scoring}
-    return cast(Json, {**seen, **value})
 
 
 def shown_loop(loop: Mapping[str, Json]) -> dict[str, Json]:

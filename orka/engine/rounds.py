@@ -35,6 +35,7 @@ from orka.journal.entries import Kind, RoundScored
 from orka.journal.paths import member, round_of, visit
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
+from orka.template.functions import get_input
 from orka.types import Json, NodeId, Path, Status
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
@@ -215,21 +216,18 @@ def _remember(
     past: list[Json],
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
-    given = frame.input
-    given = given["input"] if isinstance(given, dict) and "input" in given else given
-    text = given if isinstance(given, str) else str(given)
     timestamp = iso(scored.at_ms)
-    variables: dict[str, Json] = {
+    view, inside = frame.view(node.id, scored.at_ms), _loop_view(step, node, scored.round, past)
+    view.variables = {
         **frame.context.variables,
         "loop_number": scored.round,
         "score": scored.score,
         "timestamp": timestamp,
-        "input": text[:200],
+        "input": get_input(view)[:200],
         **insights,
         "reasoning_quality": find_key(results, "REASONING_QUALITY", 0.0),
         "convergence_trend": find_key(results, "CONVERGENCE_TREND", "STABLE"),
     }
-    view, inside = frame.view(node.id, scored.at_ms, variables), _loop_view(step, node, scored.round, past)
     view.outputs = results
     view.loop_number = scored.round
     view.past_loops, view.past_loops_metadata, view.score_threshold = inside.past, inside.metadata, inside.threshold

@@ -29,6 +29,7 @@ from orka.llm.recovery import find_object, without_thoughts
         ('{a: 1, "b": 2}', {"a": 1, "b": 2}),
         ('```json\n{"a": 1', {"a": 1}),
         ('{"a": 1} {"a": 2}', {"a": 1}),
+        ('{"n": 123456789012345678901, "l": [18446744073709551615]}', {"n": "123456789012345678901", "l": [2**64 - 1]}),
         ('<think>maybe\n```json\n{"a": "a draft"}\n```\n</think>{"a": "meant"}', {"a": "meant"}),
         ('<think>never closed, <thought>hm</thought> {"a": 1}', {"a": 1}),
         ('Given {x} and {"y"}, I say: {"a": {"b": 1}}', {"a": {"b": 1}}),
