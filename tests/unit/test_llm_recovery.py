@@ -55,6 +55,11 @@ def test_a_whole_text_that_is_json_is_read_as_it_is() -> None:
     assert find_object('{"response": "```json\\n{\\"a\\": 1}\\n```"}') == {"response": '```json\n{"a": 1}\n```'}
 
 
+def test_a_long_answer_that_is_json_is_read_whole() -> None:
+    text = "word " * 400_000
+    assert find_object(f'{{"response": "{text}"}}') == {"response": text}
+
+
 def test_nesting_without_end_is_no_answer_and_takes_no_time() -> None:
     assert find_object("{'a':" * 5000) is None
     assert find_object('{"a":[' * 100_000) is None

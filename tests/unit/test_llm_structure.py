@@ -26,6 +26,7 @@ def test_names_and_types_are_a_schema() -> None:
 
 
 def test_json_schema_stays_as_it_is() -> None:
+    assert json_schema_of({"type": "object"}, strict=False) == {"type": "object"}
     whole = {"type": "object", "properties": {"a": {"type": "string", "enum": ["x"]}}}
     assert json_schema_of(whole, strict=True) == whole
 
@@ -36,6 +37,7 @@ def test_json_schema_stays_as_it_is() -> None:
         ({"required": "response"}, "list of names"),
         ({"required": ["a"], "types": {"a": "strng"}}, "'strng' of 'a' is no type"),
         ({"a": 1}, "neither"),
+        ({"a": "number", "b": "wat"}, "'wat' of 'b' is no type"),
         ({"type": "array", "items": {}}, "must be of type object"),
     ],
 )
