@@ -62,6 +62,10 @@ class Pattern:
         """The first match within the first `text_limit` characters."""
         return self.expression.search(text[: self.text_limit])
 
+    def search_end(self, text: str) -> re.Match[str] | None:
+        """The first match within the last `text_limit` characters. A `^` is the beginning of the whole text."""
+        return self.expression.search(text, max(0, len(text) - self.text_limit))
+
     def price(self, text: str) -> int:
         """Units of work to charge for one search."""
         length = min(len(text), self.text_limit)

@@ -214,6 +214,17 @@ def test_inside_a_loop_the_input_is_the_original_text_and_outer_outputs_are_a_fa
     assert ENVIRONMENT.compile(source).render(view) == "original|original|2|m|o|long|0.7|m|True"
 
 
+def test_a_pattern_is_searched_at_both_ends_of_a_long_text() -> None:
+    long = "lorem ipsum " * 5000
+    source = "{{ input | regex_search('(?i)score *is *(.*?)!') }}"
+    assert shown(source, input=f"{long}The score is 0.85!") == "0.85"
+    assert shown(source, input=f"Score is 0.7! {long} the score is 0.85!") == "0.7"
+    view = View(input=long + "score is 0.85!" + long, outputs={})
+    assert ENVIRONMENT.compile(source).render(view) == ""
+    assert "the first and the last" in view.warnings[0]
+    assert shown("{{ input | regex_search('^a+ *b+$') }}", input="a" * 200_000 + "b") == ""
+
+
 def test_inside_a_loop_a_text_as_input_has_the_facts_of_its_round() -> None:
     inside: dict[str, Any] = {"input": "hey", "past_loops": [], "loop_number": 2, "past_loops_metadata": {"m": "none"}}
     source = (
