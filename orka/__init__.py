@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orka.agents.legacy import BaseAgent
     from orka.agents.registry import agent, register_agent_type, tool
     from orka.brain.brain import Brain
+    from orka.entrypoint import run_cli_entrypoint
     from orka.errors import (
         AgentError,
         BackendMissing,
@@ -92,6 +93,7 @@ __all__ = [
     "agent",
     "open_runs",
     "register_agent_type",
+    "run_cli_entrypoint",
     "tool",
 ]
 
@@ -101,6 +103,7 @@ _HOMES = {
     "orka.agents.registry": ("agent", "register_agent_type", "tool"),
     "orka.brain.brain": ("Brain",),
     "orka.orchestrator": ("Orchestrator", "RunHandle", "RunResult"),
+    "orka.entrypoint": ("run_cli_entrypoint",),
     "orka.results": ("NodeResult", "Usage"),
     "orka.runs": ("RunEvent", "RunInfo", "open_runs"),
     "orka.settings": ("Settings",),

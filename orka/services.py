@@ -47,7 +47,7 @@ from orka.search.base import SearchAccess
 from orka.search.engines import Engines
 from orka.settings import Settings
 from orka.template.environment import Environment
-from orka.template.patterns import compile_pattern
+from orka.template.searching import compile_search
 from orka.types import Json
 
 _environment = Environment()
@@ -261,7 +261,7 @@ def load_file(path: str | os.PathLike[str], *, registry: Registry | None = None,
         os.fspath(path),
         specs=(registry or default_registry()).specs(),
         compile_template=_environment.compile,
-        check_pattern=compile_pattern,
+        check_pattern=compile_search,
         strict=strict,
     )
 
@@ -273,7 +273,7 @@ def check_file(text: str | bytes, source: str, *, strict: bool = False) -> Repor
         source=source,
         specs=default_registry().specs(),
         compile_template=_environment.compile,
-        check_pattern=compile_pattern,
+        check_pattern=compile_search,
         strict=strict,
     )
 

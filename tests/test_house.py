@@ -26,7 +26,9 @@ FLOORS: tuple[tuple[str, frozenset[str]], ...] = (
     ("5 engine", frozenset({"engine"})),
     (
         "6 roots",
-        frozenset({"services", "lifecycle", "operations", "orchestrator", "runs", "stored", "traces", "worker"}),
+        frozenset(
+            {"services", "entrypoint", "lifecycle", "operations", "orchestrator", "runs", "stored", "traces", "worker"}
+        ),
     ),
     ("7 doors", frozenset({"__init__", "memory_logger", "orka_cli", "testing", "cli", "api"})),
 )

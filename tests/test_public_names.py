@@ -54,6 +54,7 @@ PUBLIC = [
     "agent",
     "open_runs",
     "register_agent_type",
+    "run_cli_entrypoint",
     "tool",
 ]
 

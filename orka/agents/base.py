@@ -77,12 +77,14 @@ class AgentInput(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """The rendered prompt, else the input as text (its `input` key when it is a mapping)."""
+        """The rendered prompt, else the input as templates print it (its `input` key when it is a mapping that has one)."""
         if self.prompt is not None:
             return self.prompt
         value = self.input
         if isinstance(value, dict) and "input" in value:
             value = value["input"]
+        if isinstance(value, dict | list):
+            return msgspec.json.encode(value).decode()
         return value if isinstance(value, str) else str(value)
 
 

@@ -165,7 +165,7 @@ def structured_answer(reply: Reply, structure: Structure, style: Style) -> Agent
         fault: dict[str, Json] = {
             "parse_error": True,
             "error": "json_parse_failed",
-            "message": "the answer is not JSON",
+            "message": "there is no JSON object in the answer",
         }
         return AgentOutput(response=reply.text, fields={**fault, **metrics}, usage=reply.usage)
     fields: dict[str, Json] = {name: value for name, value in reply.fields.items() if name != "response"}

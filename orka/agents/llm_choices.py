@@ -67,8 +67,11 @@ class ChoosingAgent:
             coerces=self._structure is None or self._structure.coerces,
         )
         response: Json = read_verdict(reply) if self._choices is None else read_choice(reply, self._choices)
-        fields = {name: value for name, value in (reply.fields or {}).items() if name != "response"}
-        return AgentOutput(response=response, fields={**fields, "_metrics": reply.metrics}, usage=reply.usage)
+        found = {
+            name: value for name, value in (reply.fields or {}).items() if name != "response" and value is not None
+        }
+        fields: dict[str, Json] = {"confidence": "0.5", "internal_reasoning": "", **found, "_metrics": reply.metrics}
+        return AgentOutput(response=response, fields=fields, usage=reply.usage)
 
     def _instruction(self) -> str:
         if self._choices is None:

@@ -198,9 +198,8 @@ class Model:
                 first = first or exc
                 continue
             self._ways = min(self._ways, ways[place:], key=len)
-            if way == "tool" and answer.calls and not answer.text.strip():
-                answer = replace(answer, text=answer.calls[0].arguments)
-            return answer
+            given = next((call.arguments for call in answer.calls if call.name == _EMIT), "") if way == "tool" else ""
+            return replace(answer, text=given) if given.strip() else answer
         raise AssertionError("the last way returns or raises")
 
 

@@ -62,9 +62,17 @@ def _literal(text: str) -> object:
     if len(text) > MOST_LITERAL:
         return None
     try:
-        return ast.literal_eval(text)
+        return ast.literal_eval(_JsonNames().visit(ast.parse(text, mode="eval")))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
+
+
+class _JsonNames(ast.NodeTransformer):
+    """Prompts hold both at once: `{{ flag }}` prints True, and `| tojson` beside it true."""
+
+    def visit_Name(self, node: ast.Name) -> ast.expr:
+        known = {"true": True, "false": False, "null": None}
+        return ast.Constant(known[node.id]) if node.id in known else node
 
 
 def _too_deep(text: str) -> bool:

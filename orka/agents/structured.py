@@ -39,7 +39,7 @@ class StructuredOutput(BaseModel):
     @field_validator("schema_")
     @classmethod
     def _usable(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
-        if schema is not None:
+        if schema:  # an empty one is none
             json_schema_of(schema, strict=False)
         return schema
 
@@ -93,7 +93,9 @@ def json_schema_of(schema: Mapping[str, object], *, strict: bool) -> dict[str, J
         if not _is_types(types) or not (_is_types(optional) or _is_names(optional)):
             raise ValueError("`optional` and `types` must map names to types")
         return expand_schema(required, optional, types, strict=strict)
-    if schema and _is_types(schema) and all(word.strip().lower() in TYPES for word in schema.values()):
+    if schema == {"type": "object"}:
+        return {"type": "object"}
+    if schema and _is_types(schema) and (not _JSON_SCHEMA & schema.keys() or _all_known(schema)):
         return expand_schema(list(schema), {}, schema, strict=strict)
     if not _JSON_SCHEMA & schema.keys():
         raise ValueError(
@@ -102,6 +104,10 @@ def json_schema_of(schema: Mapping[str, object], *, strict: bool) -> dict[str, J
     if schema.get("type", "object") != "object":
         raise ValueError(f"must be of type object, not {schema['type']!r}")
     return {"type": "object", **cast("Mapping[str, Json]", schema)}
+
+
+def _all_known(types: Mapping[str, str]) -> bool:
+    return all(word.strip().lower() in TYPES for word in types.values())
 
 
 def _chosen(own: bool | None, around: bool | None, default: bool) -> bool:

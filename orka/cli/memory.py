@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from typing import Annotated, Literal, cast
 
 from cyclopts import Parameter
 
+from orka.cli.backends import Backend, settings_for
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text, span, warn
@@ -27,12 +27,8 @@ from orka.memory.record import PREFIX, MemoryHit
 from orka.memory.shape import cleaned_shape, describe, describe_record, stats_shape
 from orka.redis.client import RedisHandle
 from orka.redis.keys import memory_events_key
-from orka.settings import Settings
 from orka.types import Json
 
-Backend = Annotated[
-    Literal["redisstack", "redis"] | None, Parameter(help="In place of ORKA_MEMORY_BACKEND.", show_choices=True)
-]
 Namespace = Annotated[list[str] | None, Parameter(help="Of this namespace only; may be given more than once.")]
 Category = Annotated[str | None, Parameter(help="Of this category only.")]
 MemoryType = Annotated[str | None, Parameter(name="--type", help="Of this type only: short_term, long_term, ...")]
@@ -136,7 +132,7 @@ def stats(*, backend: Backend = None, json: AsJson = False) -> int:
     """Count memories by kind."""
 
     async def work(redis: RedisHandle, memory: Memory) -> int:
-        settings = _settings(backend)
+        settings = settings_for(backend)
         with progress("counting") as on_progress:
             census = await count_memories(memory.hashes, on_progress)
         events = await EventLog(redis.client, memory_events_key()).length()
@@ -210,13 +206,8 @@ def filters_of(namespace: list[str] | None, category: str | None, memory_type: s
     return Filters(namespace=None if not namespace else tuple(namespace), category=category, memory_type=memory_type)
 
 
-def _settings(backend: str | None) -> Settings:
-    settings = Settings.from_environment()
-    return settings if backend is None else replace(settings, backend=backend, force_basic_redis=False)
-
-
 def with_memories(work: Callable[[RedisHandle, Memory], Awaitable[int]], backend: str | None) -> int:
-    settings = _settings(backend)
+    settings = settings_for(backend)
 
     async def main() -> int:
         async with AsyncExitStack() as stack:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
+from orka.cli.backends import Backend, settings_for
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.output import print_json, safe_text
@@ -17,6 +18,7 @@ from orka.llm.probe import ModelServer, probe_models
 from orka.redis.client import RedisHandle, open_redis
 from orka.redis.facts import converse
 from orka.redis.status import ServerStatus, server_status, stop_private_server
+from orka.redis.url import parse_url
 from orka.settings import Settings
 from orka.types import Json
 from orka.version import VERSION
@@ -38,11 +40,11 @@ class Findings:
     error: str | None = None
 
 
-def status(*, json: Annotated[bool, Parameter(help="Print one JSON object.")] = False) -> int:
+def status(*, backend: Backend = None, json: Annotated[bool, Parameter(help="Print one JSON object.")] = False) -> int:
     """Tell which server is used and whether it answers. Starts none: the first run does that."""
 
     async def main() -> int:
-        settings = Settings.from_environment()
+        settings = settings_for(backend)
         private = await server_status(settings) if settings.redis_url is None else None
         findings, model = await _look(settings, private), await probe_models(settings)
         if json:
@@ -74,7 +76,15 @@ async def _look(settings: Settings, private: ServerStatus | None) -> Findings:
         async with open_redis(settings) as redis:
             return await _ask(redis)
     except OrkaError as error:
-        return Findings(url="REDIS_URL" if private is None else str(private.socket), error=str(error))
+        return Findings(url=_address(settings, private), error=str(error))
+
+
+def _address(settings: Settings, private: ServerStatus | None) -> str:
+    """Of the server that does not answer; the variable's name where its value is no address."""
+    try:
+        return str(private.socket) if private is not None else parse_url(settings.redis_url or "").label
+    except OrkaError:
+        return "REDIS_URL"
 
 
 async def _ask(redis: RedisHandle) -> Findings:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from math import isfinite
-from typing import Final
+from typing import Final, cast
 
 from orka.clock import iso
 from orka.engine.joining import failed_output, seen_output
@@ -43,8 +43,6 @@ _QUIET = frozenset(
     }
 )
 """Kinds of nodes that give the answer only where nothing else does, or where the file marks them."""
-FORKED: Final = "ForkedAgent-"
-"""Stands before the class name of what runs in a branch, in log entries."""
 _COUNTS: Final = frozenset(
     {"tokens", "prompt_tokens", "completion_tokens", "total_tokens", "latency_ms", "cost_usd", "status_code"}
 )
@@ -206,7 +204,7 @@ def entry_of(result: NodeResult, step: int, run_id: str) -> dict[str, Json]:
     """One entry of the log, without `previous_outputs`."""
     entry: dict[str, Json] = {
         "agent_id": result.node_id,
-        "event_type": result.event_type if result.group is None else f"{FORKED}{result.event_type}",
+        "event_type": result.event_type,
         "timestamp": iso(result.started_ms),
         "step": step,
         "run_id": run_id,
@@ -222,8 +220,8 @@ def seen_after(result: NodeResult) -> dict[str, Json]:
     if result.status is Status.CANCELLED:
         return {}
     seen: dict[str, Json] = {result.node_id: _shown(result)}
-    if isinstance(result.output, dict) and isinstance(merged := result.output.get("merged"), dict):
-        seen.update(merged)
+    if result.event_type == "JoinNode" and isinstance(result.output, dict):
+        seen.update(cast("dict[str, Json]", result.output.get("merged") or {}))
     return seen
 
 

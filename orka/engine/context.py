@@ -15,7 +15,6 @@ from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.joining import seen_output
 from orka.engine.layered import Layered
-from orka.engine.looping import inner_input
 from orka.engine.notes import OnBegin
 from orka.engine.outcome import Outcome, commit_of
 from orka.engine.program import Body, Program, Step
@@ -178,7 +177,7 @@ class Frame:
         if self.run.strict:
             await self.run.log.barrier()
 
-    def view(self, node_id: str, at_ms: int, variables: Mapping[str, Json] | None = None) -> View:
+    def view(self, node_id: str, at_ms: int) -> View:
         run, context, loop = self.run, self.context, self.context.loop
         view = View(
             input=self.input,
@@ -189,15 +188,15 @@ class Frame:
             step=context.before + len(context.results) + 1,
             now_ms=at_ms,
             members=run.program.members,
-            variables=context.variables if variables is None else variables,
+            variables=context.variables,
             strict=run.program.graph.limits.strict_templates,
         )
         if loop is not None:
-            view.input = inner_input(view.input, loop, view.outputs)
             view.loop_number = loop.number
             view.past_loops = loop.past
             view.past_loops_metadata = loop.metadata
             view.score_threshold = loop.threshold
+            view.scoring_context = loop.scoring
         return view
 
     def record(self, result: NodeResult, shown: Json = None) -> None:

@@ -31,7 +31,7 @@ from orka.types import Json, Path, Status
 async def visit_fork(
     run_frame: RunFrame, frame: Frame, step: Step, node: ForkNode, path: Path, seen: Visit | None
 ) -> None:
-    """Opens the branches and goes on; a nested list of `targets` is joined at once."""
+    """Opens the branches and goes on; one that no join of the file names is joined at once."""
     at_ms = began_at(seen)
     fork = OpenFork(
         path=path, step=step, frame=frame, branches=node.branches, base=frame.context.snapshot(), at_ms=at_ms

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final, cast
 
-from orka.agents.base import LoopView
 from orka.engine.judging import judge_round
 from orka.engine.routing import read_path
 from orka.engine.scales import normalise, score_of
 from orka.graph.nodes import INSIGHT_FLAGS, Cognition, LoopNode, ScoreStrategy
-from orka.template.patterns import compile_pattern
+from orka.template.searching import compile_search
 from orka.types import Json
 
 PAST_KEPT: Final = 20
@@ -35,6 +34,7 @@ _NUMBER: Final = r"(\d+(?:\.\d+)?)"
 _SIGNED: Final = r"-?\d+(?:\.\d+)?"
 _LABELS: Final = r"(?:score|rating|confidence|agreement|consensus)"
 DEFAULT_PATTERNS: Final = (
+    rf"(?i){_LABELS}[^\w.]{{0,20}}(\.\d+)",
     rf"(?i){_LABELS} ?\([^()]{{1,20}}\)\W{{0,20}}{_NUMBER}",
     rf"(?i){_LABELS}\W{{0,20}}{_NUMBER}",
     rf"{_NUMBER}\s*/\s*10\b",
@@ -57,10 +57,10 @@ def check_patterns(node: LoopNode) -> None:
     """Raises `TemplateError` for a pattern of the file that is none, or could take exponential time."""
     for strategy in node.strategies:
         for pattern in strategy.patterns:
-            compile_pattern(pattern)
+            compile_search(pattern)
     for patterns in node.cognition.patterns.values() if node.cognition is not None else ():
         for pattern in patterns:
-            compile_pattern(pattern, INSIGHT_FLAGS)
+            compile_search(pattern, INSIGHT_FLAGS)
 
 
 def score_round(node: LoopNode, results: Mapping[str, Json]) -> float | None:
@@ -120,15 +120,6 @@ def find_key(results: Mapping[str, Json], key: str, default: Json) -> Json:
             ) is not None:
                 return match.group(2) if match.group(2) is not None else float(match.group(1))
     return default
-
-
-def inner_input(value: Json, loop: LoopView, outputs: Mapping[str, Json]) -> Json:
-    """What templates of a round read as `input`: one that is a mapping with a text of its own also has the round."""
-    if not isinstance(value, dict) or "input" not in value:
-        return value
-    seen: dict[str, object] = {"loop_number": loop.number, "past_loops_metadata": loop.metadata}
-    seen |= {"previous_outputs": outputs, "scoring_context": loop.scoring}
-    return cast(Json, {**seen, **value})
 
 
 def shown_loop(loop: Mapping[str, Json]) -> dict[str, Json]:
@@ -196,17 +187,14 @@ def _texts(output: Json) -> Iterator[str]:
 
 def _matches(text: str, patterns: Sequence[str], flags: int) -> Iterator[str]:
     for pattern in patterns:
-        safe = compile_pattern(pattern, flags)
-        for match in safe.expression.finditer(_both_ends(text, min(_MOST_TEXT, safe.text_limit))):
+        for match in compile_search(pattern, flags).every(_both_ends(text, _MOST_TEXT)):
             yield (match.group(1) if match.re.groups else match.group(0)) or ""
 
 
 def _first_match(text: str, patterns: Sequence[str]) -> float | None:
-    said = _answered(text)
+    searched = _both_ends(_answered(text), _MOST_TEXT)
     for pattern in patterns:
-        safe = compile_pattern(pattern)
-        searched = _both_ends(said, min(_MOST_TEXT, safe.text_limit))
-        match = safe.search(searched)
+        match = compile_search(pattern).first(searched)
         if match is None:
             continue
         group = 1 if match.re.groups and match.group(1) is not None else 0

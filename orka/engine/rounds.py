@@ -27,6 +27,7 @@ from orka.engine.outcome import Outcome
 from orka.engine.persisting import earlier_rounds, keep_own_rounds
 from orka.engine.program import Step
 from orka.engine.retry import failure_of
+from orka.engine.scales import score_of
 from orka.engine.spending import first_unaffordable, is_unaffordable
 from orka.errors import EmbeddingError, FailoverExhausted, RunTimeout, TemplateError
 from orka.graph.nodes import FailoverNode, LoopNode
@@ -34,6 +35,7 @@ from orka.journal.entries import Kind, RoundScored
 from orka.journal.paths import member, round_of, visit
 from orka.journal.replay import Visit
 from orka.results import Failure, NodeResult
+from orka.template.functions import get_input
 from orka.types import Json, NodeId, Path, Status
 
 RunFrame = Callable[[Frame, Sequence[NodeId]], Awaitable[None]]
@@ -80,7 +82,9 @@ async def visit_loop(
                 break
             scored, results = found
             score, met = scored.score, scored.met
-            told.add(_remember(frame, step, node, scored, results, told.past))
+            # Expressions of the file search long texts: beside the event loop, which they must not hold up.
+            insights = await anyio.to_thread.run_sync(extract_insights, node.cognition, results)
+            told.add(_remember(frame, step, node, scored, results, insights, told.past))
     except TemplateError as exc:  # of a past-loop field that goes beyond the limits, the same on every replay
         error = failure_of(exc)
     error = error or await keep_own_rounds(frame, node, path, seen, told.own)
@@ -167,14 +171,14 @@ async def _verdict(
     step: Step, node: LoopNode, context: Context, results: Mapping[str, Json], late: bool, notes: list[str]
 ) -> float:
     if late:
-        return node.timeout_score or 0.0
+        return score_of(node.timeout_score) or 0.0
     if not any(result.status is Status.SUCCESS for result in context.results):
         return 0.0
-    score = score_round(node, results)
+    score = await anyio.to_thread.run_sync(score_round, node, results)
     if score is None and not any(agent in results for agent in node.priority_agents or PRIORITY):
         score = await _agreement(step, results, notes)
     if score is None:
-        return node.fallback_score or 0.0
+        return score_of(node.fallback_score) or 0.0
     return score
 
 
@@ -203,24 +207,27 @@ def _loop_view(step: Step, node: LoopNode, number: int, past: list[Json]) -> Loo
 
 
 def _remember(
-    frame: Frame, step: Step, node: LoopNode, scored: RoundScored, results: Mapping[str, Json], past: list[Json]
+    frame: Frame,
+    step: Step,
+    node: LoopNode,
+    scored: RoundScored,
+    results: Mapping[str, Json],
+    insights: Mapping[str, str],
+    past: list[Json],
 ) -> dict[str, Json]:
     """The past-loop object: every template rendered, and the three fields that are always there."""
-    given = frame.input
-    given = given["input"] if isinstance(given, dict) and "input" in given else given
-    text = given if isinstance(given, str) else str(given)
     timestamp = iso(scored.at_ms)
-    variables: dict[str, Json] = {
+    view, inside = frame.view(node.id, scored.at_ms), _loop_view(step, node, scored.round, past)
+    view.variables = {
         **frame.context.variables,
         "loop_number": scored.round,
         "score": scored.score,
         "timestamp": timestamp,
-        "input": text[:200],
-        **extract_insights(node.cognition, results),
+        "input": get_input(view)[:200],
+        **insights,
         "reasoning_quality": find_key(results, "REASONING_QUALITY", 0.0),
         "convergence_trend": find_key(results, "CONVERGENCE_TREND", "STABLE"),
     }
-    view, inside = frame.view(node.id, scored.at_ms, variables), _loop_view(step, node, scored.round, past)
     view.outputs = results
     view.loop_number = scored.round
     view.past_loops, view.past_loops_metadata, view.score_threshold = inside.past, inside.metadata, inside.threshold

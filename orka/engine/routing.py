@@ -10,7 +10,8 @@ from typing import cast
 from orka.graph.nodes import RouterNode
 from orka.types import Json, NodeId
 
-_TRUE, _FALSE = frozenset({"true", "yes", "1"}), frozenset({"false", "no", "0"})
+_TRUE, _FALSE = frozenset({"true", "yes", "1", "on"}), frozenset({"false", "no", "0", "off"})
+"""YAML reads `on:` and `off:` as booleans, too: such a key fits what its author wrote."""
 _WORD_TRUE, _WORD_FALSE = re.compile(r"\b(?:true|yes)\b"), re.compile(r"\b(?:false|no)\b")
 _MISSING = object()
 
@@ -123,13 +124,14 @@ def _boolean_route(node: RouterNode, wanted: bool) -> tuple[NodeId, ...] | None:
 
 
 def _by_word(node: RouterNode, text: str) -> tuple[NodeId, ...] | None:
-    """A longer text that says yes or no, or that holds exactly one of the keys as a whole word."""
+    """A longer text that says yes or no, or that holds exactly one of the keys as a whole word. A key inside a longer one
+    that is there (`high` in `high-risk`) is not held for itself."""
     yes, no = _WORD_TRUE.search(text) is not None, _WORD_FALSE.search(text) is not None
     if yes != no and (route := _boolean_route(node, yes)) is not None:
         return route
-    held = [
-        route
-        for key, route in node.routes
-        if (word := str(key).strip().lower()) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text) is not None
-    ]
+    held: list[tuple[NodeId, ...]] = []
+    for key, route in sorted(node.routes, key=lambda one: -len(str(one[0]))):
+        if word := str(key).strip().lower():
+            text, found = re.subn(rf"(?<!\w){re.escape(word)}(?!\w)", "\n", text)
+            held += [route] if found else []
     return held[0] if len(held) == 1 else None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 
 from orka.graph.diagnostics import Findings
-from orka.graph.nodes import FailoverNode, JoinNode, LoopNode, Node, Scope
+from orka.graph.frames import joined_forks
+from orka.graph.nodes import FailoverNode, ForkNode, JoinNode, LoopNode, Node, Scope
 from orka.graph.order import Cycle, order_sequence
 from orka.graph.outline import Area, Definition
 from orka.types import NodeId
@@ -22,12 +23,14 @@ MAX_OPEN = 120
 def assemble(top: Area, findings: Findings) -> Scope:
     """The scope of a whole file. Dependency cycles and joins without a fork to wait for are reported to
     `findings`."""
-    return _Assembler(findings).scope(top)
+    return _Assembler(findings, joined_forks(top)).scope(top)
 
 
 class _Assembler:
-    def __init__(self, findings: Findings) -> None:
+    def __init__(self, findings: Findings, joined: frozenset[int]) -> None:
         self._findings = findings
+        self._joined = joined
+        """`id` of the forks that a join waits for."""
         self._open: list[Definition] = []
         """Definitions that are being filled in, outermost first."""
         self._made = 0
@@ -82,6 +85,8 @@ class _Assembler:
                 return dataclasses.replace(node, body=self.scope(definition.body))
             case FailoverNode():
                 return dataclasses.replace(node, children=self._children(area, definition))
+            case ForkNode() if id(definition) not in self._joined:
+                return dataclasses.replace(node, awaited=True)
             case JoinNode():
                 return self._join(area, definition, node)
             case _:

@@ -69,8 +69,12 @@ def _check_lists(top: Area, findings: Findings, strict: bool) -> None:
 def _check_mentions(area: Area, definition: Definition, findings: Findings) -> None:
     for mention in (*definition.mentions, *definition.depends_on):
         if area.find(mention.name) is None and not _top(area).incomplete:
-            findings.error(
-                f"agent {mention.name!r} in {mention.key!r} of {label_of(definition)} is not defined",
+            # Only what is in the same list moves an agent, so that a name which is nowhere changes nothing.
+            report, so = (
+                (findings.warning, ", so it waits for nothing") if mention.key == "depends_on" else (findings.error, "")
+            )
+            report(
+                f"agent {mention.name!r} in {mention.key!r} of {label_of(definition)} is not defined{so}",
                 mention.at,
                 hint=_hint(area, mention.name, _top(area)),
                 agent=definition.id,

@@ -46,15 +46,35 @@ def settle(
 ) -> M | None:
     """`table` as a `model`; None, with the faults reported, when values are missing or of a wrong type.
 
-    `owner` names the mapping in messages (`agent 'x'`). Keys the model does not know are not given to it.
+    `owner` names the mapping in messages (`agent 'x'`). Keys the model does not know are not given to it. A key without
+    a value (`past_loops_metadata:`) stands for its default where none is no value of its own.
     """
     known = keys_of(model)
     data = {entry.key.text: plain(entry.value) for entry in table.entries if entry.key.text in known}
+    for name in [name for name, value in data.items() if value is None]:
+        if _may_be_left_out(model, name) and not _takes_none(known[name]):
+            del data[name]
     try:
         return model.model_validate(data)
     except ValidationError as exc:
         _report(exc.errors(include_url=False), table, findings, owner, agent, at or table.at)
         return None
+
+
+def _may_be_left_out(model: type[BaseModel], name: str) -> bool:
+    return any(
+        name in (key, info.alias, info.validation_alias) and not info.is_required()
+        for key, info in model.model_fields.items()
+    )
+
+
+def _takes_none(annotation: Any) -> bool:
+    origin, args = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _takes_none(args[0])
+    if origin in (Union, types.UnionType):
+        return any(map(_takes_none, args))
+    return annotation in (Any, types.NoneType)
 
 
 def check_keys(

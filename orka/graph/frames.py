@@ -57,6 +57,12 @@ def lost_joins(top: Area) -> list[LostJoin]:
     return sorted(found.values(), key=lambda lost: lost.join.at)
 
 
+def joined_forks(top: Area) -> frozenset[int]:
+    """`id` of every fork that some join of the file names, wherever either runs."""
+    forks = (_fork_of(area, definition) for area, definition in top.walk())
+    return frozenset(id(fork) for fork in forks if fork is not None)
+
+
 def _fork_of(area: Area, definition: Definition) -> Definition | None:
     """What a join waits for; None for all else."""
     if definition.type != "join":

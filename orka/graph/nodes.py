@@ -115,7 +115,8 @@ class ForkNode:
     runs_on: str | None = None
     """Queue of the workers that execute the branches."""
     awaited: bool = False
-    """True for a nested list of `targets`: the fork is joined before the next member of its sequence."""
+    """True for a nested list of `targets`, and for a fork that no join of the file names: it is joined before the next
+    member of its sequence."""
     policy: Policy = DEFAULT_POLICY
     """`timeout` bounds the whole group."""
     line: int = 0

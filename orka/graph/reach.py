@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 
 from orka.graph.kinds import CHOOSERS
 from orka.graph.nodes import AgentNode, FailoverNode, ForkNode, MapNode
@@ -169,8 +168,8 @@ class Branch:
     fork: NodeId
     opened: int
     """Place of the fork."""
-    joined: float
-    """Place of the first join; infinite without one, because the end of the list joins then."""
+    joined: int
+    """Place of the first join; of the fork itself without one, because it is joined at once then."""
 
 
 def branch_members(top: Area, places: Mapping[NodeId, int]) -> dict[NodeId, Branch]:
@@ -178,7 +177,7 @@ def branch_members(top: Area, places: Mapping[NodeId, int]) -> dict[NodeId, Bran
 
     `places` are the straight ones. A fork whose join runs elsewhere is left out, for it may come first.
     """
-    joins: dict[NodeId, list[float]] = {}
+    joins: dict[NodeId, list[int]] = {}
     for _, definition in top.walk():
         if definition.type == "join":
             for name in top.forks() if definition.group is None else [definition.group.name]:
@@ -188,7 +187,7 @@ def branch_members(top: Area, places: Mapping[NodeId, int]) -> dict[NodeId, Bran
     found: dict[NodeId, Branch] = {}
     for fork, place in places.items():
         definition = top.definitions.get(fork)
-        branch = Branch(fork, place, min(joins.get(fork, ()), default=inf))
+        branch = Branch(fork, place, min(joins.get(fork, ()), default=place))
         waiting = [definition] if definition is not None and definition.type == "fork" and branch.joined >= 0 else []
         while waiting:
             for mention in waiting.pop().mentions:

@@ -54,7 +54,7 @@ def guess_provider(url: str) -> str:
         return "ollama"
     if host.endswith("anthropic.com") or path.endswith("/v1/messages"):
         return "anthropic"
-    return "openai_compatible"
+    return "openai" if host.endswith(".openai.com") else "openai_compatible"
 
 
 def endpoint_at(provider: str, url: str, key: str | None) -> Endpoint:
@@ -64,7 +64,7 @@ def endpoint_at(provider: str, url: str, key: str | None) -> Endpoint:
     if "://" not in written:
         written = f"http://{written}"
     if fault := endpoint_fault(written):
-        shown = "" if "@" in written else f" {written!r}"
+        shown = "" if "@" in written else f" {url!r}"
         raise ConfigError(f"model_url{shown} {fault}")
     parts = urlsplit(written)
     path = parts.path.rstrip("/")

@@ -243,4 +243,7 @@ def _open(endpoint: Endpoint, timeout: float, retries: int) -> AsyncAnthropic:
             "asking Anthropic's models needs the library `anthropic`: pip install 'orka[anthropic]'"
         ) from exc
     url = endpoint.url or ANTHROPIC_URL
-    return AsyncAnthropic(api_key=endpoint.key or "none", base_url=url, timeout=timeout, max_retries=retries)
+    client = AsyncAnthropic(api_key=endpoint.key or "none", base_url=url, timeout=timeout, max_retries=retries)
+    if not endpoint.native:  # ANTHROPIC_CUSTOM_HEADERS may hold secrets, and graph files name any host
+        client._custom_headers = {}  # pyright: ignore[reportPrivateUsage]
+    return client

@@ -21,6 +21,9 @@ class Endpoint:
     """Base address, without the part that names the call; None: the provider's own."""
     key: str | None = field(default=None, repr=False)
     """API key, sent to this address alone."""
+    native: bool = False
+    """The provider's own, or what the environment names in its place: headers that the provider's library finds in the
+    environment are for it, and for no other."""
 
     @property
     def label(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from ipaddress import ip_address
 from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
@@ -20,7 +21,6 @@ _GPU_LOAD, _CPU_LOAD = 0.8, 0.3
 """How busy they are while a model answers."""
 _LIFE_HOURS = 3 * 365 * 24
 """Of the hardware, over which its price is spread."""
-_LOCAL = ("localhost", "127.", "::1", "10.", "192.168.", "host.docker.internal")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +76,10 @@ def is_local(endpoint: Endpoint) -> bool:
     if endpoint.url is None:
         return endpoint.provider == OLLAMA
     host = urlsplit(endpoint.url).hostname or ""
-    return host.startswith(_LOCAL) or host.endswith((".local", ".localhost", ".internal")) or "." not in host
+    try:
+        return ip_address(host).is_private
+    except ValueError:  # a name
+        return host.endswith((".local", ".localhost", ".internal")) or "." not in host
 
 
 def _prices_of(endpoint: Endpoint, model: str) -> tuple[Decimal, Decimal] | None:

@@ -312,10 +312,14 @@ def _open(endpoint: Endpoint, timeout: float, retries: int) -> AsyncOpenAI:
     except ImportError as exc:
         raise ConfigError("asking a language model needs the library `openai`: pip install 'orka[llm]'") from exc
     parts = urlsplit(endpoint.url or OPENAI_URL)  # never the library's own look at the environment
-    return AsyncOpenAI(
+    client = AsyncOpenAI(
         api_key=endpoint.key or _NO_KEY,
         base_url=urlunsplit(parts._replace(query="")),
         default_query=dict(parse_qsl(parts.query)) or None,
         timeout=timeout,
         max_retries=retries,
     )
+    if not endpoint.native:  # OPENAI_CUSTOM_HEADERS may hold secrets, and graph files name any host
+        client.organization = client.project = None
+        client._custom_headers = {}  # pyright: ignore[reportPrivateUsage]
+    return client

@@ -13,7 +13,7 @@ import msgspec
 from orka.types import Json
 
 _MOST_TEXT: Final = 1_000_000
-"""Characters that are searched: an answer beyond that is none."""
+"""Characters that are searched: of a longer answer nothing is read, unless it is JSON from end to end."""
 _MOST_REPAIRED: Final = 100_000
 """Characters of broken JSON that are repaired: the repair reads them one by one."""
 _DEEPEST: Final = 100
@@ -35,6 +35,8 @@ def find_object(text: str) -> dict[str, Json] | None:
     """The first JSON object in `text`: the text itself, a fenced block, what follows the model's thoughts, the first
     balanced braces, the same written as a Python literal, and at last what a repair makes of it. None when there is none.
     A reading that needs no repair is never passed over for one that does."""
+    if (found := _decoded(text.strip())) is not None:
+        return found
     text = text[:_MOST_TEXT]
     if "{" not in text:
         return None

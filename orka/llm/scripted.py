@@ -179,12 +179,18 @@ def example_of(schema: Mapping[str, Json], depth: int = 8) -> Json:
         return choices[0]
     if "const" in schema:
         return schema["const"]
+    union = schema.get("anyOf") or schema.get("oneOf")
+    if isinstance(union, list) and isinstance(union[0], dict) and not {"type", "properties"} & schema.keys():
+        return example_of(union[0], depth - 1) if depth > 0 else None
     kind = schema.get("type")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     properties = schema.get("properties")
     if (kind == "object" or isinstance(properties, dict)) and depth > 0:
         rules = properties if isinstance(properties, dict) else {}
         return {name: example_of(rule, depth - 1) for name, rule in rules.items() if isinstance(rule, dict)}
+    items, count = schema.get("items"), schema.get("minItems")
+    if kind == "array" and isinstance(items, dict) and isinstance(count, int) and depth > 0:
+        return [example_of(items, depth - 1) for _ in range(min(count, 20 if depth > 5 else 1))]
     least = schema.get("minimum")
     if kind in ("number", "integer") and isinstance(least, int | float):
         return least

@@ -82,7 +82,8 @@ def missing_fields(value: Mapping[str, Json], schema: Mapping[str, Json]) -> lis
 
 def coerce_value(value: Json, rule: Mapping[str, Json]) -> Json:
     """One field; as it is where it does not fit."""
-    match rule.get("type"):
+    kinds = _kinds(rule)
+    match kinds[0] if kinds and value is not None else None:
         case "number":
             return _number(value)
         case "integer":
@@ -91,9 +92,9 @@ def coerce_value(value: Json, rule: Mapping[str, Json]) -> Json:
         case "boolean":
             return _boolean(value)
         case "array":
-            if value is None or isinstance(value, list):
-                return value
-            return [value]
+            item = rule.get("items")
+            found: list[Json] = value if isinstance(value, list) else [value]
+            return [coerce_value(one, item) for one in found] if isinstance(item, dict) else found
         case "string":
             return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
         case "object" if isinstance(value, dict):
@@ -141,11 +142,24 @@ def _names(value: Json) -> list[str]:
     return [name for name in value if isinstance(name, str)] if isinstance(value, list) else []
 
 
-def _word(rule: Mapping[str, Json]) -> str:
+def _kinds(rule: Mapping[str, Json]) -> list[str]:
+    """Its types, but for null."""
     word = rule.get("type")
-    if isinstance(word, list):
-        return " or ".join(str(one) for one in word)
-    return word if isinstance(word, str) else "any value"
+    words = word if isinstance(word, list) else [word]
+    return [one for one in words if isinstance(one, str) and one != "null"]
+
+
+def _word(rule: Mapping[str, Json], depth: int = 4) -> str:
+    """With what is in it, to some depth."""
+    word = rule.get("type")
+    words = [str(one) for one in word] if isinstance(word, list) else [word] if isinstance(word, str) else []
+    item, inner = rule.get("items"), _properties(rule)
+    if "array" in words and isinstance(item, dict) and depth:
+        words[words.index("array")] = f"array of {_word(item, depth - 1)}"
+    if "object" in words and inner and depth:
+        fields = ", ".join(f"{name}: {_word(one, depth - 1)}" for name, one in inner.items())
+        words[words.index("object")] = f"object {{{fields}}}"
+    return " or ".join(words) or "any value"
 
 
 def _listed(choices: Sequence[Json]) -> str:

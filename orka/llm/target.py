@@ -3,7 +3,7 @@ from the variables that a file names."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -63,6 +63,7 @@ def choose_target(wanted: Wanted, settings: Settings, *, owner: str, keyless: bo
     assert url is not None
     provider = provider or guess_provider(url)
     endpoint = endpoint_at(provider, url, key or _key_for(wanted, provider, url, settings, owner, keyless))
+    endpoint = replace(endpoint, native=_is_native(provider, url, settings))
     model = wanted.model or _default_model(provider, url, settings)
     if model is None and keyless:
         model = "scripted"
@@ -101,11 +102,13 @@ def _key_for(wanted: Wanted, provider: str, url: str, settings: Settings, owner:
         return key
     if settings.llm_url is not None and url == settings.llm_url:
         return settings.llm_key
-    if provider == "openai" and (url == settings.openai_url or _is_own(provider, url)):
-        return settings.openai_key
-    if provider == "anthropic" and _is_own(provider, url):
-        return settings.anthropic_key
+    if _is_native(provider, url, settings):
+        return settings.openai_key if provider == "openai" else settings.anthropic_key
     return None
+
+
+def _is_native(provider: str, url: str, settings: Settings) -> bool:
+    return provider in _OWN_HOSTS and (_is_own(provider, url) or (provider == "openai" and url == settings.openai_url))
 
 
 def _is_own(provider: str, url: str) -> bool:

@@ -160,9 +160,12 @@ def regex_search(value: object, pattern: str, *, ignorecase: bool = False, multi
     text = text_of(value)
     spend(compiled.price(text))
     match = compiled.search(text)
+    if match is None and len(text) > compiled.text_limit:  # verdicts stand at the end
+        spend(compiled.price(text))
+        match = compiled.search_end(text)
+        if match is None:
+            rendering().note(f"regex_search looked at the first and the last {compiled.text_limit:,} characters only")
     if match is None:
-        if len(text) > compiled.text_limit:
-            rendering().note(f"regex_search looked at the first {compiled.text_limit:,} characters only")
         return ""
     return (match[1] if match.re.groups else match[0]) or ""
 

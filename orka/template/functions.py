@@ -70,19 +70,22 @@ def format_memory_query(view: View, perspective: object, topic: object = None) -
 
 
 def _input(view: View) -> object:
+    """Inside a loop with the attributes that the input of OrKa 0.9 had there."""
     value = view.input
-    if view.past_loops is None:
+    if view.past_loops is None or not isinstance(value, (dict, str)):
         return value
-    if isinstance(value, str):
-        text = LoopText(value)
-        text.facts = {
-            "input": value,
-            "loop_number": view.loop_number,
-            "past_loops_metadata": view.past_loops_metadata,
-            "previous_outputs": view.outputs,
-        }
-        return text
-    return LoopInput(value) if isinstance(value, dict) and "input" in value else value
+    around: dict[str, object] = {
+        "input": value,
+        "loop_number": view.loop_number,
+        "past_loops_metadata": view.past_loops_metadata,
+        "previous_outputs": view.outputs,
+        "scoring_context": view.scoring_context,
+    }
+    if isinstance(value, dict):
+        return LoopInput(value, around)
+    text = LoopText(value)
+    text.around = around
+    return text
 
 
 FUNCTIONS: Mapping[str, Callable[..., object]] = {

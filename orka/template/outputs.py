@@ -38,7 +38,8 @@ def response_of(output: object) -> str:
         if value is not None:
             inner = table(value)
             return text_of(inner["response"] if inner is not None and "response" in inner else value)
-    return text_of(output)
+    entries = table(output)
+    return "" if entries is not None and "response" in entries else text_of(output)
 
 
 def get_agent_response(view: View, agent_id: object) -> str:

@@ -62,6 +62,10 @@ class Pattern:
         """The first match within the first `text_limit` characters."""
         return self.expression.search(text[: self.text_limit])
 
+    def search_end(self, text: str) -> re.Match[str] | None:
+        """The first match within the last `text_limit` characters. A `^` is the beginning of the whole text."""
+        return self.expression.search(text, max(0, len(text) - self.text_limit))
+
     def price(self, text: str) -> int:
         """Units of work to charge for one search."""
         length = min(len(text), self.text_limit)
@@ -70,17 +74,27 @@ class Pattern:
 
 @lru_cache(256)
 def compile_pattern(source: str, flags: int = 0) -> Pattern:
-    """Reads and compiles a pattern. Raises `TemplateError` when it is no pattern or could take exponential time."""
-    if len(source) > PATTERN_LIMIT:
-        raise TemplateError(f"the template goes beyond the limit of {PATTERN_LIMIT} characters in a pattern")
-    try:
-        expression = re.compile(source, flags)
-    except (re.error, RecursionError, OverflowError, ValueError) as error:
-        raise TemplateError(f"{source!r} is not a regular expression: {error}") from None
-    exponent = _exponent(_atoms(source, flags))
+    """Reads and compiles a pattern. Raises `TemplateError` when it is no pattern, could take exponential time, or a power
+    of the text's length beyond the fourth."""
+    expression, exponent = parse_pattern(source, flags), exponent_of(source, flags)
     if exponent > 4:
         raise TemplateError(f"the pattern {source!r} has too many repeats that can match the same text")
     return Pattern(expression, exponent)
+
+
+def parse_pattern(source: str, flags: int = 0) -> re.Pattern[str]:
+    """Compiles a pattern, however long its searches may take. Raises `TemplateError` when it is none."""
+    if len(source) > PATTERN_LIMIT:
+        raise TemplateError(f"the template goes beyond the limit of {PATTERN_LIMIT} characters in a pattern")
+    try:
+        return re.compile(source, flags)
+    except (re.error, RecursionError, OverflowError, ValueError) as error:
+        raise TemplateError(f"{source!r} is not a regular expression: {error}") from None
+
+
+def exponent_of(source: str, flags: int = 0) -> int:
+    """The power of the text's length that a search can take. Raises `TemplateError` when it could take exponential time."""
+    return _exponent(_atoms(source, flags))
 
 
 def _atoms(source: str, flags: int) -> list[_Atom]:

@@ -20,14 +20,20 @@ _encoder = msgspec.json.Encoder()
 class LoopInput(dict[str, object]):
     """The input inside a loop when it is a mapping: printed bare, it is the original text under its `input` key."""
 
-    __slots__ = ()
+    __slots__ = ("around",)
+
+    def __init__(self, value: Mapping[str, object], around: Mapping[str, object]) -> None:
+        super().__init__(value)
+        self.around = around
+        """What its attributes lead to beside its own keys: the round and its surroundings."""
 
 
 class LoopText(str):
-    """The input inside a loop when it is a text: that text, with facts of the round as attributes."""
+    """The input inside a loop when it is a text: the text itself, with the attributes of `LoopInput`."""
 
-    __slots__ = ("facts",)
-    facts: Mapping[str, object]
+    __slots__ = ("around",)
+
+    around: Mapping[str, object]
 
 
 def text_of(value: object) -> str:
@@ -42,7 +48,7 @@ def text_of(value: object) -> str:
         return ""
     if isinstance(value, (int, float, Missing)):
         return str(value)
-    if isinstance(value, LoopInput):
+    if isinstance(value, LoopInput) and "input" in value:
         return text_of(value["input"])
     spend(2 * weigh(value))
     return json_text(plain(value))
@@ -77,6 +83,8 @@ def plain(value: object) -> object:
 
     Raises TypeError for anything else.
     """
+    if isinstance(value, LoopText):
+        return str(value)
     if value is None or isinstance(value, (str, int, float)):
         return value
     if isinstance(value, Missing):

@@ -14,7 +14,7 @@ from typing import cast
 
 from orka.template.limits import check_format, claim, current
 from orka.template.missing import Missing
-from orka.template.text import LoopText, text_of
+from orka.template.text import LoopInput, LoopText, text_of
 
 _NOWHERE = object()
 
@@ -23,6 +23,8 @@ def _own(entries: Mapping[object, object], name: object) -> object:
     """A key of a mapping, or of its `result`; `_NOWHERE` when neither has it."""
     if name in entries:
         return entries[name]
+    if isinstance(entries, LoopInput):
+        return entries.around[name] if isinstance(name, str) and name in entries.around else _NOWHERE
     meter = current.meter
     if meter is None or entries is not meter.outputs():  # A node named `result` is not the result of all nodes.
         result = entries.get("result")
@@ -39,8 +41,8 @@ def attribute(value: object, name: object) -> object:
             return found
         method = MAPPING_METHODS.get(name)
     elif isinstance(value, str):
-        if isinstance(value, LoopText) and name in value.facts:
-            return value.facts[cast(str, name)]
+        if isinstance(value, LoopText) and name in value.around:
+            return value.around[cast(str, name)]
         method = TEXT_METHODS.get(name)
     elif isinstance(value, (list, tuple)):
         if name in getattr(cast(object, value), "_fields", ()):  # The named tuples of `groupby`.

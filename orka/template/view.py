@@ -16,7 +16,7 @@ class View(msgspec.Struct, kw_only=True):
     """Not frozen: `warnings` collects what the rendering read that was undefined. (A struct: every step makes one.)"""
 
     input: Json
-    """The run's input; inside a loop the mapping that workflow-format section 8.5 describes, if the input is one."""
+    """The run's input."""
     outputs: Mapping[str, Json]
     """`previous_outputs`: results by node id, own frame first, outer ones as fall-back."""
     agent_id: str = ""
@@ -31,6 +31,8 @@ class View(msgspec.Struct, kw_only=True):
     """Past-loop objects of the enclosing loop, oldest first; None outside loops."""
     past_loops_metadata: Mapping[str, Json] = _NOTHING
     score_threshold: float | None = None
+    scoring_context: str = ""
+    """Of the enclosing loop's boolean scoring; empty: it has none."""
     variables: Mapping[str, Json] = _NOTHING
     """Further names: `item` and `index` of a map, `score` and `insights` of a past-loop template."""
     members: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict[str, tuple[str, ...]])

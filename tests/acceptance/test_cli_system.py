@@ -61,6 +61,9 @@ def test_a_redis_of_ones_own_is_described_without_its_password(here, servers, mo
     gone = here("system", "status")
     assert gone.returncode == 3
     assert "hidden-word" not in gone.stdout
+    assert f"server    {status['redis']['url']}\n" in gone.stdout
+    asked = json.loads(here("system", "status", "--json", "--backend", "redis").stdout)
+    assert (asked["memory"]["backend"], asked["redis"]["url"]) == ("redis", status["redis"]["url"])
 
 
 @pytest.mark.usefixtures("own_home")

@@ -62,12 +62,13 @@ agents:
 LEFT_OPEN = """
 orchestrator: {agents: [o, j]}
 agents:
-  - {id: o, type: fork, targets: [[f, bad, never], [quick]]}
+  - {id: o, type: fork, targets: [[f, bad, never, k], [quick]]}
   - {id: f, type: fork, targets: [[quick, slow], [slow]]}
   - {id: quick, type: probe, pure: false}
   - {id: slow, type: probe, delay: 30}
   - {id: bad, type: probe, fails: 99, on_error: stop, pure: false, delay: 0.02}
   - {id: never, type: probe}
+  - {id: k, type: join, group: f}
   - {id: j, type: join, group: o}
 """
 CUT: dict[str, tuple[str, list[Row]]] = {
@@ -210,12 +211,13 @@ async def test_the_log_has_cut_off_visits_and_nothing_reads_them(redis_settings:
 
 async def test_what_was_under_way_at_the_deadline_is_recorded(redis_settings: Settings) -> None:
     text = """
-orchestrator: {deadline: 0.2, agents: [first, f, slow, never]}
+orchestrator: {deadline: 0.2, agents: [first, f, slow, never, j]}
 agents:
   - {id: first, type: probe}
   - {id: f, type: fork, targets: [[first, slow]]}
   - {id: slow, type: probe, delay: 30, pure: false}
   - {id: never, type: probe}
+  - {id: j, type: join, group: f}
 """
     async with open_bench(redis_settings) as bench:
         result = await bench.run(load(text))

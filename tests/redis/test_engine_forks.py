@@ -359,7 +359,7 @@ async def test_a_fork_that_was_joined_is_not_waited_for_again(redis_settings: Se
     assert at(result, "again").warnings == ("'spread' has been joined before, so there is nothing to wait for",)
 
 
-async def test_a_fork_that_nobody_joins_ends_with_its_sequence(redis_settings: Settings) -> None:
+async def test_a_fork_that_no_join_names_is_joined_at_once(redis_settings: Settings) -> None:
     text = """
         orchestrator: {id: t, agents: [first, spread, after, other, last]}
         agents:
@@ -377,13 +377,12 @@ async def test_a_fork_that_nobody_joins_ends_with_its_sequence(redis_settings: S
         result = await orchestrator.execute("x")
         again = await orchestrator.finish(result.run_id)
         log: Any = await orchestrator.run("x", return_logs=True)
-    # Its members are in results and log where the file has them; templates see them only when all of them have ended.
     assert paths(result) == [
         *("first", "spread", "spread.0/a", "spread.1/b", "spread.1/within", "spread.1/within.0/c"),
         *("after", "other", "other.0/c", "last"),
     ]
-    assert (said(result, "after"), said(result, "last")) == ("[]", "4")
-    assert result.output == "4"  # the last one of the list, whichever branch ended last
+    assert (said(result, "after"), said(result, "last")) == ("[A]", "8")
+    assert result.output == "8"
     assert again.results == result.results
     assert [entry["agent_id"] for entry in log] == [
         *("first", "spread", "a", "b", "within", "c", "after", "other", "c", "last"),

@@ -56,6 +56,7 @@ async def test_rounds_go_on_until_the_threshold_or_the_last(
         ("score_extraction_config: {strategies: [{type: pattern, patterns: ['(\\d+)%%']}]}", "at 95%%", 0.95),
         ("high_priority_agents: [judge]", "Rating: 95", 0.95),
         ("fallback_score: 0.95", "no number", 0.95),
+        ("fallback_score: 95", "no number", 0.95),
         ("scoring: {mode: x}", "no number", 0.0),
     ],
 )

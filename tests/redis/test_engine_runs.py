@@ -127,12 +127,13 @@ async def test_a_deadline_ends_the_run_and_cancels_what_is_under_way(redis_setti
         return "slept"
 
     text = """
-        orchestrator: {id: t, agents: [first, spread, slow], deadline: 0.3}
+        orchestrator: {id: t, agents: [first, spread, slow, gather], deadline: 0.3}
         agents:
           - {id: first, type: echo, prompt: F}
           - {id: spread, type: fork, targets: [branch]}
           - {id: branch, type: sleeper}
           - {id: slow, type: sleeper}
+          - {id: gather, type: join, group: spread}
         """
     async with opened(redis_settings, text, registry=registry) as orchestrator:
         started = time.perf_counter()

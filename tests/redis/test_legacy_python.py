@@ -10,7 +10,7 @@ import pytest
 
 from orka import AgentError, BaseAgent, Orchestrator, Settings
 from orka.agents.registry import Registry
-from orka.orka_cli import run_cli_entrypoint
+from orka.cli.core import run_cli_entrypoint
 
 GRAPH = """
 orchestrator: {id: g, agents: [hello, shout, broken, last]}

@@ -342,8 +342,11 @@ async def test_a_scripted_model_stands_for_all(tmp_path: Path, redis_settings: S
     assert [asked.prompt for asked in llm.asked] == ["1", "2", "third"]
 
 
-async def test_a_call_in_place_of_an_answer_is_kept(tmp_path: Path, redis_settings: Settings, server: Server) -> None:
-    server.default = Reply(calls=(Call(name="emit", arguments='{"response": "from a call"}'),))
+@pytest.mark.parametrize("said", ["", "Here it is:"])
+async def test_a_call_in_place_of_an_answer_is_kept(
+    tmp_path: Path, redis_settings: Settings, server: Server, said: str
+) -> None:
+    server.default = Reply(text=said, calls=(Call(name="emit", arguments='{"response": "from a call"}'),))
     agent = local(server, structured_output={"mode": "tool_call"})
     output = (await visits(tmp_path, redis_settings, [agent]))["a"].output
     assert isinstance(output, dict)

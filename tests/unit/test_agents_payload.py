@@ -10,6 +10,10 @@ from orka.agents.payload import agents_of, context_of, nodes_of, parse_object, t
     [
         ('{"a": [1, true, null]}', {"a": [1, True, None]}),
         ("{'a': [1, True, None], 'b': (2, 3)}", {"a": [1, True, None], "b": [2, 3]}),
+        (
+            '{"success": True, "given": {"a": null, "b": [false]}}',
+            {"success": True, "given": {"a": None, "b": [False]}},
+        ),
         (' ```json\n{"a": "it\'s"}\n``` ', {"a": "it's"}),
         ('{"text": "two\nlines"}', {"text": "two\nlines"}),
         ("{}", {}),

@@ -21,7 +21,13 @@ from orka.testing import HashEmbedder, example_task, run_agent
 
 @pytest.mark.parametrize(
     ("prompt", "given", "response"),
-    [("rendered", "x", "rendered"), ("", "x", ""), (None, "x", "x"), (None, {"input": "text", "a": 1}, "text")],
+    [
+        ("rendered", "x", "rendered"),
+        ("", "x", ""),
+        (None, "x", "x"),
+        (None, {"input": "text", "a": 1}, "text"),
+        (None, {"a": [True, None]}, '{"a":[true,null]}'),
+    ],
 )
 async def test_template_gives_its_prompt_else_the_text_of_the_input(
     prompt: str | None, given: object, response: str

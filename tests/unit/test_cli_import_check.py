@@ -54,10 +54,10 @@ def test_tells_of_every_file_what_becomes_of_it(tmp_path: Path, capsys: pytest.C
         "deep/inside/b.yaml": "runs with differences",
         "c.yml": "cannot run",
         "d.yml": "cannot run",
-        "e.yml": "runs with differences",
+        "e.yml": "runs as is",
     }
     assert found["others"] == ["compose.yml", "notes.yml", "hidden/x.yml"]
-    assert found["counts"] == {"runs as is": 1, "runs with differences": 2, "cannot run": 2, "no workflow": 3}
+    assert found["counts"] == {"runs as is": 2, "runs with differences": 1, "cannot run": 2, "no workflow": 3}
     by_name = {file["file"]: file for file in found["files"]}
     assert by_name["deep/inside/b.yaml"]["differences"][0]["code"] == "fork-order"
     assert by_name["c.yml"]["faults"][0]["line"] == 2
@@ -76,7 +76,7 @@ def test_prints_a_table_and_what_its_words_mean(tmp_path: Path, capsys: pytest.C
     assert any(line.startswith("e.yml") and line.endswith("1 warning of orka check") for line in lines)
     assert any(line.startswith("fork-order: Branches of a fork run at the same time") for line in lines)
     assert lines[-1] == (
-        "4 workflows: 1 runs as is, 2 run with differences, 1 cannot run. No workflows: 1 (compose.yml)."
+        "4 workflows: 2 run as is, 1 runs with differences, 1 cannot run. No workflows: 1 (compose.yml)."
     )
 
 

@@ -259,11 +259,19 @@ def test_an_agent_may_be_written_out_in_the_list() -> None:
     assert report.graph.scope.sequence == ("a", "b")
 
 
+def test_a_key_without_a_value_stands_for_its_default() -> None:
+    empty = "max_loops: , score_threshold: , past_loops_metadata: , high_priority_agents: , persist_across_runs: , is_terminal: "
+    body = "internal_workflow: {orchestrator: {agents: [w]}, agents: [{id: w, type: echo, is_terminal: }]}"
+    found, plain = (node(f"  - {{id: a, type: loop, {keys}{body}}}") for keys in (f"{empty}, ", ""))
+    assert found == plain
+
+
 def test_branches_of_a_fork_are_ids_lists_and_nested_lists_which_become_forks() -> None:
     nodes = load("""
-orchestrator: {agents: [f]}
+orchestrator: {agents: [f, j]}
 agents:
   - {id: f, type: fork, targets: [a, [b], [c, [d, [e, [g, h]]], i]], mode: sequential, max_concurrency: 2}
+  - {id: j, type: join, group: f}
   - {id: a, type: echo}
   - {id: b, type: echo}
   - {id: c, type: echo}

@@ -131,8 +131,7 @@ async def test_classification_without_a_model_goes_by_meaning(key: str) -> None:
     [
         ("binary", {"positive": ["x"]}),
         ("binary", {"positive": ["x"], "negative": [" "]}),
-        ("classification", {}),
-        ("classification", {"options": []}),
+        ("classification", {"options": [" "]}),
         ("classification", {"options": ["a", "a"]}),
         ("rag", {"top_k": 0}),
         ("ingest", {}),
@@ -141,3 +140,9 @@ async def test_classification_without_a_model_goes_by_meaning(key: str) -> None:
 async def test_options_that_cannot_be_are_refused(kind: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError):
         await run_agent(kind, example_task("x", options=options))
+
+
+@pytest.mark.parametrize("options", [{}, {"options": []}])
+async def test_a_classification_with_nothing_to_choose_from_says_so(options: dict[str, Any]) -> None:
+    output = await run_agent("classification", example_task("x", options=options))
+    assert output.response == "not-classified"

@@ -15,7 +15,7 @@ from support.openai_server import Call, Reply, Server, started
 from orka.errors import LLMBadAnswer, LLMError, LLMRateLimited, LLMTimeout
 from orka.llm.address import endpoint_at
 from orka.llm.base import Answer, Endpoint, Form, LLMClient, Message, Question, Tool, ToolCall
-from orka.llm.costs import LocalCost, Prices
+from orka.llm.costs import LocalCost, Prices, is_local
 from orka.llm.openai_client import Completion, Gathered
 from orka.llm.pool import LLMPool
 
@@ -75,6 +75,19 @@ async def test_a_system_prompt_is_told_apart(place: str) -> None:
     async with asking(place) as (server, client):
         await client.ask(question(messages=(Message(role="system", content="Be brief."), *question().messages)))
         assert (server.last.system, server.last.prompt) == ("Be brief.", "Hello")
+
+
+@pytest.mark.parametrize(("place", "native"), [("openai", False), ("openai", True), ("anthropic", False)])
+async def test_headers_of_the_environment_are_for_the_provider_s_own_host(
+    place: str, native: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_ORG_ID", "OPENAI_PROJECT_ID"):
+        monkeypatch.setenv(name, "hidden")
+    for name in ("OPENAI_CUSTOM_HEADERS", "ANTHROPIC_CUSTOM_HEADERS"):
+        monkeypatch.setenv(name, "X-Token: hidden")
+    async with started() as server, pool() as opened:
+        await opened.client(replace(at(server, place), native=native)).ask(question())
+        assert ("hidden" in server.last.headers.values()) is native
 
 
 @EVERY
@@ -331,3 +344,19 @@ async def test_a_machine_of_one_s_own_costs_electricity_and_hardware() -> None:
     assert await Prices(cost).cost(home, "m", usage, 3_600_000) == pytest.approx(0.181)
     assert await Prices(replace(cost, policy="zero_legacy")).cost(home, "m", usage, 3_600_000) == 0
     assert await Prices(replace(cost, policy="null_fail")).cost(home, "m", usage, 3_600_000) is None
+
+
+@pytest.mark.parametrize(
+    ("host", "ours"),
+    [
+        ("gpu-box", True),
+        ("10.1.2.3", True),
+        ("172.17.0.1", True),
+        ("[::1]", True),
+        ("nas.local", True),
+        ("10.example.com", False),
+        ("8.8.8.8", False),
+    ],
+)
+def test_machines_of_one_s_own_are_known_by_their_address(host: str, ours: bool) -> None:
+    assert is_local(Endpoint(provider="openai", url=f"http://{host}:8000/v1")) is ours

@@ -29,6 +29,7 @@ from orka.llm.recovery import find_object, without_thoughts
         ('{a: 1, "b": 2}', {"a": 1, "b": 2}),
         ('```json\n{"a": 1', {"a": 1}),
         ('{"a": 1} {"a": 2}', {"a": 1}),
+        ('{"n": 123456789012345678901, "l": [18446744073709551615]}', {"n": "123456789012345678901", "l": [2**64 - 1]}),
         ('<think>maybe\n```json\n{"a": "a draft"}\n```\n</think>{"a": "meant"}', {"a": "meant"}),
         ('<think>never closed, <thought>hm</thought> {"a": 1}', {"a": 1}),
         ('Given {x} and {"y"}, I say: {"a": {"b": 1}}', {"a": {"b": 1}}),
@@ -52,6 +53,11 @@ def test_no_object_is_none(text: str) -> None:
 
 def test_a_whole_text_that_is_json_is_read_as_it_is() -> None:
     assert find_object('{"response": "```json\\n{\\"a\\": 1}\\n```"}') == {"response": '```json\n{"a": 1}\n```'}
+
+
+def test_a_long_answer_that_is_json_is_read_whole() -> None:
+    text = "word " * 400_000
+    assert find_object(f'{{"response": "{text}"}}') == {"response": text}
 
 
 def test_nesting_without_end_is_no_answer_and_takes_no_time() -> None:

@@ -26,6 +26,7 @@ def test_names_and_types_are_a_schema() -> None:
 
 
 def test_json_schema_stays_as_it_is() -> None:
+    assert json_schema_of({"type": "object"}, strict=False) == {"type": "object"}
     whole = {"type": "object", "properties": {"a": {"type": "string", "enum": ["x"]}}}
     assert json_schema_of(whole, strict=True) == whole
 
@@ -36,6 +37,7 @@ def test_json_schema_stays_as_it_is() -> None:
         ({"required": "response"}, "list of names"),
         ({"required": ["a"], "types": {"a": "strng"}}, "'strng' of 'a' is no type"),
         ({"a": 1}, "neither"),
+        ({"a": "number", "b": "wat"}, "'wat' of 'b' is no type"),
         ({"type": "array", "items": {}}, "must be of type object"),
     ],
 )
@@ -52,6 +54,30 @@ def test_fields_become_of_their_types_where_nothing_is_guessed() -> None:
     assert coerce(given, schema) == {"n": 0.8, "i": 3, "b": True, "l": ["one"], "s": "5", "u": "many", "more": "kept"}
     assert coerce({"n": "80%", "i": 4.0, "b": 0, "l": None}, schema) == {"n": 0.8, "i": 4, "b": False, "l": None}
     assert coerce({"n": "1e30", "i": "1e30"}, schema) == {"n": 1e30, "i": 1e30}  # integers of 64 bits are stored
+
+
+def test_what_is_inside_becomes_of_its_type_too() -> None:
+    schema = {
+        "type": "object",
+        "properties": {
+            "u": {"type": ["null", "number"]},
+            "l": {"type": "array", "items": {"type": "integer"}},
+            "o": {"type": "object", "properties": {"b": {"type": "boolean"}}},
+        },
+    }
+    given = {"u": "4", "l": ["1", "x"], "o": {"b": "no"}}
+    assert coerce(given, schema) == {"u": 4, "l": [1, "x"], "o": {"b": False}}
+    assert coerce({"u": None, "l": "2", "o": None}, schema) == {"u": None, "l": [2], "o": None}
+    text = describe_schema(schema)
+    assert "- u: null or number, may be left out" in text
+    assert "- l: array of integer" in text
+    assert "- o: object {b: boolean}" in text
+
+
+def test_an_empty_schema_is_none() -> None:
+    found = structure_of(StructuredOutput.model_validate({"schema": {}}), {}, ANSWER, owner="a")
+    assert found is not None
+    assert "response" in describe_schema(found.schema)
 
 
 def test_description_names_every_field() -> None:

@@ -78,6 +78,7 @@ def test_a_key_goes_to_its_own_host_alone(monkeypatch: pytest.MonkeyPatch) -> No
         assert chosen(Wanted(provider="openai", url=url), settings).endpoint.key is None
     assert chosen(Wanted(provider="openai", url="https://api.openai.com/v1"), settings).endpoint.key == "o"
     assert chosen(Wanted(provider="openai"), settings).endpoint.key == "o"
+    assert chosen(Wanted(url="https://api.openai.com/v1"), settings).endpoint.key == "o"
     assert chosen(Wanted(provider="anthropic", url="http://127.0.0.1:1"), settings).endpoint.key is None
     monkeypatch.setenv("OWN_KEY", "own")
     assert chosen(Wanted(url="http://elsewhere:1", model="m", key_env="OWN_KEY"), settings).endpoint.key == "own"
@@ -89,6 +90,8 @@ def test_base_url_of_openai_gets_its_key_and_model() -> None:
     settings = Settings(openai_url="http://proxy:1/v1", openai_key="o", openai_model="base")
     found = chosen(Wanted(provider="openai"), settings)
     assert (found.endpoint.url, found.endpoint.key, found.model) == ("http://proxy:1/v1", "o", "base")
+    assert found.endpoint.native
+    assert not chosen(Wanted(provider="openai", url="http://elsewhere:1"), settings).endpoint.native
 
 
 def test_keys_are_not_shown() -> None:

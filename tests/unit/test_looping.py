@@ -4,11 +4,9 @@ from typing import Any
 
 import pytest
 
-from orka.agents.base import LoopView
 from orka.engine.looping import (
     extract_insights,
     find_key,
-    inner_input,
     join_recent,
     normalise,
     score_round,
@@ -36,6 +34,7 @@ def said(text: Any) -> dict[str, Any]:
         ("SCORE: 0.85", 0.85),
         ("score = 85", 0.85),
         ("Rating: 8/10", 0.8),
+        ("score: .9", 0.9),
         ("Confidence: 90%", 0.9),
         ("Agreement - 0.7", 0.7),
         ("consensus:1", 1.0),
@@ -247,21 +246,6 @@ def test_keys_of_a_round_are_found_in_results_and_in_their_json_text() -> None:
     assert find_key({"a": '{"K": 1.2.3}'}, "K", None) == 1.2
     assert find_key({"a": '{"K": -0.5}'}, "K", None) == -0.5
     assert find_key({"a": '{"K": -}'}, "K", 0.0) == 0.0
-
-
-def test_inside_a_loop_an_input_that_is_a_mapping_also_has_the_round() -> None:
-    given: Any = {"input": "text", "task": "t", "loop_number": "mine"}
-    view = LoopView(number=2, past=[], metadata={"score": "0.5"}, threshold=0.8, scoring="quality")
-    assert inner_input(given, view, {"o": 1}) == {
-        "input": "text",
-        "task": "t",
-        "loop_number": "mine",
-        "past_loops_metadata": {"score": "0.5"},
-        "previous_outputs": {"o": 1},
-        "scoring_context": "quality",
-    }
-    assert inner_input("text", view, {}) == "text"
-    assert inner_input({"task": "t"}, view, {}) == {"task": "t"}
 
 
 def test_a_loop_is_seen_with_its_output_as_its_response() -> None:

@@ -52,6 +52,12 @@ def router(routes: dict[Any, list[str]], fallback: list[str] | None = None) -> R
         # a route that is named wins over a boolean one
         ({"yes": ["named"], "true": ["boolean"]}, "yes", ["named"]),
         ({"1": ["named"], "true": ["boolean"]}, 1, ["named"]),
+        # `on:` and `off:` are booleans to YAML
+        (BOOLEAN, "On", ["yes_path"]),
+        (BOOLEAN, "off.", ["no_path"]),
+        # a key inside a longer one that is there is not held for itself
+        ({"high": ["h"], "high-risk": ["r"], "low": ["l"]}, "this is high-risk work", ["r"]),
+        ({"high": ["h"], "high-risk": ["r"]}, "high is not high-risk", None),
         # words in a longer text: one side only
         (BINARY, "Yes, that is harmful.", ["yes_path"]),
         (BINARY, "The claim is TRUE as far as I can see", ["yes_path"]),

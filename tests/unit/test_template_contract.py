@@ -35,6 +35,7 @@ def shown(source: str, outputs: dict[str, Json] | None = None, **more: Any) -> s
         ({"result": {"response": "inner"}}, "inner"),
         ({"result": {"no": "response"}}, '{"no":"response"}'),
         ({"response": False}, "False"),
+        ({"response": None, "confidence": "0.0"}, ""),
         ({"response": 0}, "0"),
         ({"other": 1}, '{"other":1}'),
         (["a", "b"], '["a","b"]'),
@@ -44,7 +45,7 @@ def shown(source: str, outputs: dict[str, Json] | None = None, **more: Any) -> s
 )
 def test_a_response_is_looked_for_in_the_order_of_the_contract(output: Json, text: str) -> None:
     assert shown("{{ get_agent_response('a') }}", {"a": output}) == text
-    assert shown("{{ safe_get_response('a') }}", {"a": output}) == text
+    assert shown("{{ safe_get_response('a') }}", {"a": output}) == (text or "No response available")
 
 
 @pytest.mark.parametrize(
@@ -211,6 +212,17 @@ def test_inside_a_loop_the_input_is_the_original_text_and_outer_outputs_are_a_fa
         "{{ get_past_loops_metadata().mistakes }}|{{ has_past_loops() }}"
     )
     assert ENVIRONMENT.compile(source).render(view) == "original|original|2|m|o|long|0.7|m|True"
+
+
+def test_a_pattern_is_searched_at_both_ends_of_a_long_text() -> None:
+    long = "lorem ipsum " * 5000
+    source = "{{ input | regex_search('(?i)score *is *(.*?)!') }}"
+    assert shown(source, input=f"{long}The score is 0.85!") == "0.85"
+    assert shown(source, input=f"Score is 0.7! {long} the score is 0.85!") == "0.7"
+    view = View(input=long + "score is 0.85!" + long, outputs={})
+    assert ENVIRONMENT.compile(source).render(view) == ""
+    assert "the first and the last" in view.warnings[0]
+    assert shown("{{ input | regex_search('^a+ *b+$') }}", input="a" * 200_000 + "b") == ""
 
 
 def test_inside_a_loop_a_text_as_input_has_the_facts_of_its_round() -> None:

@@ -235,6 +235,37 @@ def test_input_mapping_inside_a_loop_prints_the_original_text_and_keeps_its_keys
     assert rendered("{{ input }} {{ input.loop_number }} {{ get_input() }}", view) == "text 2 text"
 
 
+@pytest.mark.parametrize(
+    ("given", "printed", "text"),
+    [
+        ("words", "words", "words"),
+        ({"input": "words", "task": "t"}, "words", "words"),
+        ({"task": "t"}, '{"task":"t"}', '{"task":"t"}'),
+        ({"input": "words", "loop_number": "mine"}, "words", "words"),
+    ],
+)
+def test_the_input_inside_a_loop_leads_to_the_round_whatever_it_is(given: Json, printed: str, text: str) -> None:
+    view = View(
+        input=given,
+        outputs={"outer": {"response": "o"}},
+        past_loops=[],
+        loop_number=2,
+        past_loops_metadata={"mistakes": "m"},
+        scoring_context="quality",
+    )
+    source = "{{ input }} {{ get_input() }} {{ input.previous_outputs.outer.response }} {{ input.scoring_context }} "
+    source += "{{ input.past_loops_metadata.mistakes }} {{ input.get('loop_number') or input.loop_number }}"
+    number = given.get("loop_number", 2) if isinstance(given, dict) else 2
+    if isinstance(given, str):
+        source = source.replace("input.get('loop_number') or ", "")
+    assert rendered(source, view) == f"{printed} {text} o quality m {number}"
+    assert view.warnings == []
+    assert rendered("{{ input.input }}", view) == text
+    assert rendered("{{ input | tojson }} {{ [input] }} {{ input | length }}", view) == (
+        f"{json.dumps(given)} {json.dumps([given], separators=(',', ':'))} {len(given)}"  # type: ignore[arg-type]
+    )
+
+
 def test_execution_artifacts_tell_of_a_tool_that_failed() -> None:
     outputs: dict[str, Json] = {"ask": {"response": "r", "tool_calls": [{"name": "sky", "error": "no sky", "ms": 1}]}}
     view = View(input="", outputs=outputs)
