@@ -70,10 +70,14 @@ def unreachable(endpoint: Endpoint, why: str) -> LLMError:
     )
 
 
+_BROKEN = {"RemoteProtocolError", "ReadError", "WriteError", "ServerDisconnectedError", "ClientPayloadError"}
+"""Names that the libraries below have for a connection that ended in the middle of something."""
+
+
 def lost(endpoint: Endpoint, error: Exception) -> LLMError:
     """For a library's error about the connection: there was none, or it ended before the answer did."""
     cause = error.__cause__ or error
-    if type(cause).__name__ in ("RemoteProtocolError", "ReadError", "WriteError"):
+    if {type(cause).__name__, type(cause.__cause__).__name__} & _BROKEN:
         return broken(endpoint, str(cause))
     return unreachable(endpoint, str(cause) or type(cause).__name__)
 
