@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import AliasChoices, Field, model_validator
 
-from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
+from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools
 from orka.agents.classify import ClassifyAgent, ClassifyOptions
-from orka.agents.llm import AnswerOptions, failed_answer
+from orka.agents.llm import AnswerOptions, model_agent_type
 from orka.agents.llm_choices import NONE_OF_THEM, choosing_agent, said_verdict
 from orka.embedding.base import Embedder
 from orka.graph.nodes import AgentNode
@@ -114,25 +114,17 @@ def _build_classification(node: AgentNode, tools: AgentTools) -> Agent:
     )
 
 
-BINARY: Final = AgentType(
-    name="binary",
-    event_type="BinaryAgent",
-    options=BinaryOptions,
-    build=_build_binary,
-    on_failure=failed_answer("BinaryAgent"),
-    plain=True,
-    trusted=True,
-    templates=frozenset({"system"}),
-    summary="Says yes or no: by the model that it names, else by words and meaning.",
+BINARY: Final = model_agent_type(
+    "binary",
+    "BinaryAgent",
+    BinaryOptions,
+    _build_binary,
+    "Says yes or no: by the model that it names, else by words and meaning.",
 )
-CLASSIFICATION: Final = AgentType(
-    name="classification",
-    event_type="ClassificationAgent",
-    options=ChoiceOptions,
-    build=_build_classification,
-    on_failure=failed_answer("ClassificationAgent"),
-    plain=True,
-    trusted=True,
-    templates=frozenset({"system"}),
-    summary="Chooses one of several options: by the model that it names, else by meaning.",
+CLASSIFICATION: Final = model_agent_type(
+    "classification",
+    "ClassificationAgent",
+    ChoiceOptions,
+    _build_classification,
+    "Chooses one of several options: by the model that it names, else by meaning.",
 )

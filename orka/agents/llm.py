@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from msgspec.structs import replace
 from pydantic import AliasChoices, Field, field_validator
@@ -29,6 +29,9 @@ _ANSWER_SCHEMA: Final[Mapping[str, Json]] = {
     "optional": {"confidence": "number", "internal_reasoning": "string"},
 }
 """What structured output asks for where the file gives no schema."""
+
+
+Build: TypeAlias = "Callable[[AgentNode, AgentTools], Agent]"
 
 
 class AnswerOptions(ModelKeys):
@@ -178,7 +181,7 @@ def structured_answer(reply: Reply, structure: Structure, style: Style) -> Agent
     return AgentOutput(response=response, fields={**fields, **metrics}, usage=reply.usage)
 
 
-def answer_builder(style: Style, options: type[AnswerOptions]) -> Callable[[AgentNode, AgentTools], Agent]:
+def answer_builder(style: Style, options: type[AnswerOptions]) -> Build:
     def build(node: AgentNode, tools: AgentTools) -> Agent:
         keys = options.model_validate(dict(node.options))
         if keys.temperature is None and style.temperature is not None:
@@ -212,21 +215,29 @@ def failed_answer(event_type: str) -> Callable[[Failure, int], Mapping[str, Json
     return output
 
 
-def _type(
-    name: str, event_type: str, style: Style, summary: str, *, options: type[AnswerOptions] = AnswerOptions
+def model_agent_type(
+    name: str, event_type: str, options: type[AnswerOptions], build: Build, summary: str, *, prompt: str | None = None
 ) -> AgentType:
+    """The registry entry of an agent that asks a model one question. `prompt`: its template where the file gives none."""
     return AgentType(
         name=name,
         event_type=event_type,
         options=options,
-        build=answer_builder(style, options),
+        build=build,
         on_failure=failed_answer(event_type),
         plain=True,
         trusted=True,
         templates=frozenset({"system"}),
-        prompt_default="Input: {{ input }}" if name == "local_llm" else None,
+        prompt_default=prompt,
         summary=summary,
     )
+
+
+def _type(
+    name: str, event_type: str, style: Style, summary: str, *, options: type[AnswerOptions] = AnswerOptions
+) -> AgentType:
+    prompt = "Input: {{ input }}" if name == "local_llm" else None
+    return model_agent_type(name, event_type, options, answer_builder(style, options), summary, prompt=prompt)
 
 
 TYPES: Final = (

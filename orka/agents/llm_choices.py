@@ -8,8 +8,8 @@ from typing import Final
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType
-from orka.agents.llm import AnswerOptions, failed_answer
+from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools
+from orka.agents.llm import AnswerOptions, model_agent_type
 from orka.agents.model import Model, Reply
 from orka.agents.structured import Structure, structure_of
 from orka.graph.nodes import AgentNode
@@ -150,25 +150,13 @@ def choosing_agent(
     return ChoosingAgent(Model(keys, node, tools, provider=provider, mode=mode), structure, choices)
 
 
-CLASSIFICATION: Final = AgentType(
-    name="openai-classification",
-    event_type="OpenAIClassificationAgent",
-    options=ClassificationOptions,
-    build=_build_classification,
-    on_failure=failed_answer("OpenAIClassificationAgent"),
-    plain=True,
-    trusted=True,
-    templates=frozenset({"system"}),
-    summary="Has a model choose one of several options.",
+CLASSIFICATION: Final = model_agent_type(
+    "openai-classification",
+    "OpenAIClassificationAgent",
+    ClassificationOptions,
+    _build_classification,
+    "Has a model choose one of several options.",
 )
-BINARY: Final = AgentType(
-    name="openai-binary",
-    event_type="OpenAIBinaryAgent",
-    options=AnswerOptions,
-    build=_build_binary,
-    on_failure=failed_answer("OpenAIBinaryAgent"),
-    plain=True,
-    trusted=True,
-    templates=frozenset({"system"}),
-    summary="Has a model say yes or no.",
+BINARY: Final = model_agent_type(
+    "openai-binary", "OpenAIBinaryAgent", AnswerOptions, _build_binary, "Has a model say yes or no."
 )

@@ -10,7 +10,6 @@ from functools import partial
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
-import anyio
 import anyio.to_thread
 import msgspec
 from redis.exceptions import ResponseError
@@ -19,13 +18,12 @@ from orka.brain.episode import Episode
 from orka.brain.names import label
 from orka.brain.reading import Facts
 from orka.brain.skill import Skill
-from orka.clock import monotonic
 from orka.errors import RecordRefused, StoreError
-from orka.logs import get_logger
 from orka.redis import keys
 from orka.redis.brain_scripts import look, put_episode, put_skill, set_vector, sweep
 from orka.redis.faults import passes, reply_text
 from orka.redis.lua import Command
+from orka.redis.patience import patiently
 from orka.redis.pipeline import Pipe, is_moving
 
 if TYPE_CHECKING:
@@ -41,15 +39,11 @@ CANDIDATES: Final = 512
 """Skills or episodes that one question looks at."""
 LEARNING: Final = 256
 """Skills that one new skill is compared with: half of them of its domain."""
-_PATIENCE: Final = 10.0
-"""Seconds for which a server that is away is waited for."""
-_FIRST, _MOST = 0.02, 1.0
 _FIELDS: Final = ("json", "version", "model", "vector")
 _READ: Final = 200
 """Keys of one round trip."""
 
 T = TypeVar("T", Skill, Episode)
-_log = get_logger()
 _json = msgspec.json.Encoder()
 _skills = msgspec.json.Decoder(Skill)
 _episodes = msgspec.json.Decoder(Episode)
@@ -236,18 +230,11 @@ class BrainStore:
 
     async def _ask(self, commands: Sequence[tuple[str, Command]]) -> list[Any]:
         """Replies. All of them may be sent again: versions and visits make that harmless. `StoreError`."""
-        until, pause = monotonic() + _PATIENCE, _FIRST
-        while True:
-            try:
-                return _checked(await self._pipe.roundtrip(commands))
-            except RecordRefused:
-                raise
-            except StoreError as exc:
-                if monotonic() >= until:
-                    raise
-                _log.warning("brain.unreachable", error=str(exc), retry_in=pause)
-            await anyio.sleep(pause)
-            pause = min(_MOST, pause * 2)
+
+        async def once() -> list[Any]:
+            return _checked(await self._pipe.roundtrip(commands))
+
+        return await patiently(once, "brain.unreachable")
 
 
 def pack(vector: NDArray[np.float32]) -> bytes:

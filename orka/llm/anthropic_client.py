@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from orka.clock import monotonic
 from orka.errors import ConfigError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
 from orka.llm.faults import broken, late, lost, refusal, transport_errors, unreadable
+from orka.llm.library import Opened
 from orka.results import Usage
 
 if TYPE_CHECKING:
@@ -30,22 +30,13 @@ class AnthropicClient:
     def __init__(self, endpoint: Endpoint, *, timeout: float, retries: int) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._retries = retries
-        self._client: AsyncAnthropic | None = None
-        self._opening = anyio.Lock()
+        self._library = Opened(partial(_open, endpoint, timeout, retries))
 
     async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _opened(self) -> AsyncAnthropic:
-        async with self._opening:
-            if self._client is None:
-                self._client = await anyio.to_thread.run_sync(_open, self._endpoint, self._timeout, self._retries)
-            return self._client
+        await self._library.aclose()
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
-        client = self._client or await self._opened()
+        client = await self._library.client()
         import anthropic
 
         began, endpoint, seconds = monotonic(), self._endpoint, question.timeout or self._timeout

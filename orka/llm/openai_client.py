@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-import anyio
-import anyio.to_thread
 import msgspec
 
 from orka.clock import monotonic
 from orka.errors import ConfigError, LLMError
 from orka.llm.base import Answer, Endpoint, Message, OnToken, Question, ToolCall
 from orka.llm.faults import broken, label_of, late, lost, refusal, transport_errors, unreadable
+from orka.llm.library import Opened
 from orka.llm.refused import STATUSES, refused_parameter, without_refused
 from orka.logs import get_logger
 from orka.results import Usage
@@ -73,26 +73,16 @@ class OpenAIClient:
     def __init__(self, endpoint: Endpoint, *, timeout: float, retries: int) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
-        self._retries = retries
-        self._client: AsyncOpenAI | None = None
-        self._opening = anyio.Lock()
+        self._library = Opened(partial(_open, endpoint, timeout, retries))
         self._refused: dict[str, frozenset[str]] = {}
         """Parameters that a model does not take."""
 
     async def aclose(self) -> None:
-        if self._client is not None:
-            await self._client.close()
-
-    async def _opened(self) -> AsyncOpenAI:
-        """The library takes half a second to import, and a context for TLS some more: neither is for the event loop."""
-        async with self._opening:
-            if self._client is None:
-                self._client = await anyio.to_thread.run_sync(_open, self._endpoint, self._timeout, self._retries)
-            return self._client
+        await self._library.aclose()
 
     async def ask(self, question: Question, /, *, on_token: OnToken | None = None) -> Answer:
         """What the server refuses, but can do without, it is asked without from then on."""
-        client = self._client or await self._opened()
+        client = await self._library.client()
         began, model = monotonic(), question.model
         body = _body(question)
         if on_token is not None:
@@ -316,15 +306,19 @@ def _open(endpoint: Endpoint, timeout: float, retries: int) -> AsyncOpenAI:
     except ImportError as exc:
         raise ConfigError("asking a language model needs the library `openai`: pip install 'orka[llm]'") from exc
     parts = urlsplit(endpoint.url or OPENAI_URL)  # never the library's own look at the environment
-    # The library's other transport looks at every connection for every request: at 200 questions at once that was a third
-    # of the time.
+    try:
+        # The library's other transport looks at every connection for every request: at 200 questions at once that was a
+        # third of the time.
+        transport = DefaultAioHttpClient(timeout=timeout)
+    except RuntimeError as exc:  # aiohttp is an extra of the library
+        raise ConfigError("asking a language model needs the library `aiohttp`: pip install 'orka[llm]'") from exc
     client = AsyncOpenAI(
         api_key=endpoint.key or _NO_KEY,
         base_url=urlunsplit(parts._replace(query="")),
         default_query=dict(parse_qsl(parts.query)) or None,
         timeout=timeout,
         max_retries=retries,
-        http_client=DefaultAioHttpClient(timeout=timeout),
+        http_client=transport,
     )
     if not endpoint.native:  # OPENAI_CUSTOM_HEADERS may hold secrets, and graph files name any host
         client.organization = client.project = None

@@ -15,7 +15,6 @@ from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
 from orka.memory.layout import Layout, agree_on, layout_for
-from orka.memory.patience import patiently
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
 from orka.memory.record import MemoryHit, MemoryRecord, decode_record
@@ -23,6 +22,7 @@ from orka.memory.store import MemoryStore, OnProgress
 from orka.memory.storing import Pending, embed_batch, write_each
 from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
 from orka.redis.client import NodeRouter, RedisHandle
+from orka.redis.patience import patiently
 from orka.redis.pipeline import Pipe
 from orka.settings import Settings
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 _log = get_logger()
+
+_AWAY = "memory.unreachable"
+"""What the log calls an attempt that found no server."""
 
 
 class MemoryStatistics(NamedTuple):
@@ -120,14 +123,14 @@ class Memory:
         """By key; None for what is not there."""
         if self.writer is not None:
             await self.writer.settled()
-        return await patiently(partial(self.hashes.read, keys))
+        return await patiently(partial(self.hashes.read, keys), _AWAY)
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Gives how many were there; fewer, when a connection was lost on the way."""
         if self.writer is not None:
             await self.writer.settled()
         parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
-        return sum([await patiently(partial(self.store.delete, part)) for part in parts])
+        return sum([await patiently(partial(self.store.delete, part), _AWAY) for part in parts])
 
     async def scan(self) -> AsyncGenerator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
@@ -143,7 +146,9 @@ class Memory:
             vectors, refused = await embed_batch(self.embedder, batch)
             kept = [i for i in range(len(batch)) if i not in refused]
             records = [batch[i].record for i in kept]
-            found = iter(await patiently(partial(write_each, self.store, records, vectors[kept]), self._patience))
+            found = iter(
+                await patiently(partial(write_each, self.store, records, vectors[kept]), _AWAY, self._patience)
+            )
         except Exception as exc:  # bulkhead: each of those who wait is told
             why = str(exc) if isinstance(exc, OrkaError) else repr(exc)
             keys = [pending.record.key for pending in batch]

@@ -16,13 +16,13 @@ from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.index import Indexes, OnProgress, Place, is_unknown
 from orka.memory.index_lock import IndexLock
 from orka.memory.layout import LAYOUT_FIELDS, Layout, decode_layout
-from orka.memory.patience import patiently
 from orka.memory.plan import merge_candidates, plan_look, read_reply
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
 from orka.redis.client import NodeRouter, RedisHandle
 from orka.redis.keys import memory_layout_key
 from orka.redis.lua import Command
+from orka.redis.patience import patiently
 from orka.redis.pipeline import Keyed, Pipe
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class RedisStackStore:
                 raise QueryRefused(
                     f"a vector of shape {look.vector.shape} was looked for: {self.layout.dimension} numbers are wanted"
                 )
-        return await patiently(partial(self._search, looks))
+        return await patiently(partial(self._search, looks), "memory.unreachable")
 
     async def _search(self, looks: Sequence[Look]) -> list[list[Candidate]]:
         for _ in range(_ATTEMPTS):

@@ -8,21 +8,22 @@ from typing import Final, TypeVar
 import anyio
 
 from orka.clock import monotonic
-from orka.errors import BackendMissing, IndexMismatch, QueryRefused, StoreError
+from orka.errors import BackendMissing, IndexMismatch, QueryRefused, RecordRefused, StoreError
 from orka.logs import get_logger
 
 SECONDS: Final = 10.0
-"""For which a search waits for a server that is away."""
+"""For which a question waits for a server that is away."""
 _FIRST, _MOST = 0.02, 1.0
 """Seconds between attempts."""
-_FINAL = (BackendMissing, IndexMismatch, QueryRefused)
+_FINAL = (BackendMissing, IndexMismatch, QueryRefused, RecordRefused)
 
 T = TypeVar("T")
 _log = get_logger()
 
 
-async def patiently(ask: Callable[[], Awaitable[T]], seconds: float = SECONDS) -> T:
-    """What `ask` gives, asked again after a `StoreError` that may pass. Raises the last one after so many seconds."""
+async def patiently(ask: Callable[[], Awaitable[T]], event: str, seconds: float = SECONDS) -> T:
+    """What `ask` gives, asked again after a `StoreError` that may pass. Raises the last one after so many seconds. `event`:
+    what the log calls a failed attempt."""
     until, pause = monotonic() + seconds, _FIRST
     while True:
         try:
@@ -32,6 +33,6 @@ async def patiently(ask: Callable[[], Awaitable[T]], seconds: float = SECONDS) -
         except StoreError as exc:
             if monotonic() >= until:
                 raise
-            _log.warning("memory.unreachable", error=str(exc), retry_in=pause)
+            _log.warning(event, error=str(exc), retry_in=pause)
         await anyio.sleep(pause)
         pause = min(_MOST, pause * 2)
