@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from .listening import listening
+
 DIMENSION = 16
 
 
@@ -99,20 +101,5 @@ class Endpoint:
 @asynccontextmanager
 async def started() -> AsyncIterator[Endpoint]:
     endpoint = Endpoint()
-    connections: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(endpoint.serve(reader, writer))
-        connections.add(task)
-        task.add_done_callback(connections.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    endpoint.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(endpoint.serve) as endpoint.port:
         yield endpoint
-    finally:
-        server.close()
-        for task in list(connections):
-            task.cancel()
-        await asyncio.gather(*connections, return_exceptions=True)
-        await server.wait_closed()

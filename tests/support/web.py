@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, urlsplit
 
+from .listening import listening
+
 
 @dataclass
 class Page:
@@ -66,20 +68,5 @@ class Web:
 @asynccontextmanager
 async def open_web() -> AsyncIterator[Web]:
     web = Web()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(web.serve(reader, writer))
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
-    web.port = server.sockets[0].getsockname()[1]
-    try:
+    async with listening(web.serve) as web.port:
         yield web
-    finally:
-        server.close()
-        for task in list(tasks):
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
