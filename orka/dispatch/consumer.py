@@ -29,9 +29,9 @@ from orka.redis.faults import reply_text
 from orka.redis.keys import BRANCHES, GROUP, INNER, LEVELS, RUNS, tag_of, task_stream
 from orka.redis.lua import Command
 from orka.redis.mark import HELD_BACK, parse_mark
-from orka.redis.pipeline import exchange
 from orka.redis.recovery_scripts import hand_back
 from orka.redis.task_scripts import FETCH, fetch_tasks, make_groups
+from orka.redis.wire import exchange
 
 MOST_PARKED = 10
 """Times its slots that a worker has tasks which wait for branches; then it takes inner ones only."""

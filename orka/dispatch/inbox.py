@@ -22,8 +22,8 @@ from orka.logs import get_logger
 from orka.redis.client import NodeRouter
 from orka.redis.faults import reply_text
 from orka.redis.keys import inbox_key, tag_of
-from orka.redis.pipeline import exchange
 from orka.redis.task_scripts import forget_read, read_inbox
+from orka.redis.wire import exchange
 
 RECONNECT = (0.02, 0.1, 0.3, 1.0)
 """Seconds before each further attempt to reach Redis; the last one again and again (see `orka.redis.mark.HELD_BACK`)."""

@@ -30,7 +30,8 @@ from orka.redis.client import NodeRouter
 from orka.redis.faults import translate
 from orka.redis.keys import memory_changes_key
 from orka.redis.lua import Command
-from orka.redis.pipeline import Pipe, exchange
+from orka.redis.pipeline import Pipe
+from orka.redis.wire import exchange
 
 if TYPE_CHECKING:
     from orka.memory.mirror import Mirror

@@ -13,7 +13,8 @@ from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record
 from orka.redis.client import NodeRouter
 from orka.redis.faults import passes, reply_text, translate
 from orka.redis.lua import Argument, Command
-from orka.redis.pipeline import Connection, Keyed, Pipe, exchange, is_moving
+from orka.redis.pipeline import Keyed, Pipe, is_moving
+from orka.redis.wire import Connection, exchange
 
 RECORD_FIELDS: Final = (*("content", *TAGS, "timestamp", "importance_score", "orka_expire_time", "metadata", "labels"),)
 """What `decode_record` reads."""

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+_WRITES, _SEARCHES = 2, 4
+"""Round trips under way at once: the server goes on with one while the replies to another are read."""
 _ATTEMPTS: Final = 3
 """At an operation that finds the layout changed: a rebuild may end while another begins."""
 
@@ -43,7 +45,7 @@ async def open_redisstack(
     Raises `BackendMissing` without a search module, `IndexMismatch` for an index that is otherwise than the layout says.
     """
     redis.facts.require_search(redis.target.label)
-    writing, searching = Pipe(router), Pipe(router)
+    writing, searching = Pipe(router, at_once=_WRITES), Pipe(router, at_once=_SEARCHES)
     try:
         store = RedisStackStore(writing, searching, router, layout, redis.target.label)
         await store.prepare(on_progress)
@@ -93,14 +95,15 @@ class RedisStackStore:
             )
         for _ in range(_ATTEMPTS):
             answers: list[Any] = []
+            packed_for = self._seen
             key = memory_layout_key()
             asked: Keyed = (key, ("HMGET", key, *LAYOUT_FIELDS))
             found = await self._hashes.write(
                 records, self._packed(len(records), vectors), also=[asked], answers=answers
             )
-            # The layout is read behind the write: whatever changed before it is seen, and what was written for the layout
-            # of before is written again.
-            if not await self._follow(answers[0]):
+            # The layout is read behind the write: whatever changed before it is seen (here, or by another write that was
+            # under way), and what was written for the layout of before is written again.
+            if not await self._follow(answers[0]) and self._seen == packed_for:
                 self._documents += len(records)
                 if len(self._places) > 1 and self._router.nodes != self._nodes:
                     await self.prepare()

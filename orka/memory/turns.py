@@ -18,8 +18,9 @@ class Turns:
         self._failed: set[int] = set()
         self._moved = asyncio.Event()
 
-    async def first(self, number: int) -> None:
-        while number != self._due or self._failed:
+    async def first(self, number: int, *, alone: bool = False) -> None:
+        """`alone`: when nothing is under way. The next may go while this one is."""
+        while number != self._due or self._failed or (alone and self._flying):
             await self._moved.wait()
         self._flying.add(number)
         self._pass(number)

@@ -39,8 +39,8 @@ BATCH_BYTES = 8 * 1024 * 1024
 """In one batch, about."""
 MOST_BYTES = 64 * 1024 * 1024
 """In the buffer, about."""
-_AT_ONCE = 2
-"""Batches on their way: one that the server works on, and one that is ready behind it."""
+_AT_ONCE = 3
+"""Batches on their way: one that the server works on, one that waits there behind it, and one that is made ready."""
 
 _log = get_logger()
 
@@ -148,6 +148,8 @@ class MemoryWriter:
                     entry.future = loop.create_future()
                     entries.append(entry)
                     futures.append(entry.future)
+                if (i + 1) % self._batch == 0:  # the first ones leave while the others are still taken
+                    await asyncio.sleep(0)
             found = await asyncio.gather(*futures, return_exceptions=True)
         except BaseException:
             self._abandon(entries)
@@ -249,7 +251,8 @@ class MemoryWriter:
     async def _store_batch(self, number: int, batch: list[Entry], vectors: NDArray[np.float32]) -> None:
         until, pause = monotonic() + self._patience, RETRY_FIRST
         whole = True
-        await self._turns.first(number)
+        # Of two round trips under way the first may have to be made again (its slot has moved): not with one key in both.
+        await self._turns.first(number, alone=any(entry.record.key in self._overtaken for entry in batch))
         while batch:
             records = [entry.record for entry in batch]
             try:

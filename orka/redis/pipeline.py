@@ -1,7 +1,7 @@
 """`Pipe`: many callers' commands in one round trip, over connections of its own.
 
-One connection per Redis node, used by one round trip at a time, so that commands of one key arrive in the order in which
-they were given. Replies are raw; an error reply is returned in place, not raised. A lost connection raises
+One connection per Redis node, used by one round trip at a time unless told otherwise, so that commands of one key arrive in the
+order in which they were given. Replies are raw; an error reply is returned in place, not raised. A lost connection raises
 `StoreError`: whoever sent the commands decides whether sending them again is harmless.
 
 On a cluster slots move (https://valkey.io/topics/cluster-spec/#live-reconfiguration). What has moved, or moves with its only
@@ -12,13 +12,11 @@ never there, and the server refuses it (TRYAGAIN) before it begins; `is_moving` 
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import anyio
-from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
-from redis._parsers.hiredis import NOT_ENOUGH_DATA
 from redis.crc import key_slot
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 
@@ -35,6 +33,7 @@ from orka.redis.return_scripts import RETURN_SCRIPTS
 from orka.redis.scripts import SCRIPTS
 from orka.redis.task_scripts import TASK_SCRIPTS
 from orka.redis.url import node_name
+from orka.redis.wire import Connection, Wire, exchange
 
 _HOPS = 3
 """Times that a reply which names another node is followed."""
@@ -54,6 +53,7 @@ _SCRIPTS = (
     *LOOP_SCRIPTS,
     *BRAIN_SCRIPTS,
 )
+_LOAD: Final[Sequence[Command]] = tuple(("SCRIPT", "LOAD", script.text) for script in _SCRIPTS)
 
 
 class ConnectionLost(StoreError):
@@ -67,18 +67,6 @@ class ServerChanged(StoreError):
         super().__init__(message)
         self.uptime = uptime
         """Seconds that it has been up."""
-
-
-class Connection(Protocol):
-    """The part of redis-py's connection that a `Pipe` uses."""
-
-    _writer: asyncio.StreamWriter | None
-    _parser: Any
-
-    async def connect(self) -> None: ...
-    async def disconnect(self, nowait: bool = False) -> None: ...
-    async def send_packed_command(self, command: Any, check_health: bool = True) -> None: ...
-    async def read_response(self) -> Any: ...
 
 
 class Router(Protocol):
@@ -107,16 +95,21 @@ class Router(Protocol):
 class Pipe:
     """Owned by one task group; `aclose` when done. Safe to use from several tasks: round trips take turns.
 
-    `watchful`: a round trip that meets another server process than before raises `ServerChanged`, once.
+    `watchful`: a round trip that meets another server process than before raises `ServerChanged`, once. `at_once`: round
+    trips under way together, so that the server finds the next commands when it has done those before. Then two that name
+    one key are ordered by whoever sends them (a reply may say that the first has to be sent elsewhere).
     """
 
-    def __init__(self, router: Router, *, watchful: bool = False) -> None:
+    def __init__(self, router: Router, *, watchful: bool = False, at_once: int = 1) -> None:
         self._router = router
         self._watchful = watchful
         self._marks: dict[str, str] = {}
         """By node, the server process that was met there last."""
-        self._connections: dict[str, Connection] = {}
-        self._lock = anyio.Lock(fast_acquire=True)  # uncontended in the journal's pipe: no turn of the loop for it
+        self._wires: dict[str, Wire] = {}
+        """By node."""
+        self._turns = anyio.Semaphore(
+            at_once, fast_acquire=True
+        )  # free in the journal's pipe: no turn of the loop for it
         self.round_trips = 0
         """Round trips since the start, all nodes together."""
 
@@ -126,7 +119,7 @@ class Pipe:
         Error replies are `ResponseError` values. Raises `ConnectionLost` when a connection is lost: some commands may have
         been executed. Cancelling closes the connections in use, because their replies are still on the way.
         """
-        async with self._lock:
+        async with self._turns:
             if self._router.cluster:
                 commands = [_guarded(key, command) for key, command in commands]
             replies = await self._send(commands)
@@ -153,17 +146,16 @@ class Pipe:
             replies[i] = (await self._exchange(_node_named(replies[i]), [("ASKING",), commands[i][1]]))[-1]
 
     async def aclose(self) -> None:
-        connections, self._connections = self._connections, {}
+        wires, self._wires = self._wires, {}
         with anyio.CancelScope(shield=True):
-            for connection in connections.values():
-                await connection.disconnect()
+            for wire in wires.values():
+                await wire.aclose()
 
     def abort(self) -> None:
         """Breaks a round trip that never ends (a server that is stopped, a network that swallows packets): it raises
         `StoreError`. Harmless when none is under way."""
-        for connection in self._connections.values():
-            if (writer := connection._writer) is not None:  # pyright: ignore[reportPrivateUsage]
-                writer.transport.abort()
+        for wire in self._wires.values():
+            wire.abort()
 
     async def _send(self, commands: Sequence[Keyed]) -> list[Any]:
         places: dict[str, list[int]] = {}
@@ -191,30 +183,22 @@ class Pipe:
         return replies
 
     async def _exchange(self, node: str, commands: list[Command]) -> list[Any]:
-        connection = self._connections.get(node)
+        wire = self._wires.get(node)
+        if wire is None or wire.closed:  # known before it works, so that `abort` reaches it
+            wire = self._wires[node] = Wire(self._router.connection(node), partial(self._prepare, node))
         try:
-            if connection is None:
-                connection = await self._connect(node)
-            replies = await exchange(connection, commands)
+            replies = await wire.exchange(commands)
             self.round_trips += 1
             missing = [i for i, reply in enumerate(replies) if isinstance(reply, ResponseError) and _no_script(reply)]
             if missing:  # the server was flushed or failed over since the scripts were loaded; nothing was executed
-                await _load_scripts(connection)
-                for i, reply in zip(missing, await exchange(connection, [commands[i] for i in missing]), strict=True):
+                _check_loaded(await wire.exchange(_LOAD))
+                for i, reply in zip(missing, await wire.exchange([commands[i] for i in missing]), strict=True):
                     replies[i] = reply
             return replies
-        except ServerChanged:
-            raise
         except (RedisError, OSError) as exc:  # error replies to the commands are values: this one met the connecting
-            await self._drop(node)
             raise ConnectionLost(f"lost the connection to Redis ({node}): {exc}") from exc
-        except BaseException:
-            await self._drop(node)
-            raise
 
-    async def _connect(self, node: str) -> Connection:
-        # Known before it works, so that `abort` reaches it; the caller drops it when this fails.
-        connection = self._connections[node] = self._router.connection(node)
+    async def _prepare(self, node: str, connection: Connection) -> None:
         await connection.connect()
         mark = await _load_scripts(connection)
         if self._watchful and mark.run_id:
@@ -223,50 +207,18 @@ class Pipe:
             self._marks[node] = mark.run_id
             if changed:
                 raise ServerChanged(f"Redis ({node}) has been started again since", uptime=mark.uptime)
-        return connection
-
-    async def _drop(self, node: str) -> None:
-        if (connection := self._connections.pop(node, None)) is not None:
-            with anyio.CancelScope(shield=True):
-                await connection.disconnect(nowait=True)
-
-
-async def exchange(connection: Connection, commands: Sequence[Command]) -> list[Any]:
-    """Commands in one write, replies in their order; error replies are values."""
-    # hiredis packs in C what the client library packs in Python, which would be a tenth of a step's cost.
-    pack = cast("Callable[[Command], bytes]", pack_command)  # its stub knows tuples of one element only
-    packed = b"".join([pack(command) for command in commands])
-    await connection.send_packed_command(packed, check_health=False)
-    read = cast("Callable[[], Awaitable[Any]]", connection.read_response)
-    replies: list[Any] = []
-    while len(replies) < len(commands):
-        try:
-            replies.append(await read())
-        except ResponseError as exc:
-            replies.append(exc)
-        _take_read(connection, replies, len(commands))
-    return replies
-
-
-def _take_read(connection: Connection, replies: list[Any], count: int) -> None:
-    """What has come with the reply before, up to `count` in all. Asking the client library for each costs 4 microseconds."""
-    gets = connection._parser._reader.gets  # pyright: ignore[reportPrivateUsage]
-    while len(replies) < count:
-        reply = gets()
-        if reply is NOT_ENOUGH_DATA:
-            return
-        if isinstance(reply, RedisError) and not isinstance(reply, ResponseError):
-            raise reply
-        replies.append(reply)
 
 
 async def _load_scripts(connection: Connection) -> ServerMark:
-    load: list[Command] = [("SCRIPT", "LOAD", script.text) for script in _SCRIPTS]
-    facts, *replies = await exchange(connection, [("INFO", "server"), *load])
+    facts, *replies = await exchange(connection, [("INFO", "server"), *_LOAD])
+    _check_loaded(replies)
+    return parse_mark(facts)
+
+
+def _check_loaded(replies: Sequence[Any]) -> None:
     for reply in replies:
         if isinstance(reply, ResponseError):
             raise StoreError(f"Redis refuses Orka's scripts: {reply}") from reply
-    return parse_mark(facts)
 
 
 def _no_script(error: ResponseError) -> bool:

@@ -15,7 +15,8 @@ from orka.dispatch.bell import Bell, end_reads
 from orka.journal.registry import Registry
 from orka.redis.client import RedisHandle
 from orka.redis.keys import GROUP, bell_key
-from orka.redis.pipeline import Pipe, exchange
+from orka.redis.pipeline import Pipe
+from orka.redis.wire import exchange
 from orka.settings import Settings
 from orka.worker import Worker
 
