@@ -1,4 +1,4 @@
-"""Round trips that share a connection: sent without waiting for each other, answered in order, and none gets another's replies."""
+"""Round trips that share a connection: sent without waiting for each other, answered in order, none with replies of another."""
 
 import asyncio
 import random
