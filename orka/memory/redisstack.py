@@ -15,7 +15,7 @@ from orka.errors import OrkaError, QueryRefused, StoreError
 from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.index import Indexes, OnProgress, Place, is_unknown
 from orka.memory.index_lock import IndexLock
-from orka.memory.layout import Layout, LayoutInUse, ask_layouts
+from orka.memory.layout import INDEX, Layout, LayoutInUse, ask_layouts
 from orka.memory.plan import merge_candidates, plan_look, read_reply
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
@@ -33,6 +33,9 @@ _WRITES, _SEARCHES = 2, 4
 """Round trips under way at once: the server goes on with one while the replies to another are read."""
 _ATTEMPTS: Final = 3
 """At an operation that finds the layout changed: a rebuild may end while another begins."""
+
+
+_TOPOLOGY: Final[Keyed] = (INDEX, ("CLUSTER", "INFO"))
 
 
 @asynccontextmanager
@@ -63,6 +66,8 @@ class RedisStackStore:
         self._places: list[Place] = []
         self._documents = 0  # about: at the opening, and written since
         self._nodes: tuple[str, ...] = ()
+        self._topology = b""
+        """Of a cluster whose primaries have an index each: changes when another one joins."""
         self._writing = writing
         self._searching = searching
         self._router = router
@@ -81,6 +86,9 @@ class RedisStackStore:
 
     async def prepare(self, on_progress: OnProgress | None = None) -> None:
         """Sees to it that the index is there. Harmless to repeat."""
+        if self._router.cluster:
+            [reply] = await self._searching.roundtrip([_TOPOLOGY])
+            self._topology = _topology_of(reply)
         self._places = await self._indexes.ensure(self.layout, self._lock, on_progress)
         self._nodes, self._documents = self._router.nodes, self._indexes.documents
         await self._follow(await self._written_down())
@@ -121,7 +129,12 @@ class RedisStackStore:
     async def _search(self, looks: Sequence[Look]) -> list[list[Candidate]]:
         for _ in range(_ATTEMPTS):
             commands, owners = self._planned(looks)
-            replies = await self._searching.roundtrip(commands) if commands else []
+            also = [_TOPOLOGY] if commands and self._places[0].reach == "primary" else []
+            replies = await self._searching.roundtrip([*commands, *also]) if commands else []
+            changed = bool(also) and _topology_of(replies.pop()) != self._topology
+            if changed:  # another primary may have some of the memories by now, and needs an index
+                await self.prepare()
+                continue
             if not any(is_unknown(reply) for reply in replies):
                 return self._read(looks, owners, replies)
             # Rebuilt under another layout, or gone: the database was emptied, slots moved to a primary without an index.
@@ -191,3 +204,10 @@ class RedisStackStore:
         self._places = await self._indexes.ensure(self.layout, self._lock)
         self._nodes, self._documents = self._router.nodes, self._indexes.documents
         return True
+
+
+def _topology_of(reply: Any) -> bytes:
+    """How many primaries hold slots, and the epoch, which grows with each slot that finds a new holder
+    (https://valkey.io/commands/cluster-info/). Empty where a user may not ask."""
+    lines = [] if isinstance(reply, ResponseError) else cast("bytes", reply).split(b"\r\n")
+    return b" ".join(line for line in lines if line.startswith((b"cluster_size:", b"cluster_current_epoch:")))

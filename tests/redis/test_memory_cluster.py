@@ -6,8 +6,10 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
-from servers import Servers, Started, start_cluster
+from servers import Servers, Started, join_cluster, start_cluster
+from support.crew import becomes
 from support.indexes import AT_MS, COUNTS, WordCounts, by_meaning, by_words, contents, newest, note, opened
+from support.resharding import open_cluster
 
 from orka.errors import BackendMissing, IndexMismatch
 from orka.memory.layout import INDEX
@@ -132,6 +134,28 @@ async def test_an_index_is_made_where_slots_have_moved(redis: RedisHandle, nodes
             await ask(node, "CLUSTER", "SETSLOT", str(slot), "NODE", identity)
         assert len(await by_meaning(store, "memory", 1000)) == 300
         assert len(await newest(store, 1000)) == 300
+
+
+async def test_a_process_that_only_searches_finds_what_went_to_a_new_primary(
+    servers: Servers, redis: RedisHandle, nodes: list[Started], with_url: Callable[[str], Settings]
+) -> None:
+    async with opened(redis) as writer:
+        await fill(writer)
+        found = await by_meaning(writer, TEXTS[5], 1)
+        slot = key_slot(found[0].record.key.encode())
+    async with open_redis(with_url(cluster_url(nodes))) as other, opened(other) as store:
+        assert len(await by_meaning(store, "memory", 1000)) == 300
+        new = await join_cluster(servers, nodes, search=True)
+        home = next(node for node in nodes if store._router.node_of(slot).endswith(f":{node.port}"))
+        async with open_cluster([home, new]) as cluster:
+            await cluster.move(slot, 0)
+
+        async def all_there() -> bool:
+            return len(await by_meaning(store, "memory", 1000)) == 300
+
+        await becomes(all_there)
+        assert contents(await by_words(store, "5")) == [TEXTS[5]]
+        assert len(store._places) == 4
 
 
 async def test_a_primary_without_the_module_is_named(
