@@ -234,7 +234,7 @@ def test_reindex_tells_what_it_did_and_another_model_is_served_after_it(
             "precision": "FLOAT32",
             "m": 8 if indexed else 16,
             "ef_construction": 100 if indexed else 64,
-            "ef_runtime": 128,
+            "ef_runtime": 256,
             "version": 2,
         },
     }
