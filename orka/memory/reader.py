@@ -134,3 +134,5 @@ def _check(query: MemoryQuery) -> None:
         raise QueryRefused(
             f"limit={query.limit}, offset={query.offset}: a search gives 1 to {MOST_HITS:,} memories, pages included"
         )
+    if query.least_similarity is not None and not -1 <= query.least_similarity <= 1:
+        raise QueryRefused(f"a least similarity of {query.least_similarity:g}: a cosine is from -1 to 1")
