@@ -20,7 +20,7 @@ from redis.exceptions import RedisError, ResponseError
 from orka.clock import monotonic, now_ms
 from orka.errors import IndexMismatch, StoreError
 from orka.logs import get_logger
-from orka.memory.changes import Change, beginning, look_up, parse_change, read_after
+from orka.memory.changes import Change, beginning, look_up, newest, parse_change, read_after
 from orka.memory.hashes import RECORD_FIELDS, Hashes, Row
 from orka.memory.layout import LayoutInUse, ask_layouts
 from orka.memory.own import OwnWrites, State
@@ -248,7 +248,10 @@ class Follower:
 
     async def _load(self) -> None:
         # By the pipe that writes: batches confirmed by now are before this entry, all others behind it.
-        place, written = await self._writing.roundtrip([beginning(), ask_layouts()])
+        added, last, written = await self._writing.roundtrip([beginning(), newest(), ask_layouts()])
+        place: Any = added
+        if isinstance(added, ResponseError) and not isinstance(last, ResponseError) and last:
+            place = last[0][0]  # a server that is full, or may only be read, has one all the same
         for one in (place, written):
             if isinstance(one, ResponseError):
                 raise one

@@ -133,7 +133,9 @@ async def test_an_index_is_made_where_slots_have_moved(redis: RedisHandle, nodes
         await ask(target, "CLUSTER", "SETSLOT", str(slot), "IMPORTING", origin)
         await ask(source, "CLUSTER", "SETSLOT", str(slot), "MIGRATING", identity)
         keys = await ask(source, "CLUSTER", "GETKEYSINSLOT", str(slot), "100")
-        assert keys == []
+        assert isinstance(keys, list)
+        if keys:
+            await ask(source, "MIGRATE", "127.0.0.1", str(target.port), "", "0", "5000", "KEYS", *keys)
         for node in (target, source, *nodes):
             await ask(node, "CLUSTER", "SETSLOT", str(slot), "NODE", identity)
         assert len(await by_meaning(store, "memory", 1000)) == 300
