@@ -55,6 +55,8 @@ def search(
     json: AsJson = False,
 ) -> int:
     """Find memories by meaning and by words."""
+    if least is not None and not -1 <= least <= 1:
+        raise ConfigError(f"--least {least:g} must be from -1 to 1: it is a cosine")
     query = MemoryQuery(
         text=cast("str", read_input(text, as_json=False)) if text == STANDARD_INPUT else text,
         limit=limit,
