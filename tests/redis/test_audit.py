@@ -150,7 +150,7 @@ async def test_visits_of_a_fork_are_told_by_the_process_that_executed_them(
     redis_settings: Settings, clean_redis: RedisHandle
 ) -> None:
     text = """
-    orchestrator: {id: g, agents: [first, f, j]}
+    orchestrator: {id: g, agents: [first, f, j, last]}
     agents:
       - {id: first, type: echo}
       - {id: f, type: fork, targets: [[a, b], [c], [d]]}
@@ -159,6 +159,7 @@ async def test_visits_of_a_fork_are_told_by_the_process_that_executed_them(
       - {id: c, type: echo, runs_on: gpu}
       - {id: d, type: echo}
       - {id: j, type: join, group: f}
+      - {id: last, type: echo, runs_on: gpu}
     """
     settings = replace(redis_settings, audit="agents")
     async with working(settings, "gpu") as worker, opened(settings, text) as orchestrator:
@@ -168,9 +169,9 @@ async def test_visits_of_a_fork_are_told_by_the_process_that_executed_them(
     events = await tail(settings)
     owner = next(event["process"] for event in events if event["event_type"] == "run.started")
     places = {event["path"]: event["process"] for event in events if "path" in event}
-    assert len(places) == len(told(events)) == 7  # each of them once
+    assert len(places) == len(told(events)) == 8  # each of them once
     assert {path for path, process in places.items() if process == owner} == {"first", "f", "f.2/d", "j"}
-    assert {path for path, process in places.items() if process == there} == {"f.0/a", "f.0/b", "f.1/c"}
+    assert {path for path, process in places.items() if process == there} == {"f.0/a", "f.0/b", "f.1/c", "last"}
     groups = {event["path"]: event.get("fork_group") for event in events if "path" in event}
     assert (groups["f.0/a"], groups["f.2/d"], groups["j"]) == ("f", "f", None)
     assert Counter(types(events))["ForkNode"] == Counter(types(events))["JoinNode"] == 1
