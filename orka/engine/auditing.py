@@ -28,7 +28,7 @@ class RunAudit:
 
     @property
     def on_visit(self) -> OnVisit | None:
-        """None where visits are not told: then a step costs nothing."""
+        """None where visits are not told: a step pays one comparison then."""
         return self._visited if self._audit.level == "agents" else None
 
     def began(self, input: Json, session: str, *, resumed: bool) -> None:
