@@ -138,7 +138,7 @@ async def measure_backend(
         figures["recall_at_10"] = await recall(memory, texts, few)
         if backend == "redisstack":
             figures["recall_at_10_by_ef"] = {
-                str(ef): await recall(memory, texts, few, ef_runtime=ef) for ef in (10, 64, 200)
+                str(ef): await recall(memory, texts, few, ef_runtime=ef) for ef in (10, 64, 128)
             }
         thousand = (list(questions) * (1000 // len(questions) + 1))[:1000]
         rates = await at_once(memory, [MemoryQuery(text=text) for text in thousand], rounds)

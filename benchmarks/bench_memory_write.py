@@ -75,14 +75,14 @@ def make_records(texts: Sequence[str]) -> list[MemoryRecord]:
 
 
 @asynccontextmanager
-async def opened(home: Path, backend: str) -> AsyncGenerator[tuple[RedisHandle, Memory]]:
+async def opened(home: Path, backend: str, dimension: int = 256) -> AsyncGenerator[tuple[RedisHandle, Memory]]:
     """An empty server of its own, and its memories."""
     settings = Settings(home=home, server_linger=0, backend=backend)
     async with open_redis(settings) as redis:
         client: Any = redis.client
         await client.flushall()
         router = await redis.open_router()
-        async with open_memory(redis, router, settings, LocalEmbedder()) as memory:
+        async with open_memory(redis, router, settings, LocalEmbedder(dimension)) as memory:
             yield redis, memory
 
 
@@ -259,15 +259,19 @@ async def measure_size(folder: Path, texts: Sequence[str]) -> dict[str, Any]:
                 pipe.hset(record.key, mapping=fields)
             await pipe.execute()
         old = (await used(redis) - before) / len(records)
-    async with opened(folder / "new", "redisstack") as (redis, memory):
-        before = await used(redis)
-        await timed_write(memory, records)
-        new = (await used(redis) - before) / len(records)
+    new: dict[int, float] = {}
+    for dimension in (256, 128):
+        async with opened(folder / f"new{dimension}", "redisstack", dimension) as (redis, memory):
+            before = await used(redis)
+            await timed_write(memory, make_records(texts))
+            new[dimension] = (await used(redis) - before) / len(texts)
     return {
         "memories": len(records),
         "old_bytes": round(old),
-        "new_bytes": round(new),
-        "less_percent": round((1 - new / old) * 100, 1),
+        "new_bytes": round(new[256]),
+        "less_percent": round((1 - new[256] / old) * 100, 1),
+        "new_bytes_128": round(new[128]),
+        "less_percent_128": round((1 - new[128] / old) * 100, 1),
     }
 
 

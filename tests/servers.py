@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -212,25 +212,39 @@ def server_processes(home: Path) -> list[int]:
     return found
 
 
+_CLUSTERED = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
+
+
 async def start_cluster(servers: "Servers", *, search: bool = False) -> list["Started"]:
     """Three primaries, each with a third of the slots, that know each other. Each with a search module of its own, or
     none."""
-    options = ("--cluster-enabled", "yes", "--cluster-node-timeout", "2000")
-    nodes = [servers.start(*options, password="hunter2", search=search) for _ in range(3)]
+    nodes = [servers.start(*_CLUSTERED, password="hunter2", search=search) for _ in range(3)]
     for number, node in enumerate(nodes):
         first, last = 5462 * number, min(5462 * (number + 1), 16384) - 1
         await _command(node, "CLUSTER", "ADDSLOTSRANGE", str(first), str(last))
         await _command(node, "CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
 
-    async with asyncio.timeout(8):
-        while not all([await _knows_three(node) for node in nodes]):  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await _acquainted(nodes)
     return nodes
 
 
-async def _knows_three(node: Started) -> bool:
+async def join_cluster(servers: "Servers", nodes: Sequence["Started"], *, search: bool = False) -> "Started":
+    """One more primary, without a slot."""
+    new = servers.start(*_CLUSTERED, password="hunter2", search=search)
+    await _command(new, "CLUSTER", "MEET", "127.0.0.1", str(nodes[0].port))
+    await _acquainted([*nodes, new])
+    return new
+
+
+async def _acquainted(nodes: Sequence["Started"]) -> None:
+    async with asyncio.timeout(8):
+        while not all([await _knows(node, len(nodes)) for node in nodes]):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def _knows(node: "Started", count: int) -> bool:
     info = await _command(node, "CLUSTER", "INFO")
-    return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+    return b"cluster_state:ok" in info and b"cluster_known_nodes:%d\r\n" % count in info
 
 
 async def _command(node: Started, *words: str) -> bytes:

@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import Parameter
 from msgspec.structs import asdict, replace
 
+from orka.cli.backends import settings_for
 from orka.cli.exits import Exit
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.memory import Backend, Category, MemoryType, Namespace, filters_of, with_memories
@@ -27,7 +28,6 @@ from orka.memory.reindex import OnStage, Stage
 from orka.memory.reindex import reindex as rebuild
 from orka.memory.transfer import Imported, export_memories, import_memories
 from orka.redis.client import RedisHandle, open_redis
-from orka.settings import Settings
 
 File = Annotated[Path, Parameter(name="FILE", help="JSON lines.")]
 
@@ -107,20 +107,24 @@ def reindex(
     m: Annotated[int | None, Parameter(help="Links of each vector to others, 2 to 512.")] = None,
     ef_construction: Annotated[int | None, Parameter(help="Width of the search for them, 1 to 4096.")] = None,
     ef_runtime: Annotated[int | None, Parameter(help="Width of a search that asks for none, 1 to 4096.")] = None,
+    backend: Backend = None,
     json: AsJson = False,
 ) -> int:
     """Index memories anew, for the model that the settings name, while the old index serves. Embeds what has no vector:
-    memories of OrKa 0.9, and of another model. What is not given stays as it is."""
+    memories of OrKa 0.9, and of another model. What is not given stays as it is. For the backend `redis` no index is made."""
+    settings = settings_for(backend)
+    indexed = settings.memory_backend == "redisstack"
     for name, value, least, most in (
         ("--m", m, 2, 512),
         ("--ef-construction", ef_construction, 1, 4096),
         ("--ef-runtime", ef_runtime, 1, 4096),
     ):
+        if value is not None and not indexed:
+            raise ConfigError(f"{name} {value} is about an index, and the backend 'redis' has none: leave it out")
         if value is not None and not least <= value <= most:
             raise ConfigError(f"{name} {value} must be from {least} to {most}")
     given = {"precision": precision, "m": m, "ef_construction": ef_construction, "ef_runtime": ef_runtime}
     changes = {name: value for name, value in given.items() if value is not None}
-    settings = Settings.from_environment()
 
     async def main() -> int:
         async with open_redis(settings) as redis:
@@ -130,7 +134,7 @@ def reindex(
                 try:
                     with _stages() as on_stage:
                         wanted = replace(form, **changes)
-                        done = await rebuild(redis, router, wanted, embedder, on_stage=on_stage)
+                        done = await rebuild(redis, router, wanted, embedder, indexed=indexed, on_stage=on_stage)
                 except asyncio.CancelledError:
                     warn("stopped: the index that was there serves on; go on with `orka memory reindex`")
                     raise
@@ -138,9 +142,10 @@ def reindex(
             print_json({**asdict(done), "layout": asdict(done.layout)})
         else:
             layout = done.layout
+            form = f"{layout.embedder}, {layout.dimension} {layout.precision}"
             warn(
                 f"{done.memories:,} memories, {done.embedded:,} embedded, {done.converted:,} of OrKa 0.9; "
-                f"{layout.index}: {layout.embedder}, {layout.dimension} {layout.precision}, M {layout.m}"
+                + (f"{layout.index}: {form}, M {layout.m}" if indexed else form)
             )
         return Exit.OK
 

@@ -7,27 +7,31 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 import anyio.abc
 from redis.exceptions import ResponseError
 
-from orka.errors import OrkaError, QueryRefused
+from orka.errors import OrkaError, QueryRefused, StoreError
 from orka.memory.changes import announce
 from orka.memory.following import Follower, FollowerStatistics, OnProgress
 from orka.memory.hashes import Hashes, raise_if_transient
-from orka.memory.layout import Layout
+from orka.memory.layout import Layout, LayoutInUse, ask_layouts
 from orka.memory.own import OwnWrites, State
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
 from orka.memory.searching import Searches
 from orka.redis.client import NodeRouter, RedisHandle
+from orka.redis.keys import memory_layout_key
 from orka.redis.pipeline import Keyed, Pipe
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+_ATTEMPTS: Final = 3
+"""At a write that finds the layout changed."""
 
 
 @contextlib.asynccontextmanager
@@ -62,7 +66,7 @@ class BasicStore:
         cluster: bool = False,
         on_progress: OnProgress | None = None,
     ) -> None:
-        self._layout = layout
+        self._layouts = LayoutInUse(layout)
         self._tasks = tasks
         self._cluster = cluster
         # Hits are read, changes followed and memories written without waiting for each other's round trips.
@@ -71,7 +75,7 @@ class BasicStore:
         self._own = OwnWrites()
         self._follower = Follower(
             router,
-            layout,
+            self._layouts,
             writing=self._writing,
             reading=self._following,
             own=self._own,
@@ -101,20 +105,45 @@ class BasicStore:
     async def write(
         self, records: Sequence[MemoryRecord], vectors: NDArray[np.float32] | None, /
     ) -> Sequence[OrkaError | None]:
-        """See `MemoryStore`: a search that begins after this waits until the mirror has what was stored."""
+        """See `MemoryStore`: a search that begins after this waits until the mirror has what was stored. `IndexMismatch` as
+        from the other backend."""
         if not records:
             return []
-        packed = [b""] * len(records) if vectors is None else self._layout.pack(vectors)
-        states: dict[str, State] = {}
-        if self._scope is not None:
-            states = {record.key: (record, row) for record, row in zip(records, packed, strict=True)}
-        async with self._announced([record.key for record in records], states) as also:
-            found = await self._hashes.write(records, {self._layout.field: packed}, also=also)
+        for _ in range(_ATTEMPTS):
+            packed_for = self._layouts.seen
+            found, written = await self._write(records, self._layouts.rows(len(records), vectors))
+            # Read behind the write, as by the other backend: what was written for the layout of before is written again.
+            if not await self._heed(written) and self._layouts.seen == packed_for:
+                break
+        else:
+            raise StoreError("the layout of the memories changes with every write: are they indexed again and again?")
         if refused := [record.key for record, error in zip(records, found, strict=True) if error is not None]:
             # What mirrors have of them by now is not what the server has.
             async with self._announced(refused, {}) as also:
                 await self._send(also)
         return found
+
+    async def _write(
+        self, records: Sequence[MemoryRecord], rows: dict[str, list[bytes]]
+    ) -> tuple[Sequence[OrkaError | None], Any]:
+        """What became of each, and what is written down of the layout."""
+        states: dict[str, State] = {}
+        if self._scope is not None:
+            packed = rows[self._layouts.current.field]
+            states = {record.key: (record, row) for record, row in zip(records, packed, strict=True)}
+        answers: list[Any] = []
+        async with self._announced([record.key for record in records], states) as also:
+            found = await self._hashes.write(records, rows, also=[ask_layouts(), *also], answers=answers)
+        return found, answers[0]
+
+    async def _heed(self, written: Any) -> bool:
+        if isinstance(written, ResponseError):
+            raise StoreError(f"Redis refuses to tell the layout of the memories: {written}")
+        if cast("Sequence[bytes | None]", written)[0] is None:  # the database was emptied
+            key = memory_layout_key()
+            current = self._layouts.current.encode()
+            _, written = await self._send([(key, ("HSETNX", key, "current", current)), ask_layouts()])
+        return self._layouts.heed(cast("Sequence[bytes | None]", written))
 
     async def delete(self, keys: Sequence[str], /) -> int:
         """See `MemoryStore`."""
@@ -136,11 +165,12 @@ class BasicStore:
         """See `MemoryStore`. `QueryRefused` for a vector of another size than the memories have."""
         if not looks:
             return []
+        layout = self._layouts.current
         for look in looks:
-            if look.vector is not None and look.vector.shape != (self._layout.dimension,):
+            if look.vector is not None and look.vector.shape != (layout.dimension,):
                 raise QueryRefused(
                     f"the vector looked for has the shape {look.vector.shape}, and those of memories have "
-                    f"({self._layout.dimension},): make it with the model {self._layout.embedder!r}"
+                    f"({layout.dimension},): make it with the model {layout.embedder!r}"
                 )
         if self._tasks is None:
             await self._follower.catch_up()
@@ -180,8 +210,10 @@ class BasicStore:
         else:
             self._own.end(name)
 
-    async def _send(self, commands: Sequence[Keyed]) -> None:
-        raise_if_transient(await self._writing.roundtrip(commands))
+    async def _send(self, commands: Sequence[Keyed]) -> list[Any]:
+        replies = await self._writing.roundtrip(commands)
+        raise_if_transient(replies)
+        return replies
 
     async def _run(self, scope: anyio.CancelScope) -> None:
         try:

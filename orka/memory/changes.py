@@ -44,6 +44,11 @@ def beginning() -> Keyed:
     return memory_changes_key(), _entry("", ())
 
 
+def newest() -> Keyed:
+    """The last entry: one to follow from where none can be added."""
+    return memory_changes_key(), ("XREVRANGE", memory_changes_key(), "+", "-", "COUNT", 1)
+
+
 def _entry(batch: str, keys: Sequence[str]) -> Command:
     packed = bytes.fromhex("".join(key[len(PREFIX) :] for key in keys if _HEX.fullmatch(key)))
     others = [key for key in keys if not _HEX.fullmatch(key)]

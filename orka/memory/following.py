@@ -18,11 +18,11 @@ from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
 from orka.clock import monotonic, now_ms
-from orka.errors import StoreError
+from orka.errors import IndexMismatch, StoreError
 from orka.logs import get_logger
-from orka.memory.changes import Change, beginning, look_up, parse_change, read_after
+from orka.memory.changes import Change, beginning, look_up, newest, parse_change, read_after
 from orka.memory.hashes import RECORD_FIELDS, Hashes, Row
-from orka.memory.layout import Layout
+from orka.memory.layout import LayoutInUse, ask_layouts
 from orka.memory.own import OwnWrites, State
 from orka.memory.record import MemoryRecord, decode_record, fields_of
 from orka.memory.store import OnProgress
@@ -67,7 +67,7 @@ class FollowerStatistics(NamedTuple):
 
 
 class _Missed(Exception):
-    """The stream of changes no longer has our place."""
+    """All memories are to be read: the stream of changes no longer has our place, or they have other vectors now."""
 
 
 class Follower:
@@ -77,7 +77,7 @@ class Follower:
     def __init__(
         self,
         router: NodeRouter,
-        layout: Layout,
+        layouts: LayoutInUse,
         *,
         writing: Pipe,
         reading: Pipe,
@@ -85,7 +85,9 @@ class Follower:
         on_progress: OnProgress | None,
     ) -> None:
         self._router = router
-        self._layout = layout
+        self._layouts = layouts
+        self._layout = layouts.current
+        """Whose vectors the mirror has."""
         self._writing = writing
         self._reading = reading
         self._hashes = Hashes(reading, router)
@@ -133,6 +135,8 @@ class Follower:
     async def caught_up(self) -> None:
         """Waits until the memories are loaded and all that this process had stored is among them. `StoreError` when the
         server is out of reach for too long."""
+        if isinstance(self._trouble, IndexMismatch):
+            raise self._trouble
         names = self._own.stored()
         deadline = anyio.current_time() + _PATIENCE
         while not self._loaded or self._own.waits(names):
@@ -159,6 +163,8 @@ class Follower:
                 try:
                     await self._catch_up()
                     break
+                except IndexMismatch:
+                    raise
                 except RedisError as exc:
                     raise self._named(exc) from exc
                 except StoreError:
@@ -227,10 +233,16 @@ class Follower:
 
     async def _load(self) -> None:
         # By the pipe that writes: batches confirmed by now are before this entry, all others behind it.
-        [place] = await self._writing.roundtrip([beginning()])
-        if isinstance(place, ResponseError):
-            raise place
+        added, last, written = await self._writing.roundtrip([beginning(), newest(), ask_layouts()])
+        place: Any = added
+        if isinstance(added, ResponseError) and not isinstance(last, ResponseError) and last:
+            place = last[0][0]  # a server that is full, or may only be read, has one all the same
+        for one in (place, written):
+            if isinstance(one, ResponseError):
+                raise one
+        self._layouts.heed(written)
         covered = self._own.stored()
+        self._layout = self._layouts.current
         mirror = await anyio.to_thread.run_sync(_empty, self._layout.dimension)
         started = told = monotonic()
         async with contextlib.aclosing(self._hashes.scan((*RECORD_FIELDS, self._layout.field))) as pages:
@@ -252,11 +264,13 @@ class Follower:
 
     async def _advance(self, ask: Exchange, *, wait: bool) -> bool:
         """Applies what follows our place; False if nothing did."""
-        reply, there = await ask([read_after(self._place, wait=wait), look_up(self._place)])
-        for one in (reply, there):
+        _, ask_them = ask_layouts()
+        reply, there, written = await ask([read_after(self._place, wait=wait), look_up(self._place), ask_them])
+        for one in (reply, there, written):
             if isinstance(one, ResponseError):
                 raise one
-        if not there:
+        self._layouts.heed(written)
+        if not there or not self._layouts.current.packs_like(self._layout):
             raise _Missed
         if reply:
             [(_, entries)] = reply

@@ -8,11 +8,12 @@ from typing import Any, Final, TypeAlias, cast
 
 from redis.exceptions import RedisError, ResponseError
 
-from orka.errors import OrkaError, RecordRefused, StoreError
+from orka.errors import OrkaError, RecordRefused, WriteLost
 from orka.memory.record import FACETS, PREFIX, TAGS, MemoryRecord, decode_record, encode_fields, is_first_write
 from orka.redis.client import NodeRouter
-from orka.redis.faults import passes, reply_text, translate
+from orka.redis.faults import denied, passes, reply_text, translate
 from orka.redis.lua import Argument, Command
+from orka.redis.memory_scripts import replace_hash
 from orka.redis.pipeline import Keyed, Pipe, is_moving
 from orka.redis.wire import Connection, exchange
 
@@ -57,7 +58,7 @@ class Hashes:
         for record, end in zip(records, ends, strict=True):
             refusal = next((reply for reply in replies[start:end] if isinstance(reply, ResponseError)), None)
             start = end
-            found.append(None if refusal is None else RecordRefused(f"Redis refuses memory {record.key}: {refusal}"))
+            found.append(None if refusal is None else _refused(record.key, refusal))
         if answers is not None:
             answers += replies[len(commands) :]
         return found
@@ -119,8 +120,7 @@ async def _scan_node(connection: Connection, fields: Sequence[str]) -> AsyncGene
 
 
 def replace_commands(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
-    """The hash as it is to be, whatever was there before; what it may have had is taken off first, so that the server
-    indexes it once. A new key has nothing to take off."""
+    """The hash as it is to be, whatever was there before. A new key has nothing to take off."""
     fields = encode_fields(record)
     if is_first_write(record):
         for field, row in packed.items():
@@ -134,12 +134,7 @@ def replace_commands(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[
             fields += (field, row)
         else:
             leaving = (*leaving, field)
-    commands = [("HDEL", record.key, *leaving), ("HSET", record.key, *fields)]
-    if record.expire_ms:
-        commands.append(("PEXPIREAT", record.key, record.expire_ms))
-    else:
-        commands.append(("PERSIST", record.key))
-    return commands
+    return [replace_hash(record.key, fields, leaving=leaving, expire_ms=record.expire_ms)]
 
 
 @lru_cache(maxsize=256)
@@ -151,8 +146,14 @@ def _named(fields: Sequence[str], values: Sequence[bytes | None]) -> dict[bytes,
     return {name.encode(): value for name, value in zip(fields, values, strict=True) if value is not None}
 
 
+def _refused(key: str, reply: ResponseError) -> OrkaError:
+    if denied(reply):  # no fault of the memory's
+        return WriteLost(f"memory {key} was not stored: {translate(reply)}", keys=[key])
+    return RecordRefused(f"Redis refuses memory {key}: {reply_text(reply)}")
+
+
 def raise_if_transient(replies: Sequence[Any]) -> None:
     """`StoreError` when the server has refused something for now: all of it may be asked for again."""
     for reply in replies:
         if isinstance(reply, ResponseError) and (passes(reply) or is_moving(reply)):
-            raise StoreError(f"Redis refuses commands for now: {reply_text(reply)}")
+            raise translate(reply) from reply

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from orka.clock import now_ms
+from orka.embedding.base import Embedder
 from orka.errors import OrkaError, QueryRefused, RecordRefused
 from orka.graph.diagnostics import shorten
 from orka.memory.census import count_memories, delete_expired
@@ -37,9 +38,11 @@ if TYPE_CHECKING:
 class MemoryLogger(RedisVerbs):
     """Memories and workflow events in one Redis. Safe to use from several tasks and event loops."""
 
-    def __init__(self, settings: Settings, *, stream_key: str, rules: DecayRules, write: Until) -> None:
-        """Nothing is opened yet."""
-        super().__init__(Openings(settings, stream_key))
+    def __init__(
+        self, settings: Settings, *, stream_key: str, rules: DecayRules, write: Until, embedder: Embedder | None = None
+    ) -> None:
+        """Nothing is opened yet. `embedder` in place of the one that the settings name."""
+        super().__init__(Openings(settings, stream_key, embedder))
         self.settings = settings
         self.rules = rules
         """By which `log_memory` judges what is given neither type nor expiry."""
@@ -229,7 +232,9 @@ class MemoryLogger(RedisVerbs):
         return await self.search(
             MemoryQuery(
                 text=query,
-                vector=None if query_vector is None else tuple(query_vector),
+                vector=cast(
+                    "tuple[float, ...] | None", query_vector
+                ),  # any sequence or array is checked where it is used
                 limit=num_results,
                 filters=filters,
                 least_similarity=similarity_threshold,

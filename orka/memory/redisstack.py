@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from redis.exceptions import ResponseError
 
 from orka.clock import now_ms
-from orka.errors import IndexMismatch, OrkaError, QueryRefused, StoreError
+from orka.errors import OrkaError, QueryRefused, StoreError
 from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.index import Indexes, OnProgress, Place, is_unknown
 from orka.memory.index_lock import IndexLock
-from orka.memory.layout import LAYOUT_FIELDS, Layout, decode_layout
+from orka.memory.layout import INDEX, Layout, LayoutInUse, ask_layouts
 from orka.memory.plan import merge_candidates, plan_look, read_reply
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
@@ -33,6 +33,9 @@ _WRITES, _SEARCHES = 2, 4
 """Round trips under way at once: the server goes on with one while the replies to another are read."""
 _ATTEMPTS: Final = 3
 """At an operation that finds the layout changed: a rebuild may end while another begins."""
+
+
+_TOPOLOGY: Final[Keyed] = (INDEX, ("CLUSTER", "INFO"))
 
 
 @asynccontextmanager
@@ -59,13 +62,12 @@ class RedisStackStore:
     """A `MemoryStore`. `open_redisstack` makes it. It follows a rebuild of the index by another process."""
 
     def __init__(self, writing: Pipe, searching: Pipe, router: NodeRouter, layout: Layout, where: str) -> None:
-        self.layout = layout
-        """The one that serves; the next version after a rebuild."""
-        self._next: Layout | None = None
-        self._seen: tuple[bytes | None, ...] = (layout.encode(), None)
+        self._layouts = LayoutInUse(layout)
         self._places: list[Place] = []
         self._documents = 0  # about: at the opening, and written since
         self._nodes: tuple[str, ...] = ()
+        self._topology = b""
+        """Of a cluster whose primaries have an index each: changes when another one joins."""
         self._writing = writing
         self._searching = searching
         self._router = router
@@ -77,8 +79,16 @@ class RedisStackStore:
     def name(self) -> str:
         return "redisstack"
 
+    @property
+    def layout(self) -> Layout:
+        """The one that serves; the next version after a rebuild."""
+        return self._layouts.current
+
     async def prepare(self, on_progress: OnProgress | None = None) -> None:
         """Sees to it that the index is there. Harmless to repeat."""
+        if self._router.cluster:
+            [reply] = await self._searching.roundtrip([_TOPOLOGY])
+            self._topology = _topology_of(reply)
         self._places = await self._indexes.ensure(self.layout, self._lock, on_progress)
         self._nodes, self._documents = self._router.nodes, self._indexes.documents
         await self._follow(await self._written_down())
@@ -95,31 +105,17 @@ class RedisStackStore:
             )
         for _ in range(_ATTEMPTS):
             answers: list[Any] = []
-            packed_for = self._seen
-            key = memory_layout_key()
-            asked: Keyed = (key, ("HMGET", key, *LAYOUT_FIELDS))
-            found = await self._hashes.write(
-                records, self._packed(len(records), vectors), also=[asked], answers=answers
-            )
+            packed_for = self._layouts.seen
+            rows = self._layouts.rows(len(records), vectors)
+            found = await self._hashes.write(records, rows, also=[ask_layouts()], answers=answers)
             # The layout is read behind the write: whatever changed before it is seen (here, or by another write that was
             # under way), and what was written for the layout of before is written again.
-            if not await self._follow(answers[0]) and self._seen == packed_for:
+            if not await self._follow(answers[0]) and self._layouts.seen == packed_for:
                 self._documents += len(records)
                 if len(self._places) > 1 and self._router.nodes != self._nodes:
                     await self.prepare()
                 return found
         raise StoreError("the layout of the memories changes with every write: is the index rebuilt again and again?")
-
-    def _packed(self, count: int, vectors: NDArray[np.float32] | None) -> dict[str, list[bytes]]:
-        """Rows for every vector field that a hash may have. What is not written is emptied: an older record of the same
-        key may have left a vector of another text there."""
-        none = [b""] * count
-        version = self.layout.version
-        rows = {f"v{one}": none for one in range(max(1, version - 1), version + 2)}
-        for layout in (self.layout, self._next):
-            if layout is not None and vectors is not None and layout.same_vectors(self.layout):
-                rows[layout.field] = layout.pack(vectors)
-        return rows
 
     async def search(self, looks: Sequence[Look], /) -> Sequence[Sequence[Candidate]]:
         """See `MemoryStore.search`. `QueryRefused` for a vector of another dimension."""
@@ -133,7 +129,12 @@ class RedisStackStore:
     async def _search(self, looks: Sequence[Look]) -> list[list[Candidate]]:
         for _ in range(_ATTEMPTS):
             commands, owners = self._planned(looks)
-            replies = await self._searching.roundtrip(commands) if commands else []
+            also = [_TOPOLOGY] if commands and self._places[0].reach == "primary" else []
+            replies = await self._searching.roundtrip([*commands, *also]) if commands else []
+            changed = bool(also) and _topology_of(replies.pop()) != self._topology
+            if changed:  # another primary may have some of the memories by now, and needs an index
+                await self.prepare()
+                continue
             if not any(is_unknown(reply) for reply in replies):
                 return self._read(looks, owners, replies)
             # Rebuilt under another layout, or gone: the database was emptied, slots moved to a primary without an index.
@@ -165,8 +166,12 @@ class RedisStackStore:
                 text = str(reply)
                 if "exceeds maximum" in text:
                     raise QueryRefused(f"the server's search gives no memories that far down: {text}")
-                raise StoreError(f"the search module refuses a search: {text}")
-            parts[owner].append(read_reply(cast("Sequence[Any]", reply), looks[owner], self._places[0].reach))
+                if "imeout" in text or "imed out" in text:
+                    raise StoreError(f"the search module gives a search up: {text}")
+                raise QueryRefused(f"the search module refuses a search: {text}")
+            parts[owner].append(
+                read_reply(cast("Sequence[Any]", reply), looks[owner], self.layout, self._places[0].reach)
+            )
         return [merge_candidates(found, look) for found, look in zip(parts, looks, strict=True)]
 
     async def delete(self, keys: Sequence[str], /) -> int:
@@ -181,30 +186,21 @@ class RedisStackStore:
             yield [record for record in records if record is not None and not record.expired(at_ms)]
 
     async def _written_down(self) -> Sequence[bytes | None]:
-        key = memory_layout_key()
-        [reply] = await self._searching.roundtrip([(key, ("HMGET", key, *LAYOUT_FIELDS))])
+        [reply] = await self._searching.roundtrip([ask_layouts()])
         return cast("Sequence[bytes | None]", reply)
 
     async def _follow(self, written: Sequence[bytes | None] | ResponseError) -> bool:
         """Takes over what is written down of the layout; whether that is news for this process."""
         if isinstance(written, ResponseError):
             raise StoreError(f"Redis refuses to tell the layout of the memories: {written}")
-        seen = tuple(written)
-        if seen == self._seen:
-            return False
-        current, following = (decode_layout(raw) for raw in written)
-        if current is None:  # the database was emptied
+        if written[0] is None:  # the database was emptied
             key = memory_layout_key()
             await self._searching.roundtrip([(key, ("HSETNX", key, "current", self.layout.encode()))])
             return await self._follow(await self._written_down()) or await self._again()
-        if not current.same_vectors(self.layout):
-            raise IndexMismatch(
-                f"the memories were indexed anew with {current.embedder!r} ({current.dimension} numbers) while this process "
-                f"works with {self.layout.embedder!r} ({self.layout.dimension}): start it again with that model"
-            )
-        self._next, self._seen = following, seen
-        if current != self.layout:
-            self.layout = current
+        before = self.layout
+        if not self._layouts.heed(written):
+            return False
+        if self.layout != before:
             await self._again()
         return True
 
@@ -212,3 +208,10 @@ class RedisStackStore:
         self._places = await self._indexes.ensure(self.layout, self._lock)
         self._nodes, self._documents = self._router.nodes, self._indexes.documents
         return True
+
+
+def _topology_of(reply: Any) -> bytes:
+    """How many primaries hold slots, and the epoch, which grows with each slot that finds a new holder
+    (https://valkey.io/commands/cluster-info/). Empty where a user may not ask."""
+    lines = [] if isinstance(reply, ResponseError) else cast("bytes", reply).split(b"\r\n")
+    return b" ".join(line for line in lines if line.startswith((b"cluster_size:", b"cluster_current_epoch:")))

@@ -2,7 +2,8 @@
 
 What happens, in this order: the next layout is written down (from then on writers keep both vectors), every memory gets
 its vector, the server builds the next index, alias and layout change places, and the old vectors go. Stopped at
-any point it goes on where it was: a memory that has its vector is not embedded again.
+any point it goes on where it was: a memory that has its vector is not embedded again. Where searches are done by processes
+there is no index: they are told what has changed.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from redis.exceptions import ResponseError
 
 from orka.embedding.base import Embedder
 from orka.errors import StoreError
+from orka.memory.changes import announce, beginning
 from orka.memory.hashes import RECORD_FIELDS, Hashes, Row, raise_if_transient
-from orka.memory.index import Indexes
+from orka.memory.index import Indexes, Place
 from orka.memory.index_lock import IndexLock
-from orka.memory.layout import LAYOUT_FIELDS, Layout, decode_layout
+from orka.memory.layout import Layout, ask_layouts, decode_layout
 from orka.memory.record import decode_record, encode_fields
 from orka.redis.client import NodeRouter, RedisHandle
 from orka.redis.keys import memory_layout_key
@@ -65,19 +67,28 @@ class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def reindex(
-    redis: RedisHandle, router: NodeRouter, wanted: Layout, embedder: Embedder, *, on_stage: OnStage | None = None
+    redis: RedisHandle,
+    router: NodeRouter,
+    wanted: Layout,
+    embedder: Embedder,
+    *,
+    indexed: bool = True,
+    on_stage: OnStage | None = None,
 ) -> Reindexed:
     """Makes `wanted` (its version does not matter) the layout that serves. When it does already, what has no vector yet
-    (memories of OrKa 0.9, and those written without the search module or under another model) is embedded.
+    (memories of OrKa 0.9, and those written under another model) is embedded. `indexed`: for the backend `redisstack`;
+    without it no index is made.
 
-    Raises `StoreError` when another rebuild is under way or the connection is lost: to be called again then. Cancelled, it
-    leaves everything as it serves.
+    Raises `BackendMissing` for an index where there is no search module, `StoreError` when another rebuild is under way or the
+    connection is lost: to be called again then. Cancelled, it leaves everything as it serves.
     """
-    redis.facts.require_search(redis.target.label)
+    if indexed:
+        redis.facts.require_search(redis.target.label)
     pipe, locking = Pipe(router), Pipe(router)
+    indexes = Indexes(pipe, router, redis.target.label) if redis.facts.search and not redis.facts.database else None
     try:
         async with IndexLock(locking, patience=PATIENCE).held():
-            return await _Rebuild(pipe, router, redis.target.label, embedder, on_stage).run(wanted)
+            return await _Rebuild(pipe, router, embedder, indexes, on_stage, indexed=indexed).run(wanted)
     finally:
         await pipe.aclose()
         await locking.aclose()
@@ -85,11 +96,20 @@ async def reindex(
 
 class _Rebuild:
     def __init__(
-        self, pipe: Pipe, router: NodeRouter, where: str, embedder: Embedder, on_stage: OnStage | None
+        self,
+        pipe: Pipe,
+        router: NodeRouter,
+        embedder: Embedder,
+        indexes: Indexes | None,
+        on_stage: OnStage | None,
+        *,
+        indexed: bool,
     ) -> None:
+        """`indexes`: None where there can be none."""
         self._pipe = pipe
         self._hashes = Hashes(pipe, router)
-        self._indexes = Indexes(pipe, router, where)
+        self._indexes = indexes
+        self._indexed = indexed
         self._embedder = embedder
         self._tell: OnStage = on_stage or _silently
         self._memories = self._embedded = self._converted = 0
@@ -98,23 +118,32 @@ class _Rebuild:
         current, target = await self._target(wanted)
         self._memories = await self._count()
         await self._embed(target)
-        places = await self._indexes.places(target)
-        await self._indexes.create(places, target)
-        await self._indexes.wait(places, lambda done, total: self._tell("indexing", done, total))
+        places: list[Place] = []
+        if self._indexed and self._indexes is not None:
+            places = await self._indexes.places(target)
+            await self._indexes.create(places, target)
+            await self._indexes.wait(places, lambda done, total: self._tell("indexing", done, total))
         if current.version != target.version:
             await self._embed(target, late=True)  # by a writer that had not heard of the next layout
             await self._command(("EVAL", _SWAP.text, "1", memory_layout_key(), target.encode()))
-        await self._indexes.point(places, target)
+        if places and self._indexes is not None:
+            await self._indexes.point(places, target)
         if current.version != target.version:
+            if not self._indexed:
+                await self._send([beginning()])  # wakes those who follow: they read all vectors again
             await self._embed(target, late=True)  # by one that heard of it only then
-            await self._indexes.drop(await self._indexes.places(current))
+            await self._drop(current)
         await self._remove(target)
         return Reindexed(layout=target, memories=self._memories, embedded=self._embedded, converted=self._converted)
+
+    async def _drop(self, layout: Layout) -> None:
+        if self._indexes is not None:
+            await self._indexes.drop(await self._indexes.places(layout))
 
     async def _target(self, wanted: Layout) -> tuple[Layout, Layout]:
         """The layout that serves, and the one that is to: written down as `next` where it is another."""
         key = memory_layout_key()
-        raw = await self._command(("HMGET", key, *LAYOUT_FIELDS))
+        [raw] = await self._send([ask_layouts()])
         current, following = (decode_layout(one) for one in cast("Sequence[bytes | None]", raw))
         if current is None:
             current = msgspec.structs.replace(wanted, version=1)
@@ -135,7 +164,7 @@ class _Rebuild:
     async def _abandon(self, layout: Layout) -> None:
         """A rebuild that was begun and is not wanted any more: its vectors must not be taken for those of another."""
         await self._command(("HDEL", memory_layout_key(), "next"))
-        await self._indexes.drop(await self._indexes.places(layout))
+        await self._drop(layout)
         async for keys in self._having((layout.field,)):
             await self._send([(key, ("HDEL", key, layout.field)) for key in keys])
 
@@ -175,6 +204,8 @@ class _Rebuild:
                 digest = hashlib.sha1(fields[b"content"], usedforsecurity=False).hexdigest()
                 commands.append((key, ("EVAL", _KEEP.text, "1", key, digest, *pairs)))
         await self._send(commands)
+        if not self._indexed:
+            await self._send(announce("", [key for key, _ in commands]))
         self._embedded += sum(1 for vector in packed if vector)
         self._converted += former
 

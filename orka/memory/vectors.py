@@ -14,12 +14,18 @@ if TYPE_CHECKING:
 
 
 def unit_vector(given: Sequence[float], dimension: int) -> NDArray[np.float32]:
-    """Shape (dimension,), length 1. `QueryRefused` for another number of components, for all zeros, infinities, NaN."""
+    """Shape (dimension,), length 1. `QueryRefused` for another shape, for what is no number, infinities, NaN, all zeros."""
     import numpy as np
 
-    if len(given) != dimension:
-        raise QueryRefused(f"the vector has {len(given)} numbers, and those of the memories have {dimension}")
-    if not all(map(math.isfinite, given)) or not any(given):
+    try:
+        vector = np.asarray(given, dtype=np.float64)
+    except (TypeError, ValueError, OverflowError) as exc:
+        raise QueryRefused(f"a vector must be {dimension} numbers, and a {type(given).__name__} has none") from exc
+    if vector.shape != (dimension,):
+        shown = f"{len(vector)} numbers" if vector.ndim == 1 else f"the shape {vector.shape}"
+        raise QueryRefused(f"the vector has {shown}, and those of the memories have {dimension} numbers")
+    largest = float(np.abs(vector).max())
+    if not (math.isfinite(largest) and largest > 0):
         raise QueryRefused("a vector must be finite numbers, and not all 0")
-    vector = np.asarray(given, dtype=np.float64)
+    vector = vector / largest  # a number beyond 1e154 has no square
     return (vector / np.linalg.norm(vector)).astype(np.float32)

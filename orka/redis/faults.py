@@ -14,10 +14,13 @@ from orka.errors import ServerError, StoreError
 
 _START = "start it, correct REDIS_URL, or unset REDIS_URL to use the private server"
 
+_DENIED = "does not allow this user what Orka needs: give it the permission named in the answer"
+_DENIALS = ("NOPERM", "ERR ACL failure in script", "ERR The user executing the script can't")
+"""The others come from within a script, in the words of newer and older servers."""
 REPLIES: tuple[tuple[str, str], ...] = (
     ("NOAUTH", "asks for a password: put it into REDIS_URL (redis://:password@host:port/0)"),
     ("WRONGPASS", "refuses the user name or password in REDIS_URL"),
-    ("NOPERM", "does not allow this user what Orka needs: give it the permission named in the answer"),
+    *((start, _DENIED) for start in _DENIALS),
     ("OOM", "is full (its maxmemory is reached): give it more memory or delete data"),
     (
         "MISCONF",
@@ -127,6 +130,11 @@ _TRANSIENT = frozenset(
     {"LOADING", "READONLY", "MISCONF", "OOM", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS"}
 )
 """Error replies that pass by themselves (Redis error prefixes)."""
+
+
+def denied(reply: redis.ResponseError) -> bool:
+    """The user may not do this: it is no fault of what was sent."""
+    return _answer(reply).startswith(_DENIALS)
 
 
 def passes(reply: redis.ResponseError) -> bool:

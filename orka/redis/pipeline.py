@@ -28,6 +28,7 @@ from orka.redis.limit_scripts import LIMIT_SCRIPTS
 from orka.redis.loop_scripts import LOOP_SCRIPTS
 from orka.redis.lua import Command
 from orka.redis.mark import ServerMark, parse_mark
+from orka.redis.memory_scripts import MEMORY_SCRIPTS
 from orka.redis.recovery_scripts import RECOVERY_SCRIPTS
 from orka.redis.return_scripts import RETURN_SCRIPTS
 from orka.redis.scripts import SCRIPTS
@@ -52,6 +53,7 @@ _SCRIPTS = (
     *LIMIT_SCRIPTS,
     *LOOP_SCRIPTS,
     *BRAIN_SCRIPTS,
+    *MEMORY_SCRIPTS,
 )
 _LOAD: Final[Sequence[Command]] = tuple(("SCRIPT", "LOAD", script.text) for script in _SCRIPTS)
 
@@ -239,8 +241,9 @@ def _node_named(reply: object) -> str:
 
 
 def _guarded(key: str, command: Command) -> Keyed:
-    """A script with the key that is never there."""
-    if command[0] != "EVALSHA":
+    """A script with the key that is never there. One of a single key without a hash tag needs none: the server redirects it
+    as any command."""
+    if command[0] != "EVALSHA" or "}" not in key:
         return key, command
     behind = 3 + int(command[2])
     tag = key[: key.index("}") + 1]

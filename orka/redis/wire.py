@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Final, Protocol, TypeAlias, cast
 
 import anyio
 from hiredis import pack_command  # pyright: ignore[reportUnknownVariableType]
@@ -31,6 +31,9 @@ class Connection(Protocol):
 
 Prepare: TypeAlias = Callable[[Connection], Awaitable[None]]
 """Connects, and does what comes before the first commands. Harmless to repeat."""
+
+
+_GONE: Final = "a task that shared the connection was cancelled or found it broken"
 
 
 class Wire:
@@ -59,8 +62,8 @@ class Wire:
                     await self._prepare(self._connection)
                     self._prepared = True
                 await self._connection.send_packed_command(packed, check_health=False)
-            except BaseException:
-                await self._break()
+            except BaseException as exc:
+                await self._break(exc)
                 raise
             before, own = self._last, asyncio.Event()
             self._last = own
@@ -69,8 +72,8 @@ class Wire:
                 await before.wait()
                 self._check()
             return await _replies(self._connection, len(commands))
-        except BaseException:
-            await self._break()
+        except BaseException as exc:
+            await self._break(exc)
             raise
         finally:
             own.set()
@@ -78,9 +81,11 @@ class Wire:
     def _check(self) -> None:
         """The client library would connect anew, and replies would go to the wrong commands."""
         if self.closed:
-            raise ConnectionError("a task that shared the connection was cancelled or found it broken")
+            raise ConnectionError(_GONE)
 
-    async def _break(self) -> None:
+    async def _break(self, exc: BaseException) -> None:
+        if self.closed and isinstance(exc, Exception):  # closed under a task that reads, which stumbles over anything
+            raise ConnectionError(_GONE) from exc
         self.closed = True
         with anyio.CancelScope(shield=True):
             await self._connection.disconnect(nowait=True)

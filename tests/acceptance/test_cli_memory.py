@@ -209,17 +209,21 @@ def test_the_option_wins_over_the_environment_and_a_missing_module_names_both_wa
 def test_reindex_tells_what_it_did_and_another_model_is_served_after_it(
     store: Callable[..., None], backend: str, here: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if backend == "redis":
-        pytest.skip("the index is the other backend's")
+    indexed = backend == "redisstack"
     store(*THREE)
     done = here("memory", "reindex")
     assert done.returncode == 0
-    assert done.stderr.startswith("3 memories, 0 embedded, 0 of OrKa 0.9; orka_enhanced_memory:1: wordllama-256, 256 ")
+    index = "orka_enhanced_memory:1: " if indexed else ""
+    assert done.stderr.startswith(f"3 memories, 0 embedded, 0 of OrKa 0.9; {index}wordllama-256, 256 FLOAT16")
     monkeypatch.setenv("ORKA_EMBEDDING_MODEL", "wordllama-64")
     refused = here("memory", "list")
     assert refused.returncode == 3
     assert "orka memory reindex" in refused.stderr
-    done = here("memory", "reindex", "--m", "8", "--precision", "FLOAT32", "--ef-construction", "100", "--json")
+    form = ["--m", "8", "--ef-construction", "100"]
+    if not indexed:
+        assert "the backend 'redis' has none" in here("memory", "reindex", *form).stderr
+        form = []
+    done = here("memory", "reindex", "--precision", "FLOAT32", *form, "--json")
     assert json.loads(done.stdout) == {
         "memories": 3,
         "embedded": 3,
@@ -228,9 +232,9 @@ def test_reindex_tells_what_it_did_and_another_model_is_served_after_it(
             "embedder": "wordllama-64",
             "dimension": 64,
             "precision": "FLOAT32",
-            "m": 8,
-            "ef_construction": 100,
-            "ef_runtime": 128,
+            "m": 8 if indexed else 16,
+            "ef_construction": 100 if indexed else 64,
+            "ef_runtime": 256,
             "version": 2,
         },
     }
