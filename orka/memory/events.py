@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from orka.clock import iso, now_ms
 from orka.errors import ConfigError
 from orka.redis.faults import translate
+from orka.redis.lua import Command
 from orka.types import Json
 
 MOST_EVENTS: Final = 10_000
@@ -32,19 +33,9 @@ class EventLog:
 
     async def append(self, agent_id: str, event_type: str, payload: Json, facts: Mapping[str, Json]) -> str:
         """One event; gives its id. `facts`: run, step and the like, those that are not None."""
-        at_ms = now_ms()
-        fields: dict[str, str | bytes] = {
-            "agent_id": agent_id,
-            "event_type": event_type,
-            "timestamp": iso(at_ms),
-            "payload": _json.encode(payload),
-        }
-        for name, value in facts.items():
-            if value is not None:
-                fields[name] = value if isinstance(value, str) else _json.encode(value)
-        words = [word for pair in fields.items() for word in pair]
+        command = add_event(self._stream, agent_id, event_type, payload, facts, at_ms=now_ms())
         try:
-            reply = await self._execute("XADD", self._stream, "MAXLEN", "~", str(MOST_EVENTS), "*", *words)
+            reply = await self._execute(*command)
         except (RedisError, OSError) as exc:
             raise translate(exc) from exc
         return cast("bytes", reply).decode()
@@ -63,6 +54,23 @@ class EventLog:
             return await self._execute("XLEN", self._stream)
         except (RedisError, OSError) as exc:
             raise translate(exc) from exc
+
+
+def add_event(
+    stream: str, agent_id: str, event_type: str, payload: Json, facts: Mapping[str, Json], *, at_ms: int
+) -> Command:
+    """The command that appends one event and lets the oldest go. Of `facts` those that are not None."""
+    fields: dict[str, str | bytes] = {
+        "agent_id": agent_id,
+        "event_type": event_type,
+        "timestamp": iso(at_ms),
+        "payload": _json.encode(payload),
+    }
+    for name, value in facts.items():
+        if value is not None:
+            fields[name] = value if isinstance(value, str) else _json.encode(value)
+    words = [word for pair in fields.items() for word in pair]
+    return ("XADD", stream, "MAXLEN", "~", MOST_EVENTS, "*", *words)
 
 
 async def save_json(path: Path, value: object) -> None:
