@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, get_args
 
+from orka.embedding.base import Embedder
 from orka.errors import SettingsError
 from orka.memory.decay import environment_layer, merge, parse_decay
 from orka.memory.logger import MemoryLogger
@@ -33,6 +34,7 @@ def create_memory_logger(
     operation: str | None = None,
     *,
     write: Until = "accepted",
+    embedder: Embedder | None = None,
     settings: Settings | None = None,
     **_: Any,
 ) -> MemoryLogger:
@@ -40,7 +42,8 @@ def create_memory_logger(
 
     `backend` is `redisstack` (a search module) or `redis` (none needed), `redis_url` as `REDIS_URL`; what is not given comes
     from the environment. `decay_config` and `memory_preset` say how long memories live. `write` is what the methods that
-    write wait for inside `async with`; outside of it every write is stored before it returns. Options of OrKa 0.9 about the
+    write wait for inside `async with`; outside of it every write is stored before it returns. `embedder` makes the vectors
+    in place of the model that the settings name: a `FunctionEmbedder`, or your own. Options of OrKa 0.9 about the
     index (`vector_dim`, `enable_hnsw`, `index_name`, ...) are accepted and ignored: the index follows the embedding model.
     """
     del debug_keep_previous_outputs, operation
@@ -62,6 +65,7 @@ def create_memory_logger(
         stream_key=stream_key or memory_events_key(),
         rules=merge(*layers[:-1], environment_layer(chosen), layers[-1]),
         write=write,
+        embedder=embedder,
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Protocol, Self
 
 from orka.agents.registry import Registry
+from orka.embedding.base import Embedder
 from orka.engine.answer import value_of
 from orka.engine.away import SHARED
 from orka.engine.program import Program
@@ -119,6 +120,7 @@ class Orchestrator:
         strict: bool = False,
         llm: LLMAccess | None = None,
         search: SearchAccess | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         """Loads and checks the graph: `GraphError` with every fault of the file. No Redis is touched.
 
@@ -126,7 +128,8 @@ class Orchestrator:
         `mcp:COMMAND`s. With `strict` every warning about the file is an error, and so are undefined names when a
         template is rendered, as if the file said `strict_templates: true`: the graph that is stored with a run says it,
         too. `llm` is asked in place of every model that the file names, `search` in place of every search engine:
-        `ScriptedLLM` and `ScriptedSearch` of `orka.testing`, or your own.
+        `ScriptedLLM` and `ScriptedSearch` of `orka.testing`, or your own. `embedder` makes the vectors in place of the model
+        that the settings name: a `FunctionEmbedder`, or your own.
         """
         if isinstance(graph, Graph):
             self.graph, self.warnings = graph, tuple[Fault, ...]()
@@ -140,6 +143,7 @@ class Orchestrator:
         self._registry = registry
         self._llm = llm
         self._search = search
+        self._embedder = embedder
         self._allow = allow_functions if isinstance(allow_functions, bool) else frozenset(allow_functions)
         self._stack: AsyncExitStack | None = None
         self._services: Services | None = None
@@ -329,5 +333,10 @@ class Orchestrator:
     def _fresh(self) -> AbstractAsyncContextManager[Services]:
         settings = self._settings or Settings.from_environment()
         return open_services(
-            settings, registry=self._registry, allow_functions=self._allow, llm=self._llm, search=self._search
+            settings,
+            registry=self._registry,
+            allow_functions=self._allow,
+            llm=self._llm,
+            search=self._search,
+            embedder=self._embedder,
         )

@@ -118,19 +118,20 @@ async def open_services(
     allow_functions: bool | Iterable[str] = False,
     llm: LLMAccess | None = None,
     search: SearchAccess | None = None,
+    embedder: Embedder | None = None,
 ) -> AsyncGenerator[Services]:
-    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands
-    for every language model, `search` for every search engine."""
+    """Redis (or the private server), journal, registry of runs. `ServerError`, `StoreError` when that fails. `llm` stands for
+    every language model, `search` for every search engine, `embedder` for the settings' model."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
         writing, reading, limiting, emitting = await _pipes(stack, router)
         journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
-        tools = await _agent_tools(stack, settings, llm, search)
+        tools = await _agent_tools(stack, settings, llm, search, embedder)
         try:
             async with anyio.create_task_group() as background:
-                memory, brain = MemoryHost(redis, router, settings, background), BrainHost(router, settings, background)
-                servers = Servers(background)
+                memory = MemoryHost(redis, router, settings, background, embedder)
+                brain, servers = BrainHost(router, settings, background, embedder), Servers(background)
                 tools = replace(tools, memory=memory, brain=brain.brain, servers=servers)
                 process = new_process()
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
@@ -188,10 +189,10 @@ async def _pipe(router: NodeRouter, *, watchful: bool = False) -> AsyncGenerator
 
 
 @asynccontextmanager
-async def _embedder(settings: Settings) -> AsyncGenerator[Embedder]:
+async def _embedder(settings: Settings, given: Embedder | None) -> AsyncGenerator[Embedder]:
     """For agents that compare texts. No endpoint is asked before one does."""
-    embedder = choose_embedder(settings)
-    if isinstance(embedder, RemoteEmbedder):
+    embedder = given or choose_embedder(settings)
+    if given is None and isinstance(embedder, RemoteEmbedder):
         async with embedder:
             yield embedder
     else:
@@ -207,10 +208,14 @@ def _runs(pipe: Pipe, settings: Settings) -> RunRegistry:
 
 
 async def _agent_tools(
-    stack: AsyncExitStack, settings: Settings, llm: LLMAccess | None, search: SearchAccess | None
+    stack: AsyncExitStack,
+    settings: Settings,
+    llm: LLMAccess | None,
+    search: SearchAccess | None,
+    given: Embedder | None,
 ) -> AgentTools:
     """What agents may be built from, as far as it needs no Redis."""
-    embedder = await stack.enter_async_context(_embedder(settings))
+    embedder = await stack.enter_async_context(_embedder(settings, given))
     models = await stack.enter_async_context(_models(settings)) if llm is None else llm
     if search is None:
         search = await stack.enter_async_context(aclosing(Engines(settings, embedder)))

@@ -9,6 +9,8 @@ MOST_WORDS: Final = 32
 """Different words of a query that are searched for."""
 LONGEST: Final = 64
 """Characters of one word that count."""
+READ: Final = 32_768
+"""Characters of a query, and of what is compared with others word by word, that are read: it takes some milliseconds."""
 
 _WORD = re.compile(r"[^\W_]+")
 _UNSPACED = re.compile("[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff]+")
@@ -45,7 +47,8 @@ def _pairs(word: str) -> list[str]:
 
 
 def query_words(text: str) -> tuple[str, ...]:
-    """The words of a query, each once, stop words only when there is nothing else; at most `MOST_WORDS`."""
-    words = dict.fromkeys(words_of(text))
+    """The words of a query, each once, stop words only when there is nothing else; at most `MOST_WORDS`, from the first
+    `READ` characters."""
+    words = dict.fromkeys(words_of(text[:READ]))
     telling = [word for word in words if word not in STOP_WORDS]
     return tuple(telling or words)[:MOST_WORDS]

@@ -7,6 +7,7 @@ import anyio.abc
 
 from orka.brain.brain import Brain
 from orka.brain.opening import Opened, open_store
+from orka.embedding.base import Embedder
 from orka.redis.client import NodeRouter
 from orka.settings import Settings
 
@@ -14,10 +15,14 @@ from orka.settings import Settings
 class BrainHost:
     """Owned by the services of one process, in whose task group the connections live."""
 
-    def __init__(self, router: NodeRouter, settings: Settings, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self, router: NodeRouter, settings: Settings, tasks: anyio.abc.TaskGroup, embedder: Embedder | None = None
+    ) -> None:
+        """`embedder` in place of the one that the settings name."""
         self._router = router
         self._settings = settings
         self._tasks = tasks
+        self._embedder = embedder
         self._found: Opened | None = None
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
@@ -49,7 +54,7 @@ class BrainHost:
     async def _hold(self, *, task_status: anyio.abc.TaskStatus[Opened]) -> None:
         self._closed = anyio.Event()
         try:
-            async with open_store(self._router, self._settings) as opened:
+            async with open_store(self._router, self._settings, self._embedder) as opened:
                 task_status.started(opened)
                 await self._closing.wait()
         finally:

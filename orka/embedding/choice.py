@@ -43,15 +43,18 @@ def choose_embedder(settings: Settings) -> LocalEmbedder | RemoteEmbedder:
 
 
 @asynccontextmanager
-async def open_embedder(settings: Settings, router: Router | None = None) -> AsyncGenerator[Embedder]:
+async def open_embedder(
+    settings: Settings, router: Router | None = None, given: Embedder | None = None
+) -> AsyncGenerator[Embedder]:
     """For as long as the block lasts; its dimension is known. An endpoint whose dimension the settings do not give is asked
     once (`EmbeddingError` when it does not answer). With the way to a Redis, vectors are cached there, over connections of
-    its own, where the settings want that."""
+    its own, where the settings want that. `given`: in place of the settings' own; whoever made it closes it."""
     async with AsyncExitStack() as stack:
-        embedder = choose_embedder(settings)
+        embedder = given or choose_embedder(settings)
         seconds = settings.embedding_cache or 0.0
         if isinstance(embedder, RemoteEmbedder):
-            await stack.enter_async_context(embedder)
+            if given is None:
+                await stack.enter_async_context(embedder)
             await embedder.probe()
             seconds = CACHE_SECONDS if settings.embedding_cache is None else seconds
         if router is None or not seconds:

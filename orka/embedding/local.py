@@ -32,7 +32,8 @@ BATCH_TEXTS = 512
 BATCH_CHARACTERS = 256 * 1024
 """Texts are tokenized in batches of at most these, so that what is in memory at once is bounded."""
 PARALLEL_TEXTS = 16
-"""From here on the tokenizer's own threads pay for being woken."""
+PARALLEL_CHARACTERS = 8192
+"""From here on the tokenizer's own threads pay for being woken; and only they leave Python to others meanwhile."""
 CHUNK_TOKENS = 16_384
 """Tokens of one text whose vectors are summed at once: 16 MiB of them."""
 
@@ -91,7 +92,7 @@ class _Model:
         return np.divide(rows, lengths, out=np.zeros(rows.shape, dtype=np.float32), where=lengths > 0)
 
     def _tokens(self, batch: list[str]) -> Iterator[list[int]]:
-        if len(batch) < PARALLEL_TEXTS:
+        if len(batch) < PARALLEL_TEXTS and sum(map(len, batch)) < PARALLEL_CHARACTERS:
             for text in batch:
                 yield self._tokenizer.encode(text, add_special_tokens=False).ids
         else:

@@ -22,7 +22,8 @@ from orka.memory.rows import Rows, best, grown
 from orka.memory.text import words_of
 
 K1: Final = 1.2
-B: Final = 0.75
+B: Final = 0.5
+"""As the module has it (measured on RediSearch 2.10.5, by EXPLAINSCORE); elsewhere 0.75 is usual."""
 _BITS: Final = 6
 """Of how often a word is in a text, below the text's number: 63 times and more count alike (they nearly do in BM25)."""
 _OFTEN: Final = (1 << _BITS) - 1

@@ -41,7 +41,7 @@ class Columns:
         self._expire = grown(self._expire, size)
         self._importance[places] = [record.importance for record in records]
         self._written[places] = [_bounded(record.timestamp_ms) for record in records]
-        self._expire[places] = [_bounded(record.expire_ms) or np.inf for record in records]
+        self._expire[places] = [_bounded(record.expire_ms) if record.expire_ms > 0 else np.inf for record in records]
         for number, record in zip(numbers, records, strict=True):
             for item in record.metadata.items():
                 if (facet := encode_facet(*item)) is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import anyio.abc
 
+from orka.embedding.base import Embedder
 from orka.embedding.choice import open_embedder
 from orka.memory.memory import Memory, open_memory
 from orka.redis.client import NodeRouter, RedisHandle
@@ -14,11 +15,20 @@ from orka.settings import Settings
 class MemoryHost:
     """Owned by the services of one process, in whose task group the memories live."""
 
-    def __init__(self, redis: RedisHandle, router: NodeRouter, settings: Settings, tasks: anyio.abc.TaskGroup) -> None:
+    def __init__(
+        self,
+        redis: RedisHandle,
+        router: NodeRouter,
+        settings: Settings,
+        tasks: anyio.abc.TaskGroup,
+        embedder: Embedder | None = None,
+    ) -> None:
+        """`embedder` in place of the one that the settings name."""
         self._redis = redis
         self._router = router
         self._settings = settings
         self._tasks = tasks
+        self._embedder = embedder
         self._memory: Memory | None = None
         self._opening = anyio.Lock()
         self._closing = anyio.Event()
@@ -50,7 +60,7 @@ class MemoryHost:
         self._closed = anyio.Event()  # an earlier opening may have failed
         try:
             async with (
-                open_embedder(self._settings, self._router) as embedder,
+                open_embedder(self._settings, self._router, self._embedder) as embedder,
                 open_memory(self._redis, self._router, self._settings, embedder) as memory,
             ):
                 task_status.started(memory)

@@ -72,6 +72,16 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         data = b"".join(row if len(row) == size else zeros for row in packed)
         return np.frombuffer(data, dtype=kind).reshape(len(packed), self.dimension).astype(np.float32)
 
+    def cosines(self, packed: Sequence[bytes], vector: NDArray[np.float32]) -> list[float | None]:
+        """Of each row with `vector` (shape (dimension,), length 1); None where there is no vector."""
+        import numpy as np
+
+        rows = self.unpack([*packed, *self.pack(vector.reshape(1, -1))])
+        with np.errstate(all="ignore"):  # somebody may have stored numbers that are none
+            lengths = np.sqrt(np.einsum("ij,ij->i", rows, rows))
+            cosines = (rows[:-1] @ rows[-1]) / (lengths[:-1] * lengths[-1])
+        return [None if cosine != cosine else min(1.0, max(-1.0, cosine)) for cosine in cosines.tolist()]
+
     def same_vectors(self, other: Layout) -> bool:
         """Whether vectors made for one are right for the other."""
         return (self.embedder, self.dimension) == (other.embedder, other.dimension)

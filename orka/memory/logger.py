@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 from orka.clock import now_ms
+from orka.embedding.base import Embedder
 from orka.errors import OrkaError, RecordRefused
 from orka.graph.diagnostics import shorten
 from orka.memory.census import count_memories, delete_expired
@@ -21,7 +22,7 @@ from orka.memory.memory import MemoryStatistics
 from orka.memory.opening import Opened, Openings
 from orka.memory.query import Filters, MemoryQuery
 from orka.memory.record import MemoryRecord, key_for, new_record
-from orka.memory.shape import cleaned_shape, describe, describe_record, split_metadata, stats_shape
+from orka.memory.shape import ARGUMENTS, cleaned_shape, describe, describe_record, split_metadata, stats_shape
 from orka.memory.storing import Pending
 from orka.memory.vectors import content_vector_of
 from orka.memory.verbs import RedisVerbs
@@ -33,28 +34,14 @@ if TYPE_CHECKING:
     pass
 
 
-_ARGUMENTS = (
-    *(
-        "content",
-        "node_id",
-        "trace_id",
-        "metadata",
-        "importance_score",
-        "memory_type",
-        "expiry_hours",
-        "content_vector",
-    ),
-    *("namespace", "session", "category", "key", "dedupe"),
-)
-"""Of `log_memory`, for one of many memories."""
-
-
 class MemoryLogger(RedisVerbs):
     """Memories and workflow events in one Redis. Safe to use from several tasks and event loops."""
 
-    def __init__(self, settings: Settings, *, stream_key: str, rules: DecayRules, write: Until) -> None:
-        """Nothing is opened yet."""
-        super().__init__(Openings(settings, stream_key))
+    def __init__(
+        self, settings: Settings, *, stream_key: str, rules: DecayRules, write: Until, embedder: Embedder | None = None
+    ) -> None:
+        """Nothing is opened yet. `embedder` in place of the one that the settings name."""
+        super().__init__(Openings(settings, stream_key, embedder))
         self.settings = settings
         self.rules = rules
         """By which `log_memory` judges what is given neither type nor expiry."""
@@ -189,8 +176,8 @@ class MemoryLogger(RedisVerbs):
             return Pending(self.record(given), None)
         try:
             values = dict(given)
-            if unknown := [name for name in values if name not in _ARGUMENTS]:
-                raise RecordRefused(f"a memory has no {unknown[0]!r}: it may have {', '.join(_ARGUMENTS)}")
+            if unknown := [name for name in values if name not in ARGUMENTS]:
+                raise RecordRefused(f"a memory has no {unknown[0]!r}: it may have {', '.join(ARGUMENTS)}")
             vector = content_vector_of(values.pop("content_vector", None), dimension)
             wishes = Wishes(
                 memory_type=values.pop("memory_type", None),
@@ -246,7 +233,9 @@ class MemoryLogger(RedisVerbs):
         return await self.search(
             MemoryQuery(
                 text=query,
-                vector=None if query_vector is None else tuple(query_vector),
+                vector=cast(
+                    "tuple[float, ...] | None", query_vector
+                ),  # any sequence or array is checked where it is used
                 limit=num_results,
                 filters=filters,
                 least_similarity=similarity_threshold,

@@ -69,6 +69,12 @@ class Matrix:
                 rankings[i] = self._rank(scores, counts[i], None)
         return [ranking for ranking in rankings if ranking is not None]
 
+    def cosines(self, rows: NDArray[np.intp], query: NDArray[np.float32]) -> list[float | None]:
+        """Of some rows with a query of length 1; None where there is no vector."""
+        there: list[bool] = self._there[rows].tolist()
+        found: list[float] = np.clip(_cosines(self._vectors[rows], query), -1, 1).tolist()
+        return [cosine if is_there else None for cosine, is_there in zip(found, there, strict=True)]
+
     def _products(self, queries: list[NDArray[np.float32]]) -> Iterable[NDArray[np.float32]]:
         vectors = self._vectors[: len(self._rows)]
         if len(queries) < _SEVERAL:

@@ -26,6 +26,8 @@ class Found(NamedTuple):
     state: int
     """Another one when it has changed: see `Rows.holds`."""
     score: float
+    similarity: float | None = None
+    """To the vector beside the words of a look."""
 
 
 class Mirror:
@@ -93,7 +95,11 @@ class Mirror:
         for i, look in enumerate(looks):
             if look.vector is None:
                 rankings[i] = self._rank(look, masks[i], spare)
-        return [self._name(ranking) for ranking in rankings if ranking is not None]
+        return [
+            self._name(ranking, look.beside)
+            for ranking, look in zip(rankings, looks, strict=True)
+            if ranking is not None
+        ]
 
     def _rank(self, look: Look, mask: NDArray[np.bool_], spare: int) -> Ranking:
         if look.words:
@@ -102,13 +108,14 @@ class Mirror:
         order = best(written, look.offset + look.count + spare, self._rows.number[: len(self)])[look.offset :]
         return order, np.zeros(len(order), dtype=np.float32)
 
-    def _name(self, ranking: Ranking) -> list[Found]:
+    def _name(self, ranking: Ranking, beside: NDArray[np.float32] | None) -> list[Found]:
         rows, scores = ranking
         keys = self._rows.keys
         numbers: list[int] = self._rows.number[rows].tolist()
+        cosines = [None] * len(rows) if beside is None else self._matrix.cosines(rows, beside)
         return [
-            Found(keys[row], self._rows.base + number, score)
-            for row, number, score in zip(rows.tolist(), numbers, scores.tolist(), strict=True)
+            Found(keys[row], self._rows.base + number, score, cosine)
+            for row, number, score, cosine in zip(rows.tolist(), numbers, scores.tolist(), cosines, strict=True)
         ]
 
     def _sweep(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from orka.embedding.base import Embedder
 from orka.embedding.choice import open_embedder
 from orka.errors import StoreError
 from orka.memory.events import EventLog
@@ -34,15 +35,20 @@ class _Hosted:
 
 @asynccontextmanager
 async def open_memories(
-    settings: Settings, *, buffered: bool = True, on_progress: OnProgress | None = None
+    settings: Settings,
+    *,
+    embedder: Embedder | None = None,
+    buffered: bool = True,
+    on_progress: OnProgress | None = None,
 ) -> AsyncGenerator[tuple[RedisHandle, Memory]]:
-    """Redis (or the private server) and its memories, by the settings. Errors as `open_redis` and `open_memory`."""
+    """Redis (or the private server) and its memories, by the settings; `embedder` in place of theirs. Errors as `open_redis`
+    and `open_memory`."""
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        embedder = await stack.enter_async_context(open_embedder(settings, router))
+        used = await stack.enter_async_context(open_embedder(settings, router, embedder))
         memory = await stack.enter_async_context(
-            open_memory(redis, router, settings, embedder, buffered=buffered, on_progress=on_progress)
+            open_memory(redis, router, settings, used, buffered=buffered, on_progress=on_progress)
         )
         yield redis, memory
 
@@ -50,9 +56,10 @@ async def open_memories(
 class Openings:
     """Owned by one `MemoryLogger`. Each event loop has its own."""
 
-    def __init__(self, settings: Settings, stream: str) -> None:
+    def __init__(self, settings: Settings, stream: str, embedder: Embedder | None) -> None:
         self._settings = settings
         self._stream = stream
+        self._embedder = embedder
         self._entered: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Opened, AsyncExitStack]]
         self._entered = weakref.WeakKeyDictionary()
         self._lazy: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Hosted] = weakref.WeakKeyDictionary()
@@ -127,5 +134,5 @@ class Openings:
 
     @asynccontextmanager
     async def _open(self, *, buffered: bool) -> AsyncGenerator[Opened]:
-        async with open_memories(self._settings, buffered=buffered) as (redis, memory):
+        async with open_memories(self._settings, embedder=self._embedder, buffered=buffered) as (redis, memory):
             yield Opened(redis=redis, memory=memory, events=EventLog(redis.client, self._stream))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeAlias, cast
 
+import msgspec
+
 from orka.memory.hashes import RECORD_FIELDS
 from orka.memory.layout import Layout
 from orka.memory.query import Candidate, Filters, Look
@@ -22,7 +24,6 @@ SMALL: Final = 5000
 replaced can have some that no way leads to."""
 DISTANCE: Final = "distance"
 SINCE: Final = "since"
-_NAMES: Final = tuple(name.encode() for name in RECORD_FIELDS)
 _GREATEST: Final = 2**53
 """Whole numbers up to here are exact in the index, which keeps doubles."""
 
@@ -119,17 +120,22 @@ def plan_look(
     if reach == "primary":
         command += ("NOCONTENT",) if look.words and look.vector is None else ("NOCONTENT", "WITHSORTKEYS")
     else:
-        given = (DISTANCE, *RECORD_FIELDS) if look.vector is not None else RECORD_FIELDS
+        given = (DISTANCE, *RECORD_FIELDS) if look.vector is not None else _read(look, layout)
         command += ("RETURN", str(len(given)), *given)
     command += ("TIMEOUT", str(TIMEOUT_MS), "DIALECT", "2", "PARAMS", str(len(parameters.words)), *parameters.words)
     if reach == "cluster" or (reach == "server" and not windows):
         return tuple(command)
-    fields = RECORD_FIELDS if reach == "primary" else ()
+    fields = _read(look, layout) if reach == "primary" else ()
     narrowing: list[Argument] = []
     if windows:
         place = len(command) - len(parameters.words) + 2 * parameters.words[::2].index(SINCE) + 1
         narrowing = [str(first + look.count), str(place + 1), *windows]
     return ("EVAL", _SEARCH.text, "0", str(len(fields)), *fields, str(len(windows)), *narrowing, *command)
+
+
+def _read(look: Look, layout: Layout) -> tuple[str, ...]:
+    """Fields of a hash that the candidates of a look are made of."""
+    return RECORD_FIELDS if look.beside is None else (*RECORD_FIELDS, layout.field)
 
 
 def _windows(look: Look) -> list[str]:
@@ -158,7 +164,7 @@ def _conditions(filters: Filters, at_ms: int, parameters: _Parameters, windowed:
         last = "+inf" if filters.until_ms is None else _whole(filters.until_ms - 1)
         parameters.words += (SINCE, first)
         found.append(f"@timestamp:[${SINCE} {parameters.name(last)}]")
-    found.append(f"-@orka_expire_time:[-inf {parameters.name(_whole(at_ms))}]")
+    found.append(f"-@orka_expire_time:[(0 {parameters.name(_whole(at_ms))}]")
     return " ".join(found)
 
 
@@ -170,11 +176,13 @@ def _whole(value: int) -> str:
     return str(min(max(int(value), -_GREATEST), _GREATEST))
 
 
-def read_reply(reply: Sequence[Any], look: Look, reach: Reach = "server") -> list[Candidate]:
+def read_reply(reply: Sequence[Any], look: Look, layout: Layout, reach: Reach = "server") -> list[Candidate]:
     """Candidates of a reply to `plan_look`'s command, in its order. Every row is held against the filters again: a hash
     may have been replaced between the index and the reading of it."""
     apart = reach == "primary"
+    names = [name.encode() for name in _read(look, layout)]
     found: list[Candidate] = []
+    packed: list[bytes] = []
     scored = look.vector is None and bool(look.words)
     size = 3 if scored or apart else 2
     for i in range(1, len(reply), size):
@@ -182,7 +190,7 @@ def read_reply(reply: Sequence[Any], look: Look, reach: Reach = "server") -> lis
         if not values:
             continue  # it expired or was deleted while the search was under way
         if apart:
-            fields = {name: value for name, value in zip(_NAMES, values, strict=True) if value is not None}
+            fields = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         else:
             fields = fields_of(cast("Sequence[bytes]", values))
         record = decode_record(cast("bytes", reply[i]).decode("utf-8", "replace"), fields)
@@ -194,8 +202,15 @@ def read_reply(reply: Sequence[Any], look: Look, reach: Reach = "server") -> lis
             similarity = min(1.0, max(-1.0, 1.0 - float(distance)))
         elif scored:
             relevance = float(cast("bytes", reply[i + 1]))
+        packed.append(fields.get(names[-1], b""))
         found.append(Candidate(record=record, similarity=similarity, relevance=relevance))
-    return found
+    return found if look.beside is None else _compared(found, layout.cosines(packed, look.beside))
+
+
+def _compared(found: Sequence[Candidate], cosines: Sequence[float | None]) -> list[Candidate]:
+    return [
+        msgspec.structs.replace(candidate, similarity=cosine) for candidate, cosine in zip(found, cosines, strict=True)
+    ]
 
 
 def merge_candidates(parts: Sequence[Sequence[Candidate]], look: Look) -> list[Candidate]:

@@ -56,7 +56,8 @@ class Filters:
         rows: list[tuple[str, ...]] = []
         for name, value in self.metadata.items():
             values = value if isinstance(value, tuple) else (value,)
-            rows.append(tuple(facet for one in values if (facet := encode_facet(name, one)) is not None))
+            each = (encode_facet(name, written) for one in values for written in _written(one))
+            rows.append(tuple(facet for facet in each if facet is not None))
         return rows
 
     def match(self, record: MemoryRecord, at_ms: int) -> bool:
@@ -77,6 +78,13 @@ class Filters:
             if name not in record.metadata or encode_facet(name, record.metadata[name]) not in facets:
                 return False
         return True
+
+
+def _written(value: Scalar) -> tuple[Scalar, ...]:
+    """The forms in which a number may stand in the metadata: 1 and 1.0 are the same."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and value == value // 1 and abs(value) < 2**53:
+        return int(value), float(value)
+    return (value,)
 
 
 _ANY = Filters()
@@ -123,6 +131,8 @@ class Look:
     """Shape (dimension,), length 1."""
     words: tuple[str, ...] = ()
     """Any of them; case folded, as `text.query_words` gives them."""
+    beside: NDArray[np.float32] | None = None
+    """Of a look by words: what it finds is compared with this vector, too."""
     ef_runtime: int | None = None
     offset: int = 0
     """Of the newest: how many to pass over."""
@@ -133,6 +143,6 @@ class Candidate(msgspec.Struct, frozen=True, kw_only=True):
 
     record: MemoryRecord
     similarity: float | None = None
-    """Cosine (1 - distance), for a look by meaning."""
+    """Cosine (1 - distance), for a look by meaning, or by words beside a vector."""
     relevance: float | None = None
     """BM25 score as the backend computes it, for a look by words."""

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import anyio.to_thread
+
 from orka.clock import now_ms
-from orka.embedding.base import Embedder
-from orka.errors import QueryRefused
+from orka.embedding.base import Embedder, embed_each
+from orka.errors import EmbeddingError
+from orka.memory.asking import checked
 from orka.memory.batcher import Batcher
 from orka.memory.query import Candidate, Look, MemoryQuery
-from orka.memory.ranking import rank, reranks
+from orka.memory.ranking import has_context, is_like, rank, window
 from orka.memory.record import MemoryHit
 from orka.memory.store import MemoryStore
 from orka.memory.text import query_words
@@ -20,8 +23,6 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-MOST_HITS = 10_000
-"""`offset` and `limit` together."""
 _AT_ONCE = 4
 """Round trips under way: some that the server works on, and some whose replies are read."""
 _QUERIES = 4
@@ -31,8 +32,8 @@ _TEXTS = 64
 """Texts of queries embedded at once: few enough for the first to be searched for while the others are embedded."""
 _EMBEDDINGS = 2
 """Calls of the embedder under way."""
-_WIDER, _LEAST_WIDE = 3, 30
-"""Candidates for each hit wanted where they are ranked once more, and at least."""
+_INLINE = 50_000
+"""Characters whose words are compared on the event loop: it takes some milliseconds."""
 
 
 class ReaderStatistics(NamedTuple):
@@ -59,7 +60,9 @@ class MemoryReader:
         self._looks = Batcher[tuple[Look, ...], tuple[Sequence[Candidate], ...]](
             self._look, most=_QUERIES, at_once=_AT_ONCE
         )
-        self._texts = Batcher[str, "NDArray[np.float32]"](self._embed, most=_TEXTS, at_once=_EMBEDDINGS)
+        self._texts = Batcher[str, "NDArray[np.float32] | EmbeddingError"](
+            self._embed, most=_TEXTS, at_once=_EMBEDDINGS
+        )
         self._searches = 0
 
     def statistics(self) -> ReaderStatistics:
@@ -69,7 +72,7 @@ class MemoryReader:
     async def search(self, query: MemoryQuery) -> list[MemoryHit]:
         """The hits, best first. A text that can be compared with nothing gives the newest, as no text does.
         `QueryRefused`, `EmbeddingError`, `StoreError`."""
-        _check(query)
+        query = checked(query)
         self._searches += 1
         at_ms = now_ms()
         words = query_words(query.text)
@@ -79,24 +82,31 @@ class MemoryReader:
             return await self._newest(query, at_ms)
         both = query.mode == "hybrid" or vector is None
         found = await self._answer(query, at_ms, vector, words if both else ())
-        hits = rank(query, found.by_meaning, found.by_words, at_ms)
+        hits = await self._ranked(query, found, at_ms)
         if hits or both or not words or not query.fallback_to_text or _any_like(query, found.by_meaning):
             return hits
         found = await self._answer(query, at_ms, None, words)
-        return rank(query, (), found.by_words, at_ms)
+        return await self._ranked(query, found, at_ms)
+
+    async def _ranked(self, query: MemoryQuery, found: _Answer, at_ms: int) -> list[MemoryHit]:
+        if has_context(query):
+            read = sum(len(one.record.content) for some in found for one in some)
+            if read > _INLINE:
+                return await anyio.to_thread.run_sync(rank, query, found.by_meaning, found.by_words, at_ms)
+        return rank(query, found.by_meaning, found.by_words, at_ms)
 
     async def _answer(
         self, query: MemoryQuery, at_ms: int, vector: NDArray[np.float32] | None, words: tuple[str, ...]
     ) -> _Answer:
-        wanted = query.offset + query.limit
-        count = max(_LEAST_WIDE, wanted * _WIDER) if reranks(query) else wanted
+        size = window(query)
+        count = -(-(query.offset + query.limit) // size) * size  # whole windows
         looks: list[Look] = []
         if vector is not None:
             looks.append(
                 Look(count=count, filters=query.filters, at_ms=at_ms, vector=vector, ef_runtime=query.ef_runtime)
             )
         if words:
-            looks.append(Look(count=count, filters=query.filters, at_ms=at_ms, words=words))
+            looks.append(Look(count=count, filters=query.filters, at_ms=at_ms, words=words, beside=vector))
         found = await self._looks.submit(tuple(looks))
         return _Answer(found[0] if vector is not None else (), found[-1] if words else ())
 
@@ -112,10 +122,16 @@ class MemoryReader:
         if not query.text:
             return None
         vector = await self._texts.submit(query.text)
+        if isinstance(vector, EmbeddingError):
+            raise vector
         return vector if vector.any() else None
 
-    async def _embed(self, texts: list[str]) -> Sequence[NDArray[np.float32]]:
-        return list(await self._embedder.embed(texts))
+    async def _embed(self, texts: list[str]) -> Sequence[NDArray[np.float32] | EmbeddingError]:
+        rows, refused = await embed_each(self._embedder, texts)
+        found: list[NDArray[np.float32] | EmbeddingError] = list(rows)
+        for i, error in refused.items():
+            found[i] = error
+        return found
 
     async def _look(self, queries: list[tuple[Look, ...]]) -> list[tuple[Sequence[Candidate], ...]]:
         """The looks of many queries in one round trip."""
@@ -125,12 +141,4 @@ class MemoryReader:
 
 def _any_like(query: MemoryQuery, candidates: Sequence[Candidate]) -> bool:
     """Something is there, though perhaps not on this page."""
-    least = query.least_similarity
-    return any(least is None or (candidate.similarity or 0.0) >= least for candidate in candidates)
-
-
-def _check(query: MemoryQuery) -> None:
-    if query.limit < 1 or query.offset < 0 or query.offset + query.limit > MOST_HITS:
-        raise QueryRefused(
-            f"limit={query.limit}, offset={query.offset}: a search gives 1 to {MOST_HITS:,} memories, pages included"
-        )
+    return any(is_like(query, candidate.similarity) for candidate in candidates)

@@ -163,7 +163,11 @@ def is_first_write(record: MemoryRecord) -> bool:
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise RecordRefused(f"{name} of a memory is text, and {value!r} is a {type(value).__name__}")
-    # Half a surrogate pair (from broken JSON) is no character: it cannot be stored.
+    return text_of(value)
+
+
+def text_of(value: str) -> str:
+    """As it is stored: half a surrogate pair (from broken JSON) is no character."""
     return value if value.isascii() else value.encode("utf-8", "replace").decode()
 
 
@@ -171,6 +175,8 @@ def _checked_key(key: str) -> str:
     name = key.removeprefix(PREFIX)
     if name == key or not name:
         raise RecordRefused(f"{key!r} is no key of a memory: they begin with {PREFIX!r}")
+    if "\0" in name:  # the search module would look for the hash by what is before it
+        raise RecordRefused(f"{key!r} is no key of a memory: it has a NUL")
     return key
 
 
@@ -206,6 +212,8 @@ def encode_facet(name: str, value: object) -> str | None:
     """One scalar of the metadata as a tag; None for what is none (a list, a mapping)."""
     if not isinstance(value, str | int | float | bool) and value is not None:
         return None
+    if "=" in name:  # or `a=b` of one memory would be `a` of another
+        return _digest(f"{len(name)}:{name}={value if isinstance(value, str) else _json.encode(value).decode()}")
     if type(value) is int:
         return encode_tag(f"{name}={value}")
     text = value if isinstance(value, str) else _json.encode(value).decode()

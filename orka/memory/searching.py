@@ -142,7 +142,7 @@ class Searches:
                     if record is None:
                         gone.append(found)
                     elif looks[i].filters.match(record, looks[i].at_ms):
-                        taken[i].append(_candidate(looks[i], record, found.score))
+                        taken[i].append(_candidate(looks[i], record, found))
         if gone:
             await self._follower.use(lambda mirror: mirror.forget(gone), little=len(gone) <= _SPARE)
         return taken
@@ -159,7 +159,7 @@ class Searches:
         return await self._hashes.read(keys)
 
 
-def _candidate(look: Look, record: MemoryRecord, score: float) -> Candidate:
+def _candidate(look: Look, record: MemoryRecord, found: Found) -> Candidate:
     if look.vector is not None:
-        return Candidate(record=record, similarity=score)
-    return Candidate(record=record, relevance=score) if look.words else Candidate(record=record)
+        return Candidate(record=record, similarity=found.score)
+    return Candidate(record=record, similarity=found.similarity, relevance=found.score if look.words else None)

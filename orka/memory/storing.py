@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 import msgspec
 
-from orka.embedding.base import Embedder
-from orka.errors import EmbeddingError, OrkaError, RecordRefused
+from orka.embedding.base import Embedder, embed_each
+from orka.errors import OrkaError, RecordRefused
 from orka.memory.record import MemoryRecord
 from orka.memory.store import MemoryStore
 
@@ -69,36 +69,30 @@ async def embed_batch(
     embedder: Embedder, batch: Sequence[Storable]
 ) -> tuple[NDArray[np.float32], dict[int, RecordRefused]]:
     """Vectors of shape (len(batch), dimension), rows of length 1, zeros for an empty content: those that are given, the
-    others in one call of the embedder, and one more for each text that it refuses. With them, by place in the batch, what
-    is refused. `EmbeddingError` when no single text is to blame."""
+    others as `embed_each` makes them. With them, by place in the batch, what is refused. `EmbeddingError` when no single
+    text is to blame."""
     import numpy as np
 
-    refused: dict[int, RecordRefused] = {}
+    places = [i for i, one in enumerate(batch) if one.vector is None]
+    rows, errors = await embed_each(embedder, [batch[i].record.content for i in places])
+    refused = {
+        places[i]: RecordRefused(f"memory {batch[places[i]].record.key} has no vector: {error}")
+        for i, error in errors.items()
+    }
+    if len(places) == len(batch):
+        return rows, refused
     vectors = np.zeros((len(batch), embedder.dimension), dtype=np.float32)
-    places: list[int] = []
+    vectors[places] = rows
     for i, one in enumerate(batch):
         if one.vector is None:
-            places.append(i)
-        elif one.vector.shape == (embedder.dimension,):
+            continue
+        if one.vector.shape == (embedder.dimension,):
             vectors[i] = one.vector
         else:
             refused[i] = RecordRefused(
                 f"the vector of memory {one.record.key} has the shape {one.vector.shape}, and those of the model "
                 f"{embedder.name!r} have ({embedder.dimension},)"
             )
-    while places:
-        try:
-            rows = await embedder.embed([batch[i].record.content for i in places])
-        except EmbeddingError as exc:
-            if exc.index is None or not 0 <= exc.index < len(places):
-                raise
-            place = places.pop(exc.index)
-            refused[place] = RecordRefused(f"memory {batch[place].record.key} has no vector: {exc}")
-        else:
-            if len(places) == len(batch):
-                return rows, refused
-            vectors[places] = rows
-            break
     return vectors, refused
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 
-from orka.words import LONGEST, MOST_WORDS, STOP_WORDS, query_words, words_of
+from orka.words import LONGEST, MOST_WORDS, READ, STOP_WORDS, query_words, words_of
 
-__all__ = ["LONGEST", "MOST_WORDS", "STOP_WORDS", "hidden_words", "query_words", "words_of"]
+__all__ = ["LONGEST", "MOST_WORDS", "READ", "STOP_WORDS", "hidden_words", "query_words", "words_of"]
 
 _PLAIN = re.compile(r"[ -\[\]^`-~\t]*")
 """ASCII without `_`, backslash and control characters: the server's words are ours."""

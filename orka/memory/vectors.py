@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,21 +14,20 @@ if TYPE_CHECKING:
 
 
 def unit_vector(given: Sequence[float], dimension: int) -> NDArray[np.float32]:
-    """Shape (dimension,), length 1. `QueryRefused` for another number of components, for all zeros, infinities, NaN."""
+    """Shape (dimension,), length 1. `QueryRefused` for another shape, for what is no number, infinities, NaN, all zeros."""
     import numpy as np
 
     try:
         vector = np.asarray(given, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as exc:
-        raise QueryRefused(f"a vector is a list of numbers: {exc}") from exc
-    if vector.ndim != 1:
-        raise QueryRefused(f"a vector is a list of numbers, and this one has the shape {vector.shape}")
-    if len(vector) != dimension:
-        raise QueryRefused(f"the vector has {len(vector)} numbers, and those of the memories have {dimension}")
-    largest = np.abs(vector).max()
-    if not np.isfinite(largest) or not largest:
+        raise QueryRefused(f"a vector must be {dimension} numbers, and a {type(given).__name__} has none") from exc
+    if vector.shape != (dimension,):
+        shown = f"{len(vector)} numbers" if vector.ndim == 1 else f"the shape {vector.shape}"
+        raise QueryRefused(f"the vector has {shown}, and those of the memories have {dimension} numbers")
+    largest = float(np.abs(vector).max())
+    if not (math.isfinite(largest) and largest > 0):
         raise QueryRefused("a vector must be finite numbers, and not all 0")
-    vector = vector / largest  # squares of very large and very small numbers are none
+    vector = vector / largest  # a number beyond 1e154 has no square
     return (vector / np.linalg.norm(vector)).astype(np.float32)
 
 

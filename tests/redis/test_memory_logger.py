@@ -217,7 +217,7 @@ async def test_a_bad_value_is_an_error_that_says_what_is_accepted(block: bool, s
             ({"content": "x", "memory_type": 5}, "memory_type of a memory is text"),
             ({"content": "x", "content_vector": [None] * 256}, "finite numbers"),
             ({"content": "x", "content_vector": [[1.0] * 256]}, "shape"),
-            ({"content": "x", "content_vector": "x"}, "list of numbers"),
+            ({"content": "x", "content_vector": "x"}, "256 numbers"),
             ({"content": "x", "metadata": {5: 6}}, "text as names"),
             ({"content": "x", "metadata": "text"}, "is a mapping"),
             ({"content": "x", "metadata": {"x": object()}}, "JSON"),

@@ -77,10 +77,11 @@ assert np.abs(theirs - ours).max() < 1e-6
     subprocess.run([sys.executable, "-c", script, *FRUIT, "größer, 大きい"], check=True, timeout=60)
 
 
-async def test_big_batches_leave_the_loop_free() -> None:
+@pytest.mark.parametrize("count", [20_000, 1], ids=["many", "one"])
+async def test_big_batches_leave_the_loop_free(count: int) -> None:
     embedder = LocalEmbedder()
     await embedder.embed(["warm"])
-    texts = ["a longer sentence about orders, parcels and refunds"] * 20_000
+    texts = ["a longer sentence about orders, parcels and refunds. " * (20_000 // count)] * count
     turns = 0
     done = False
 

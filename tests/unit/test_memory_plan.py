@@ -24,7 +24,7 @@ def test_a_look_by_vector() -> None:
     look = Look(count=5, filters=Filters(namespace=("a", "b"), since_ms=7), at_ms=9, vector=VECTOR)
     assert planned(look) == (
         *("FT.SEARCH", "index"),
-        "(@namespace:{$p0|$p2} @timestamp:[$since $p6] -@orka_expire_time:[-inf $p8])"
+        "(@namespace:{$p0|$p2} @timestamp:[$since $p6] -@orka_expire_time:[(0 $p8])"
         "=>[KNN $k @v3 $vector EF_RUNTIME $width AS distance]",
         *("SORTBY", "distance", "LIMIT", "0", "5", "RETURN", "13", "distance", "content", "namespace", "memory_type"),
         *("category", "session", "node_id", "trace_id", "timestamp", "importance_score", "orka_expire_time"),
@@ -38,13 +38,13 @@ def test_without_filters_the_graph_is_walked() -> None:
     query = planned(Look(count=5, filters=Filters(), at_ms=9, vector=VECTOR))[2]
     assert (
         query
-        == "(-@orka_expire_time:[-inf $p0])=>[KNN $k @v3 $vector EF_RUNTIME $width HYBRID_POLICY BATCHES AS distance]"
+        == "(-@orka_expire_time:[(0 $p0])=>[KNN $k @v3 $vector EF_RUNTIME $width HYBRID_POLICY BATCHES AS distance]"
     )
 
 
 def test_a_look_by_words_repeats_the_conditions_for_each() -> None:
     look = Look(count=5, filters=Filters(), at_ms=9, words=("one", "two"))
-    condition = "(-@orka_expire_time:[-inf $p0])=>{$weight: 0}"
+    condition = "(-@orka_expire_time:[(0 $p0])=>{$weight: 0}"
     assert planned(look)[2] == f"(@content|words:($p2) {condition})|(@content|words:($p4) {condition})"
     assert planned(look)[3:7] == ("VERBATIM", "WITHSCORES", "SCORER", "BM25STD")
 

@@ -71,6 +71,12 @@ def test_facets_are_of_scalars():
     assert encode_facet("a", [1]) is None
 
 
+def test_a_name_with_a_sign_of_equality_is_no_other_name():
+    facets = {encode_facet("a=b", "c"), encode_facet("a", "b=c"), encode_facet("", "a=b=c"), encode_facet("=", "a")}
+    assert len(facets) == 4
+    assert encode_facet("a=b", [1]) is None
+
+
 def test_the_same_name_has_the_same_key():
     assert key_for("name", "ns", "x") == key_for("name", "ns", "x")
     assert key_for("a", "bc") != key_for("ab", "c")
@@ -86,6 +92,7 @@ def test_the_same_name_has_the_same_key():
         ({"content": "x", "metadata": {"a": object()}}, "must be JSON"),
         ({"content": "x", "importance": float("nan")}, "not a number from 0 to 1"),
         ({"content": "x", "key": "elsewhere"}, "begin with 'orka_memory:'"),
+        ({"content": "x", "key": "orka_memory:a\0b"}, "has a NUL"),
         ({"content": "x" * 9_000_000}, "too long"),
     ],
 )
