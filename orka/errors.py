@@ -84,8 +84,9 @@ class TemplateError(ConfigError):
     """A template does not compile, or reads something undefined in strict mode. `line` is within the template."""
 
 
-class SettingsError(ConfigError):
-    """A setting has a bad value; the message names the variable and what it accepts."""
+class SettingsError(ConfigError, ValueError):
+    """A setting has a bad value; the message names the variable and what it accepts. (A `ValueError` as well: OrKa 0.9 raised
+    that for an unknown backend of memories.)"""
 
 
 class RunError(OrkaError):

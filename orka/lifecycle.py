@@ -39,15 +39,16 @@ from orka.journal.leases import Taken
 from orka.journal.log import RunLog
 from orka.journal.paths import ROOT
 from orka.journal.replay import Replay, build_replay
+from orka.journal.terms import Reopening
 from orka.journal.tokens import RunTokens
 from orka.journal.watching import OnEvent, Watcher
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.scripts import Entry
-from orka.results import RunResult
+from orka.results import Failure, RunResult
 from orka.services import Services
 from orka.stored import no_beginning, read_end, read_visits
 from orka.traces import Trace, leave_trace
-from orka.types import Json, RunId
+from orka.types import Json, RunId, RunStatus
 from orka.version import VERSION
 
 
@@ -97,6 +98,7 @@ async def start_run(
         tokens=_tokens_of(services, log, watcher) if watched else None,
         spending=Spending(graph.limits.budget, began_ms=began_ms),
         session=session,
+        audit=services.audit_of(run_id, graph.id),
     )
     return await carry_out(services, task, options.trace)
 
@@ -181,6 +183,8 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
     def cancel(_: Message) -> None:
         task.log.cancel()
 
+    if task.audit is not None:
+        task.audit.began(task.input, task.session, resumed=isinstance(task.log.opening, Reopening))
     if away is not None and away.everything:  # else the next renewal of its lease tells
         services.inbox.expect("cancel", task.log.run_id, "", cancel)
     try:
@@ -200,6 +204,13 @@ async def _carry_out(services: Services, task: Assignment) -> RunResult:
     finally:
         services.inbox.forget("cancel", task.log.run_id, "", cancel)
         services.journal.remove(task.log)
+
+
+async def end_idle(services: Services, run_id: RunId, status: RunStatus, error: Failure) -> None:
+    """Ends a run that nobody executes: see `Leases.end_idle`."""
+    info = await services.leases.end_idle(run_id, status, error)
+    if info is not None and (audit := services.audit_of(run_id, info.graph)) is not None:
+        audit.ended_idle(status, error)
 
 
 async def finish_run(
@@ -279,6 +290,7 @@ async def prepare(
             usages=replay.usages,
         ),
         session=replay.started.session,
+        audit=services.audit_of(info.run_id, graph.id),
     )
 
 

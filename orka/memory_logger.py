@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from orka.embedding.base import Embedder
 from orka.errors import SettingsError
@@ -48,7 +48,10 @@ def create_memory_logger(
     """
     del debug_keep_previous_outputs, operation
     chosen = settings or Settings.from_environment()
+    if write not in get_args(Until):
+        raise SettingsError(f"write={write!r} must be one of {', '.join(get_args(Until))}", path="write")
     if backend is not None:
+        backend = backend.strip().lower()  # as the environment variable may be written
         if backend not in _BACKENDS:
             raise SettingsError(f"backend={backend!r} must be one of {', '.join(_BACKENDS)}", path="backend")
         chosen = replace(chosen, backend=backend, force_basic_redis=chosen.force_basic_redis and backend == "redis")

@@ -26,7 +26,7 @@ from orka.journal.holder import until_dead
 from orka.journal.paths import ROOT
 from orka.journal.registry import not_found
 from orka.journal.watching import OnEvent
-from orka.lifecycle import RunOptions, finish_run
+from orka.lifecycle import RunOptions, end_idle, finish_run
 from orka.redis.keys import RUNS, task_stream
 from orka.redis.recovery_scripts import cancel_run as mark_cancelled
 from orka.results import Failure, RunResult
@@ -55,7 +55,7 @@ async def cancel_run(services: Services, run_id: RunId, *, patience: float | Non
     info = await services.registry.info(run_id)
     if info.status.ended:
         if info.on_queue:  # to be resumed: that is called off
-            await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
+            await end_idle(services, run_id, RunStatus.CANCELLED, _CANCELLED)
         return (await services.registry.info(run_id)).status
     lasts = services.settings.lease + CANCELLING if patience is None else patience
     with anyio.move_on_after(lasts):
@@ -104,7 +104,7 @@ async def _end_when_idle(services: Services, run_id: RunId) -> None:
             idle.clear()
             [holder] = await services.registry.hash(key, "holder")
             try:
-                await services.leases.end_idle(run_id, RunStatus.CANCELLED, _CANCELLED)
+                await end_idle(services, run_id, RunStatus.CANCELLED, _CANCELLED)
                 return
             except RunAlive as exc:
                 with anyio.move_on_after(exc.left_ms / 1000):  # unless it is renewed it is over then

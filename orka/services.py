@@ -6,7 +6,7 @@ import os
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple, Protocol, cast
 
 import anyio
 import anyio.abc
@@ -22,6 +22,7 @@ from orka.dispatch.sender import Sender, SenderStatistics
 from orka.embedding.base import Embedder
 from orka.embedding.choice import choose_embedder
 from orka.embedding.remote import RemoteEmbedder
+from orka.engine.auditing import OnVisit, RunAudit
 from orka.engine.calls import Calls, CallStatistics
 from orka.engine.program import Program, Workshop, build_program
 from orka.errors import StoreError, sole_error
@@ -38,6 +39,7 @@ from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
 from orka.llm.pool import LLMPool
 from orka.llm.scripted import ScriptedLLM
+from orka.memory.audit import Audit, AuditStatistics
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -48,7 +50,7 @@ from orka.search.engines import Engines
 from orka.settings import Settings
 from orka.template.environment import Environment
 from orka.template.searching import compile_search
-from orka.types import Json
+from orka.types import Json, RunId
 
 _environment = Environment()
 _FAREWELL = 2.0
@@ -66,6 +68,7 @@ class Statistics(NamedTuple):
     tokens: TokenStatistics
     memory: MemoryStatistics | None
     """None while no agent has needed any."""
+    audit: AuditStatistics
 
 
 @dataclass(slots=True, kw_only=True)
@@ -91,12 +94,25 @@ class Services:
     """Opened by the first agent that needs it."""
     tokens: Tokens
     """Pieces of answers on their way to those who watch."""
+    audit: Audit
+    """What is told of runs, on its way to the stream of events."""
     tasks: anyio.abc.TaskGroup
     """For runs that nobody awaits; cancelled first when the services close."""
 
     def build(self, graph: Graph) -> Program:
         """Templates compiled, agents built."""
         return build_program(graph, self.workshop)
+
+    def audit_of(self, run_id: RunId, graph: str) -> RunAudit | None:
+        """Whom to tell of a run that this process executes; None: nobody wants to know."""
+        if self.audit.level == "off":
+            return None
+        return RunAudit(self.audit, run=run_id, graph=graph, process=self.process)
+
+    def on_visit(self, run_id: RunId) -> OnVisit | None:
+        """Whom to tell of visits of a run that another process executes."""
+        audit = self.audit_of(run_id, "")
+        return None if audit is None else audit.on_visit
 
     def statistics(self) -> Statistics:
         return Statistics(
@@ -107,6 +123,7 @@ class Services:
             limits=self.limits.statistics(),
             tokens=self.tokens.statistics(),
             memory=None if self.memory.memory is None else self.memory.memory.statistics(),
+            audit=self.audit.statistics(),
         )
 
 
@@ -125,8 +142,9 @@ async def open_services(
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(open_redis(settings))
         router = await redis.open_router()
-        writing, reading, limiting, emitting = await _pipes(stack, router)
+        writing, reading, limiting, emitting, telling = await _pipes(stack, router)
         journal, tokens, runs = _journal(writing, settings), Tokens(emitting), _runs(reading, settings)
+        audit = Audit(telling, settings.audit)
         tools = await _agent_tools(stack, settings, llm, search, embedder)
         try:
             async with anyio.create_task_group() as background:
@@ -137,8 +155,8 @@ async def open_services(
                 inbox = Inbox(router, process=process, partitions=settings.partitions, tasks=background)
                 inbox.on_return, journal.returns.on_kept = journal.look, inbox.watch
                 limits = Limits(limiting, inbox, partitions=settings.partitions, lease=settings.lease, tasks=background)
-                background.start_soon(journal.run)
-                background.start_soon(tokens.run)
+                for loop in (journal.run, tokens.run, audit.run):
+                    background.start_soon(loop)
                 try:
                     await journal.running.wait()
                     async with anyio.create_task_group() as tasks:
@@ -158,13 +176,12 @@ async def open_services(
                             codec=ValueCodec(settings.value_limit, settings.value_hard_limit),
                             workshop=_workshop(registry, tools, allow_functions),
                             tokens=tokens,
+                            audit=audit,
                             tasks=tasks,
                         )
                         tasks.cancel_scope.cancel()
                 finally:
-                    with anyio.CancelScope(shield=True):
-                        for part in (memory, brain, limits, tokens, servers):
-                            await part.aclose()
+                    await _close(memory, brain, limits, tokens, servers, audit)
                     journal.stop()
                     background.cancel_scope.cancel()
                     with anyio.move_on_after(_FAREWELL, shield=True), suppress(StoreError):
@@ -175,8 +192,19 @@ async def open_services(
 
 
 async def _pipes(stack: AsyncExitStack, router: NodeRouter) -> list[Pipe]:
-    """A watchful one and three others."""
-    return [await stack.enter_async_context(_pipe(router, watchful=first)) for first in (True, False, False, False)]
+    """A watchful one and four others. None is connected before it is used."""
+    return [await stack.enter_async_context(_pipe(router, watchful=number == 0)) for number in range(5)]
+
+
+class _Part(Protocol):
+    async def aclose(self) -> None: ...
+
+
+async def _close(*parts: _Part) -> None:
+    """In this order, whatever is cancelled."""
+    with anyio.CancelScope(shield=True):
+        for part in parts:
+            await part.aclose()
 
 
 @asynccontextmanager

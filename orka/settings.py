@@ -118,6 +118,8 @@ class Settings:
     """`ORKA_LOG_LEVEL`: `debug`, `info`, `warning`, `error` or `critical`."""
     log_format: str = "console"
     """`ORKA_LOG_FORMAT`: `console` or `json`."""
+    audit: str = "runs"
+    """`ORKA_AUDIT`: what is told in the stream of events: `off`, `runs` (beginnings and ends), `agents` (every visit, too)."""
     log_dir: Path | None = None
     """`ORKA_LOG_DIR`: folder in which every run leaves a trace file. Unset: only those that are asked for, in `logs`."""
     trace_blobs: bool = True
@@ -202,6 +204,7 @@ def _of_logs(env: Mapping[str, str]) -> dict[str, Any]:
     return {
         "log_level": _choice(env, "ORKA_LOG_LEVEL", "warning", ("debug", "info", "warning", "error", "critical")),
         "log_format": _choice(env, "ORKA_LOG_FORMAT", "console", ("console", "json")),
+        "audit": _choice(env, "ORKA_AUDIT", "runs", ("off", "runs", "agents")),
         "log_dir": Path(env["ORKA_LOG_DIR"].strip()) if env.get("ORKA_LOG_DIR", "").strip() else None,
         "trace_blobs": _flag(env, "ORKA_TRACE_BLOBS") if env.get("ORKA_TRACE_BLOBS", "").strip() else True,
         "keep_previous_outputs": _flag(env, "ORKA_DEBUG_KEEP_PREVIOUS_OUTPUTS"),

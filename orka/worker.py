@@ -39,7 +39,7 @@ from orka.journal.holder import current_holder
 from orka.journal.log import RunLog
 from orka.journal.replay import Replay, build_replay
 from orka.journal.terms import Claim
-from orka.lifecycle import carry_out, prepare
+from orka.lifecycle import carry_out, end_idle, prepare
 from orka.logs import get_logger
 from orka.redis.keys import RUNS
 from orka.redis.recovery_scripts import bury
@@ -207,6 +207,7 @@ class Worker:
                     worker=services.process,
                     replay=replay,
                     tokens=services.tokens.of(log.keys) if task.tokens else None,
+                    on_visit=services.on_visit(task.run),
                 ),
                 scope,
                 registry=services.registry,
@@ -298,7 +299,7 @@ class Worker:
         )
         if not given_up.path:
             with suppress(RunAlive, RunNotFound):
-                await services.leases.end_idle(given_up.run, RunStatus.FAILED, error)
+                await end_idle(services, given_up.run, RunStatus.FAILED, error)
 
     async def _beat(self) -> None:
         """Signs of life, three per lease; with too many agents that ignore their cancellation the worker stops."""

@@ -18,7 +18,7 @@ from orka.settings import Settings
 def rehearsal(settings: Settings) -> Generator[Settings]:
     """Settings of a private server of its own, whose data vanish with it: memories, skills and runs stay as they are."""
     with TemporaryDirectory(prefix="orka-dry-run-", ignore_cleanup_errors=True) as folder:
-        yield replace(settings, redis_url=None, home=Path(folder), server_linger=0.0)
+        yield replace(settings, redis_url=None, home=Path(folder), server_linger=0.0, audit="off")
 
 
 def scripted(*, quiet: bool) -> ScriptedLLM:

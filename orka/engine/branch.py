@@ -10,6 +10,7 @@ import msgspec
 from orka.agents.base import LoopView
 from orka.clock import monotonic, now_ms
 from orka.dispatch.task import BranchTask, Seen, encode_reply
+from orka.engine.auditing import OnVisit
 from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, Run, SequenceStopped
@@ -44,6 +45,8 @@ class BranchAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """Of the branch alone, when it was executed before."""
     tokens: RunTokens | None = None
     """Where agents emit to; None: nobody watches."""
+    on_visit: OnVisit | None = None
+    """Told of visits that were executed here."""
 
 
 async def execute_branch(
@@ -110,6 +113,7 @@ def _run_of(assignment: BranchAssignment, registry: Registry, calls: Calls, code
         replay=replay,
         away=assignment.away,
         tokens=assignment.tokens,
+        on_visit=assignment.on_visit,
         spending=Spending(
             assignment.program.graph.limits.budget,
             began_ms=task.began_ms,

@@ -11,6 +11,7 @@ import anyio.lowlevel
 
 from orka.agents.base import LoopView
 from orka.clock import monotonic, now_ms
+from orka.engine.auditing import OnVisit
 from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.joining import seen_output
@@ -137,6 +138,11 @@ class Frame:
         )
 
     @property
+    def step(self) -> int:
+        """Of the visit that was recorded last."""
+        return self.context.before + len(self.context.results)
+
+    @property
     def counter(self) -> Steps | Run:
         return self.item or self.run
 
@@ -246,6 +252,8 @@ class Frame:
             goes_on = self.consumes or step.node.policy.on_error == "continue"
             await self.commit(Kind.NODE_FINISHED, path, commit_of(step, result, outcome, goes_on), outcome.values)
         self.record(result, outcome.shown)
+        if finished is None and self.run.on_visit is not None:
+            self.run.on_visit(result, self.step)
         self.stop_if_failed(step, result)
         return result
 
@@ -270,6 +278,8 @@ class Run:
     """The journal has everything that is visited: what it has not is not executed."""
     on_begin: OnBegin | None = None
     """Told of pure agents that begin."""
+    on_visit: OnVisit | None = None
+    """Told of visits that were executed here and are finished."""
     tokens: RunTokens | None = None
     """Where agents emit to; None: nobody watches."""
     spending: Spending = field(default_factory=Spending)

@@ -36,23 +36,25 @@ async def visit_fork(
     fork = OpenFork(
         path=path, step=step, frame=frame, branches=node.branches, base=frame.context.snapshot(), at_ms=at_ms
     )
-    if seen is None or seen.opened is None:
+    fresh = seen is None or seen.opened is None
+    if fresh:
         await frame.commit(
             Kind.FORK_OPENED, path, Opened(id=node.id, node=step.digest, at_ms=at_ms, branches=len(node.branches))
         )
     agents: list[Json] = [member_id for branch in step.members for member_id in branch]
-    frame.record(
-        NodeResult(
-            path=path,
-            node_id=node.id,
-            event_type=step.event_type,
-            status=Status.SUCCESS,
-            output={"status": "forked", "fork_group": path, "agents": agents, "mode": node.mode},
-            started_ms=at_ms,
-            group=frame.context.group,
-            inner=frame.context.inner,
-        )
+    result = NodeResult(
+        path=path,
+        node_id=node.id,
+        event_type=step.event_type,
+        status=Status.SUCCESS,
+        output={"status": "forked", "fork_group": path, "agents": agents, "mode": node.mode},
+        started_ms=at_ms,
+        group=frame.context.group,
+        inner=frame.context.inner,
     )
+    frame.record(result)
+    if fresh and frame.run.on_visit is not None:
+        frame.run.on_visit(result, frame.step)
     frame.context.forks[node.id] = fork
     frame.opened.append(fork)
     launch(run_frame, fork, node.max_concurrency, node.mode == "sequential")

@@ -10,6 +10,7 @@ import anyio
 
 from orka.clock import monotonic, now_ms
 from orka.engine.answer import Answer, find_answer
+from orka.engine.auditing import RunAudit
 from orka.engine.away import Away
 from orka.engine.calls import Calls
 from orka.engine.context import Context, Frame, Run, SequenceStopped
@@ -49,6 +50,8 @@ class Assignment:
     spending: Spending = field(default_factory=Spending)
     session: str = ""
     """That the caller has given; empty: none."""
+    audit: RunAudit | None = None
+    """Told how it ends, and of visits; None: nobody is."""
 
 
 async def execute(
@@ -60,7 +63,7 @@ async def execute(
     began, context = monotonic(), Context()
     log = task.log
     try:
-        return await _to_the_end(task, context, began, registry, calls, codec, retention_ms)
+        result = await _to_the_end(task, context, began, registry, calls, codec, retention_ms)
     except anyio.get_cancelled_exc_class():
         # The cancellation goes on, whatever becomes of the farewell.
         with anyio.move_on_after(FAREWELL, shield=True), contextlib.suppress(OrkaError):
@@ -68,7 +71,12 @@ async def execute(
                 await log.barrier()
             elif log.failure is None:
                 await _end(task, context, RunStatus.CANCELLED, began, retention_ms)
+        if task.audit is not None and isinstance(log.ending, Ending) and log.over:
+            task.audit.ended(_result(task, context, RunStatus(log.ending.status), began))
         raise
+    if task.audit is not None:
+        task.audit.ended(result)
+    return result
 
 
 async def _to_the_end(
@@ -154,6 +162,7 @@ async def _interpret(
                 replay=task.replay,
                 away=task.away,
                 on_begin=watcher(),
+                on_visit=None if task.audit is None else task.audit.on_visit,
                 tokens=task.tokens,
                 spending=task.spending,
                 session=task.session,

@@ -169,21 +169,22 @@ class Leases:
         """The taken run, which nobody has executed before, is executed here: its `run.started` stands already."""
         self._journal.add(taken.log)
 
-    async def end_idle(self, run_id: RunId, status: RunStatus, error: Failure) -> None:
-        """Ends a run that nobody executes, as failed or cancelled; one that has ended already stays as it is, unless it
-        waits on a queue to be resumed. `RunAlive` when somebody executes it; `RunNotFound`."""
+    async def end_idle(self, run_id: RunId, status: RunStatus, error: Failure) -> RunInfo | None:
+        """Ends a run that nobody executes, as failed or cancelled, and gives what it was; one that has ended already stays
+        as it is (None), unless it waits on a queue to be resumed. `RunAlive` when somebody executes it; `RunNotFound`."""
         taken = await self.take(run_id)
         if taken is None:
-            return
+            return None
         if taken.info.status.ended and not taken.info.on_queue:
             with anyio.move_on_after(FAREWELL, shield=True):  # whoever resumes it would have to wait for the lease
                 await self.release(taken.log)
-            return
+            return None
         self.begin(taken)
         try:
             kind = Kind.RUN_FAILED if status is RunStatus.FAILED else Kind.RUN_CANCELLED
             ending = Ending(status=str(status), retention_ms=self._journal.retention_ms)
             await taken.log.end(make_entry(kind, "", RunEnded(error=error)), ending)
+            return taken.info
         finally:
             self._journal.remove(taken.log)
 

@@ -130,27 +130,45 @@ def classify(
     """How a write at `at_ms` is kept. `RecordRefused` for an importance or an expiry that is no usable number."""
     if wishes.importance is None:
         importance = _importance(rules, content, metadata, wishes)
-    elif math.isfinite(wishes.importance):
-        importance = min(1.0, max(0.0, float(wishes.importance)))
+    elif math.isfinite(given := _as_number(wishes.importance)):
+        importance = min(1.0, max(0.0, given))
     else:
-        raise RecordRefused(f"importance={wishes.importance!r} is not a number from 0 to 1")
+        raise RecordRefused(f"importance={_shown(wishes.importance)} is not a number from 0 to 1")
     judged = _memory_type(rules, metadata, importance, wishes.event_type)
     wanted = known_type(wishes.memory_type)
     kept = wanted if wanted in (SHORT_TERM, LONG_TERM) else judged
-    hours = wishes.expiry_hours
-    if hours is not None:
+    hours = None
+    if wishes.expiry_hours is not None:
+        hours = _as_number(wishes.expiry_hours)
         if not 0 < hours <= MOST_HOURS:
-            raise RecordRefused(f"expiry_hours={hours!r} must be above 0 and at most {MOST_HOURS:,.0f}")
+            raise RecordRefused(
+                f"expiry_hours={_shown(wishes.expiry_hours)} must be above 0 and at most {MOST_HOURS:,.0f}"
+            )
     elif rules.enabled:
         hours = (rules.long_term_hours if kept == LONG_TERM else rules.short_term_hours) * (1 + importance)
     expire_ms = 0 if hours is None else at_ms + max(1, round(hours * _HOUR_MS))
     return Classified(importance=importance, memory_type=wanted or judged, expire_ms=expire_ms)
 
 
+def _as_number(value: object) -> float:
+    """NaN for what is none: callers are not all typed."""
+    if isinstance(value, str | bytes):
+        return math.nan
+    try:
+        return float(cast("float", value))
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
 def known_type(memory_type: str | None) -> str | None:
-    """A memory type as it is stored, `Long-Term` as `long_term`; None for none and for `auto`."""
+    """A memory type as it is stored, `Long-Term` as `long_term`; None for none and for `auto`. `RecordRefused` for what is no
+    text."""
     if memory_type is None:
         return None
+    if not isinstance(memory_type, str):  # pyright: ignore[reportUnnecessaryIsInstance]  callers are not all typed
+        raise RecordRefused(
+            f"memory_type of a memory is text, and {_shown(memory_type)} is a {type(memory_type).__name__}"
+        )
     word = memory_type.strip()
     folded = word.casefold()
     plain = _TYPES.get(folded.replace("_", "").replace("-", "").replace(" ", ""), word)

@@ -12,14 +12,16 @@ from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import RedisError
 
 from orka.clock import iso, now_ms
-from orka.errors import ConfigError
+from orka.errors import ConfigError, RecordRefused
+from orka.memory.record import plain_scalar
 from orka.redis.faults import translate
+from orka.redis.lua import Command
 from orka.types import Json
 
 MOST_EVENTS: Final = 10_000
 """Kept, about: the oldest go first."""
 
-_json = msgspec.json.Encoder()
+_json = msgspec.json.Encoder(enc_hook=plain_scalar)
 
 
 class EventLog:
@@ -31,26 +33,19 @@ class EventLog:
         self._stream = stream
 
     async def append(self, agent_id: str, event_type: str, payload: Json, facts: Mapping[str, Json]) -> str:
-        """One event; gives its id. `facts`: run, step and the like, those that are not None."""
-        at_ms = now_ms()
-        fields: dict[str, str | bytes] = {
-            "agent_id": agent_id,
-            "event_type": event_type,
-            "timestamp": iso(at_ms),
-            "payload": _json.encode(payload),
-        }
-        for name, value in facts.items():
-            if value is not None:
-                fields[name] = value if isinstance(value, str) else _json.encode(value)
-        words = [word for pair in fields.items() for word in pair]
+        """One event; gives its id. `facts`: run, step and the like, those that are not None. `RecordRefused` for
+        what is no JSON."""
+        command = add_event(self._stream, agent_id, event_type, payload, facts, at_ms=now_ms())
         try:
-            reply = await self._execute("XADD", self._stream, "MAXLEN", "~", str(MOST_EVENTS), "*", *words)
+            reply = await self._execute(*command)
         except (RedisError, OSError) as exc:
             raise translate(exc) from exc
         return cast("bytes", reply).decode()
 
     async def tail(self, count: int) -> list[dict[str, Json]]:
         """The last `count`, oldest first, each with its `id`."""
+        if count < 1:
+            return []
         try:
             reply = await self._execute("XREVRANGE", self._stream, "+", "-", "COUNT", str(count))
         except (RedisError, OSError) as exc:
@@ -63,6 +58,27 @@ class EventLog:
             return await self._execute("XLEN", self._stream)
         except (RedisError, OSError) as exc:
             raise translate(exc) from exc
+
+
+def add_event(
+    stream: str, agent_id: str, event_type: str, payload: Json, facts: Mapping[str, Json], *, at_ms: int
+) -> Command:
+    """The command that appends one event and lets the oldest go. Of `facts` those that are not None. `RecordRefused` for what
+    is no JSON."""
+    fields: dict[str, str | bytes] = {"agent_id": agent_id, "event_type": event_type, "timestamp": iso(at_ms)}
+    for name, value in {"payload": payload, **facts}.items():
+        if name == "payload" or value is not None:
+            plain = isinstance(value, str) and name != "payload"
+            fields[name] = str(value) if plain else _encoded(event_type, name, value)
+    words = [word for pair in fields.items() for word in pair]
+    return ("XADD", stream, "MAXLEN", "~", MOST_EVENTS, "*", *words)
+
+
+def _encoded(event_type: str, name: str, value: Json) -> bytes:
+    try:
+        return _json.encode(value)
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
+        raise RecordRefused(f"{name} of the event {event_type!r} must be JSON: {exc}") from exc
 
 
 async def save_json(path: Path, value: object) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from orka.clock import now_ms
 from orka.embedding.base import Embedder
-from orka.errors import OrkaError, QueryRefused, RecordRefused
+from orka.errors import OrkaError, RecordRefused
 from orka.graph.diagnostics import shorten
 from orka.memory.census import count_memories, delete_expired
 from orka.memory.decay import DecayRules, Wishes, classify
@@ -22,17 +22,16 @@ from orka.memory.memory import MemoryStatistics
 from orka.memory.opening import Opened, Openings
 from orka.memory.query import Filters, MemoryQuery
 from orka.memory.record import MemoryRecord, key_for, new_record
-from orka.memory.shape import cleaned_shape, describe, describe_record, split_metadata, stats_shape
+from orka.memory.shape import ARGUMENTS, cleaned_shape, describe, describe_record, split_metadata, stats_shape
 from orka.memory.storing import Pending
-from orka.memory.vectors import unit_vector
+from orka.memory.vectors import content_vector_of
 from orka.memory.verbs import RedisVerbs
 from orka.memory.writer import Until
 from orka.settings import Settings
 from orka.types import Json
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    pass
 
 
 class MemoryLogger(RedisVerbs):
@@ -113,7 +112,7 @@ class MemoryLogger(RedisVerbs):
             dedupe=dedupe,
         )
         opened = await self.opened()
-        vector = _vector(content_vector, opened.memory.embedder.dimension)
+        vector = content_vector_of(content_vector, opened.memory.embedder.dimension)
         await opened.memory.write(record, until=write or self._write, vector=vector)
         return record.key
 
@@ -177,7 +176,9 @@ class MemoryLogger(RedisVerbs):
             return Pending(self.record(given), None)
         try:
             values = dict(given)
-            vector = _vector(values.pop("content_vector", None), dimension)
+            if unknown := [name for name in values if name not in ARGUMENTS]:
+                raise RecordRefused(f"a memory has no {unknown[0]!r}: it may have {', '.join(ARGUMENTS)}")
+            vector = content_vector_of(values.pop("content_vector", None), dimension)
             wishes = Wishes(
                 memory_type=values.pop("memory_type", None),
                 importance=values.pop("importance_score", None),
@@ -332,11 +333,3 @@ class MemoryLogger(RedisVerbs):
     async def save_enhanced_trace(self, file_path: str | Path, enhanced_trace_data: Json) -> None:
         """Writes a trace of the caller's as JSON over what is there."""
         await save_json(Path(file_path), enhanced_trace_data)
-
-
-def _vector(given: Sequence[float] | None, dimension: int) -> NDArray[np.float32] | None:
-    """Of length 1. `RecordRefused` for one that memories cannot have."""
-    try:
-        return None if given is None else unit_vector(given, dimension)
-    except QueryRefused as exc:
-        raise RecordRefused(f"content_vector: {exc}") from exc

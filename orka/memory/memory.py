@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 import anyio
 
 from orka.embedding.base import Embedder
-from orka.errors import OrkaError, WriteLost, sole_error
+from orka.errors import ConfigError, OrkaError, WriteLost, sole_error
 from orka.logs import get_logger
 from orka.memory.batcher import Batcher
 from orka.memory.hashes import Hashes
 from orka.memory.layout import Layout, agree_on, layout_for
 from orka.memory.query import MemoryQuery
 from orka.memory.reader import MemoryReader, ReaderStatistics
-from orka.memory.record import MemoryHit, MemoryRecord, decode_record
+from orka.memory.record import PREFIX, MemoryHit, MemoryRecord, decode_record
 from orka.memory.store import MemoryStore, OnProgress
 from orka.memory.storing import Pending, embed_batch, write_each
 from orka.memory.writer import BATCH, MemoryWriter, Until, WriterStatistics
@@ -83,6 +83,7 @@ class Memory:
     ) -> None:
         """Stores one memory; `vector` (shape (dimension,), length 1) in place of the one of its content. With `accepted` it
         returns as soon as the buffer has it. `RecordRefused`, `WriteLost`."""
+        _check_until(until)
         if self.writer is not None:
             await self.writer.write(record, until=until, vector=vector)
             return
@@ -97,6 +98,7 @@ class Memory:
         vectors: NDArray[np.float32] | Sequence[NDArray[np.float32] | None] | None = None,
     ) -> list[OrkaError | None]:
         """Stores many; gives for each None or why it was not stored. See `MemoryWriter.write_many`."""
+        _check_until(until)
         if self.writer is not None:
             return await self.writer.write_many(records, until=until, vectors=vectors)
         found: list[OrkaError | None] = []
@@ -126,7 +128,8 @@ class Memory:
         return await patiently(partial(self.hashes.read, keys), _AWAY)
 
     async def delete(self, keys: Sequence[str]) -> int:
-        """Gives how many were there; fewer, when a connection was lost on the way."""
+        """Gives how many were there; fewer, when a connection was lost on the way. Keys of other things are left alone."""
+        keys = [key for key in keys if key.startswith(PREFIX)]
         if self.writer is not None:
             await self.writer.settled()
         parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
@@ -155,6 +158,11 @@ class Memory:
             _log.error("memory.lost", memories=len(keys), keys=keys[:20], why=why)
             return [WriteLost(f"memory {key} was not stored: {why}", keys=[key]) for key in keys]
         return [refused[i] if i in refused else next(found) for i in range(len(batch))]
+
+
+def _check_until(until: str) -> None:
+    if until not in get_args(Until):
+        raise ConfigError(f"write={until!r} must be one of {', '.join(get_args(Until))}")
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
@@ -39,7 +40,16 @@ _DIGITS: Final = 9
 """Of an importance behind the point: the search module gives numbers back with twelve."""
 _NOTHING: Final[Mapping[str, Json]] = {}
 
-_json = msgspec.json.Encoder(order="deterministic")
+
+def plain_scalar(value: object) -> object:
+    """For msgspec: the scalars of numpy as Python's. `TypeError` for anything else."""
+    numpy: Any = sys.modules.get("numpy")  # nobody has such a scalar without it
+    if numpy is not None and isinstance(value, numpy.generic):
+        return cast("Any", value).item()
+    raise TypeError(f"a {type(value).__module__}.{type(value).__name__} is no JSON")
+
+
+_json = msgspec.json.Encoder(order="deterministic", enc_hook=plain_scalar)
 _unwritten: WeakValueDictionary[int, MemoryRecord] = WeakValueDictionary()
 """Records with a key of their own that no write has taken up, by identity."""
 
@@ -177,7 +187,7 @@ def _plain(metadata: Mapping[str, Json]) -> Mapping[str, Json]:
     try:
         found: object = msgspec.json.decode(_json.encode(metadata))
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as exc:
-        raise RecordRefused(f"metadata of a memory must be JSON: {exc}") from exc
+        raise RecordRefused(f"metadata of a memory must be JSON, with text as names: {exc}") from exc
     if not isinstance(found, dict):
         raise RecordRefused(f"metadata of a memory is a mapping, and this is a {type(metadata).__name__}")
     return cast("dict[str, Json]", found)

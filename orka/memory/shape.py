@@ -13,6 +13,20 @@ from orka.memory.layout import INDEX
 from orka.memory.record import MemoryHit, MemoryRecord
 from orka.types import Json
 
+ARGUMENTS: Final = (
+    *(
+        "content",
+        "node_id",
+        "trace_id",
+        "metadata",
+        "importance_score",
+        "memory_type",
+        "expiry_hours",
+        "content_vector",
+    ),
+    *("namespace", "session", "category", "key", "dedupe"),
+)
+"""Of `log_memory`, for one of many memories."""
 _LIFTED: Final = {"namespace": "namespace", "session": "session", "category": "category"}
 """Names in the metadata of the documented API that a record has fields for."""
 _DROPPED: Final = frozenset({"log_type"})

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orka.errors import QueryRefused
+from orka.errors import QueryRefused, RecordRefused
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,3 +29,11 @@ def unit_vector(given: Sequence[float], dimension: int) -> NDArray[np.float32]:
         raise QueryRefused("a vector must be finite numbers, and not all 0")
     vector = vector / largest  # a number beyond 1e154 has no square
     return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def content_vector_of(given: Sequence[float] | None, dimension: int) -> NDArray[np.float32] | None:
+    """Of a memory that is given one; None for none. `RecordRefused` for one that memories cannot have."""
+    try:
+        return None if given is None else unit_vector(given, dimension)
+    except QueryRefused as exc:
+        raise RecordRefused(f"content_vector: {exc}") from exc

@@ -13,6 +13,7 @@ from orka.ids import new_run_id
 from orka.lifecycle import start_run
 from orka.orchestrator import Orchestrator
 from orka.redis.client import RedisHandle
+from orka.redis.keys import memory_events_key
 from orka.services import load_file, open_services
 from orka.settings import Settings
 from orka.types import RunStatus
@@ -21,8 +22,9 @@ ECHO = "- {id: a, type: echo}"
 
 
 async def lifetimes(client: Any) -> dict[str, int]:
-    """Milliseconds that every key of the server has left; -1: for ever."""
-    return {key.decode(): await client.pttl(key) for key in await client.keys("*")}
+    """Milliseconds that every key of the server has left, the bounded stream of events excepted; -1: for ever."""
+    keys = [key.decode() for key in await client.keys("*")]
+    return {key: await client.pttl(key) for key in keys if key != memory_events_key()}
 
 
 async def test_the_keys_of_an_ended_run_go_together_and_the_graph_a_little_later(

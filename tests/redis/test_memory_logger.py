@@ -211,6 +211,14 @@ async def test_a_bad_value_is_an_error_that_says_what_is_accepted(block: bool, s
         for bad, why in (
             ({"content": 5}, "content is text"),
             ({"content": "x", "expiry_hours": 0}, "above 0"),
+            ({"content": "x", "expiry_hours": "3"}, "expiry_hours='3' must be above 0"),
+            ({"content": "x", "importance_score": "high"}, "importance='high' is not a number"),
+            ({"content": "x", "importance_score": 10**400}, "is not a number"),
+            ({"content": "x", "memory_type": 5}, "memory_type of a memory is text"),
+            ({"content": "x", "content_vector": [None] * 256}, "finite numbers"),
+            ({"content": "x", "content_vector": [[1.0] * 256]}, "shape"),
+            ({"content": "x", "content_vector": "x"}, "256 numbers"),
+            ({"content": "x", "metadata": {5: 6}}, "text as names"),
             ({"content": "x", "metadata": "text"}, "is a mapping"),
             ({"content": "x", "metadata": {"x": object()}}, "JSON"),
             ({"content": "x", "namespace": 5}, "namespace"),
@@ -218,11 +226,49 @@ async def test_a_bad_value_is_an_error_that_says_what_is_accepted(block: bool, s
         ):
             with pytest.raises(RecordRefused, match=why):
                 await memory.log_memory(**bad)
+        with pytest.raises(ConfigError, match="accepted, stored"):
+            await memory.log_memory("x", write="later")  # type: ignore[arg-type]
+        with pytest.raises(RecordRefused, match="payload of the event 'called' must be JSON"):
+            await memory.log("agent", "called", object())  # type: ignore[arg-type]
+        [unknown] = await memory.write_many([{"content": "x", "writer": 1}])
+        assert str(unknown).startswith("a memory has no 'writer': it may have content, ")
         for number in (0, -1, 10_001):
             with pytest.raises(StoreError, match="1 to 10,000"):
                 await memory.search_memories("x", number)
         with pytest.raises(StoreError, match="256"):
             await memory.search_memories(query_vector=[1.0])
+
+
+@BLOCK
+async def test_scalars_of_numpy_are_numbers(block: bool, settings: Settings) -> None:
+    async with opened(settings, block) as memory:
+        told = {"score": np.float32(0.5), "count": np.int64(3), "sure": np.bool_(True), "deep": [{"x": np.uint8(1)}]}
+        await memory.log_memory("x", metadata=told, importance_score=np.float64(0.25), expiry_hours=np.int32(2))
+        await memory.log("agent", "called", {"score": np.float32(0.5)})
+        [found] = await memory.search(MemoryQuery(filters=Filters(metadata={"count": 3, "sure": True})))
+        wanted = {"score": 0.5, "count": 3, "sure": True, "deep": [{"x": 1}]}
+        assert {name: found["metadata"][name] for name in wanted} == wanted
+        assert found["importance_score"] == 0.25
+        assert [one["payload"] for one in await memory.tail(1)] == [{"score": 0.5}]
+        assert await memory.tail(0) == []
+
+
+@BLOCK
+async def test_vectors_of_any_length_are_directions(block: bool, settings: Settings) -> None:
+    async with opened(settings, block, write="stored") as memory:
+        for size in (1e-300, 1e300):
+            key = await memory.log_memory("x", content_vector=[size] * 256)
+            [found] = await memory.search_memories(query_vector=[1.0] * 256)
+            assert found["similarity_score"] == pytest.approx(1, abs=0.01)
+            await memory.delete_memory(key)
+
+
+@BLOCK
+async def test_only_memories_are_deleted_as_memories(block: bool, settings: Settings) -> None:
+    async with opened(settings, block) as memory:
+        await memory.set("app:key", "mine")
+        assert not await memory.delete_memory("app:key")
+        assert await memory.get("app:key") == "mine"
 
 
 @BLOCK
@@ -457,9 +503,14 @@ async def test_the_end_of_a_block_tells_what_was_lost(backend: str, tmp_path: Pa
 
 
 def test_arguments_are_checked_before_anything_is_opened() -> None:
-    for bad in ("kafka", "", "Redis"):
+    for bad in ("kafka", ""):
         with pytest.raises(SettingsError, match="redisstack, redis"):
             create_memory_logger(backend=bad)
+        with pytest.raises(ValueError, match="redisstack, redis"):  # as OrKa 0.9
+            create_memory_logger(backend=bad)
+    assert create_memory_logger(backend="Redis").settings.memory_backend == "redis"  # as in the environment
+    with pytest.raises(SettingsError, match="accepted, stored"):
+        create_memory_logger(write="later")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="did you mean 'short_term_hours'"):
         create_memory_logger(decay_config={"short_term_hour": 1})
     with pytest.raises(ConfigError, match="episodic"):

@@ -394,7 +394,7 @@ async def check_journals(client: Any, runs: list[Run], undisturbed: set[tuple[st
 
 KEPT = re.compile(
     r"\{orka:\d+\}:(run:[0-9A-Za-z-]+(:journal|:values)?|graph:\w+|runs:(open|ended)|tasks:[^:]+:\d|inbox:.+|worker:.+"
-    r"|workers|queues|sweeper)"
+    r"|workers|queues|sweeper)|orka:memory"
 )
 
 

@@ -68,7 +68,7 @@ async def test_a_batch_is_embedded_while_another_is_stored_and_no_more_than_that
         for number in range(20):
             await writer.write(new_record(f"{number}"))
         await asyncio.sleep(0.02)
-        assert embedder.calls == [5, 5]
+        assert embedder.calls == [5, 5, 5], "one is stored, one waits behind it, one is ready"
         assert writer.statistics().waiting == 20
         assert writer.statistics().oldest_ms >= 10
         store.held.set()
@@ -100,7 +100,7 @@ async def test_a_full_buffer_slows_whoever_writes_and_never_holds_more() -> None
     async with running(store, batch=10, capacity=30) as writer:
         task = asyncio.create_task(writer.write_many([new_record(f"{n}") for n in range(500)]))
         await asyncio.sleep(0.05)
-        assert writer.statistics().waiting == 30 + 2 * 10
+        assert writer.statistics().waiting == 30 + 3 * 10
         store.held.set()
         assert await task == [None] * 500
         assert [text for batch in store.batches for text in batch] == [str(n) for n in range(500)]
@@ -116,7 +116,7 @@ async def test_the_buffer_is_bounded_in_bytes(part: str) -> None:
         with anyio.move_on_after(0.3):
             for _ in range(200):
                 await writer.write(new_record(text, metadata=metadata))
-        assert MOST_BYTES / 2**20 <= writer.statistics().accepted <= MOST_BYTES / 2**20 + 18
+        assert MOST_BYTES / 2**20 <= writer.statistics().accepted <= MOST_BYTES / 2**20 + 26
         store.held.set()
 
 
@@ -296,12 +296,12 @@ async def test_a_cancelled_wait_leaves_the_memory_to_be_stored_and_its_loss_to_b
                 await writer.write(new_record(text), until="stored")
         with anyio.move_on_after(0.01):
             await writer.write_many([new_record("two") for _ in range(10)])
-        assert writer.statistics().accepted == 5
+        assert writer.statistics().accepted == 6
         store.held.set()
         with pytest.raises(WriteLost) as caught:
             await writer.flush()
         assert len(caught.value.keys) == 1
-        assert sorted(store.contents.values()) == ["one", "two", "two", "two"]
+        assert sorted(store.contents.values()) == ["one", "two", "two", "two", "two"]
         assert writer.statistics().waiting == 0
 
 
@@ -314,8 +314,8 @@ async def test_who_waits_is_told_when_the_writer_is_cancelled() -> None:
         await asyncio.sleep(0.01)
     with anyio.fail_after(1):
         found = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [type(one) for one in found[:4]] == [WriteLost] * 4
-    assert [type(one) for one in found[4:8]] == [StoreError] * 4, "they were never accepted"
+    assert [type(one) for one in found[:5]] == [WriteLost] * 5
+    assert [type(one) for one in found[5:8]] == [StoreError] * 3, "they were never accepted"
     with pytest.raises(StoreError, match="closed"):
         await writer.write(new_record("late"))
 

@@ -59,6 +59,17 @@ def test_unknown_backend_is_refused() -> None:
     assert str(caught.value) == "ORKA_MEMORY_BACKEND='kafka' must be one of redisstack, redis"
 
 
+def test_audit_is_one_of_its_words() -> None:
+    assert [Settings.from_environment({"ORKA_AUDIT": word}).audit for word in ("", "Agents", "off")] == [
+        "runs",
+        "agents",
+        "off",
+    ]
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environment({"ORKA_AUDIT": "all"})
+    assert str(caught.value) == "ORKA_AUDIT='all' must be one of off, runs, agents"
+
+
 def test_decay_is_only_decided_where_the_variable_says_something() -> None:
     decided = [Settings.from_environment({"ORKA_MEMORY_DECAY_ENABLED": value}) for value in ("", "no", "true")]
     assert [settings.decay_enabled for settings in decided] == [None, False, True]
