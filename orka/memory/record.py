@@ -50,6 +50,8 @@ def plain_scalar(value: object) -> object:
 
 
 _json = msgspec.json.Encoder(order="deterministic", enc_hook=plain_scalar)
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+"""The years 1 to 9999: what other programs wrote beyond them counts as their end."""
 _unwritten: WeakValueDictionary[int, MemoryRecord] = WeakValueDictionary()
 """Records with a key of their own that no write has taken up, by identity."""
 
@@ -76,7 +78,7 @@ class MemoryRecord(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """JSON."""
 
     def expired(self, at_ms: int) -> bool:
-        return 0 < self.expire_ms <= at_ms
+        return self.expire_ms != 0 and self.expire_ms <= at_ms
 
     def tag(self, name: str) -> str:
         """The value of one of `TAGS`."""
@@ -264,9 +266,9 @@ def decode_record(key: str, fields: Mapping[bytes, bytes]) -> MemoryRecord | Non
     return MemoryRecord(
         key=key,
         content=content.decode("utf-8", "replace"),
-        importance=_number(fields.get(b"importance_score"), 0.5),
-        timestamp_ms=int(_number(fields.get(b"timestamp"), 0)),
-        expire_ms=int(_number(fields.get(b"orka_expire_time"), 0)),
+        importance=min(1.0, max(0.0, _number(fields.get(b"importance_score"), 0.5))),
+        timestamp_ms=min(_LAST_MS, max(_FIRST_MS, int(_number(fields.get(b"timestamp"), 0)))),
+        expire_ms=max(-1, int(_number(fields.get(b"orka_expire_time"), 0))),
         metadata=metadata,
         **values,
     )

@@ -441,6 +441,15 @@ def test_watch_prints_what_is_written_until_it_is_stopped(store: Callable[..., N
     seen = json.loads(process.stdout.readline())
     assert seen["content"].endswith("first")
     assert seen["trace_id"] == "r1"
+    key = key_for("again")
+    for text in ("once", "twice"):  # a memory that is written again is printed again, and only then
+        store(new_record(text, key=key, trace_id="r1"))
+        while (seen := json.loads(process.stdout.readline()))["content"].endswith("first"):
+            pass
+        assert (seen["key"], seen["content"]) == (key, text)
+    store(*(new_record(f"{number} of many", trace_id="r1") for number in range(3000)))
+    assert "more than 1,000 memories" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 143
-    assert "Traceback" not in process.stderr.read()
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "Traceback" not in messages

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orka.clock import iso
 from orka.errors import RecordRefused
 from orka.memory.query import Filters
 from orka.memory.record import (
@@ -128,6 +129,28 @@ def test_broken_hashes_are_read_as_far_as_they_can_be():
     assert record is not None
     assert record.timestamp_ms == 0
     assert decode_record("orka_memory:1", {}) is None
+
+
+@pytest.mark.parametrize(
+    ("field", "raw", "attribute", "value"),
+    [
+        (b"timestamp", b"99999999999999999999", "timestamp_ms", 253_402_300_799_999),
+        (b"timestamp", b"-1e17", "timestamp_ms", -62_135_596_800_000),
+        (b"importance_score", b"1e9", "importance", 1.0),
+        (b"importance_score", b"-3", "importance", 0.0),
+    ],
+)
+def test_numbers_beyond_their_range_count_as_its_end(field: bytes, raw: bytes, attribute: str, value: float) -> None:
+    record = decode_record("orka_memory:1", {b"content": b"x", field: raw})
+    assert getattr(record, attribute) == value
+    assert record is not None
+    assert iso(record.timestamp_ms)
+
+
+def test_a_time_before_all_times_has_expired() -> None:
+    record = decode_record("orka_memory:1", {b"content": b"x", b"orka_expire_time": b"-5"})
+    assert record is not None
+    assert record.expired(0)
 
 
 def test_filters():
