@@ -150,6 +150,16 @@ class AgentTools:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OptionName:
+    """A name whose value is the text of an option."""
+
+    places: tuple[tuple[str, ...], ...]
+    """Keys that lead to it; the first place that has a text counts."""
+    default: str
+    """Where none has."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AgentType:
     """One entry of the registry, as data: enough to check a file without building anything."""
 
@@ -176,6 +186,8 @@ class AgentType:
     the visit's time (milliseconds since the epoch). Pure. None: only the error is seen."""
     templates: frozenset[str] = frozenset()
     """Options whose texts are templates, inside lists and mappings, too: the agent is given them rendered."""
+    names: Mapping[str, OptionName] = field(default_factory=dict[str, "OptionName"])
+    """What these templates see beside what all templates do."""
     may_choose: Callable[[AgentNode, Site], tuple[NodeId, ...]] | None = None
     """Ids that `AgentOutput.next` of a node of this type may hold; None: it chooses nothing, or nobody can tell."""
     prompt_default: str | None = None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Literal, cast
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field, field_validator
 
-from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType, MemoryAccess
+from orka.agents.base import Agent, AgentInput, AgentOutput, AgentTools, AgentType, MemoryAccess, OptionName
 from orka.clock import now_ms
 from orka.errors import ConfigError
 from orka.graph.nodes import AgentNode
+from orka.graph.values import Ignored
 from orka.memory.decay import DecayLayer, DecayRules, Wishes, classify, merge, parse_decay
 from orka.memory.presets import category_filter, get_memory_preset, merge_preset_with_config
 from orka.memory.query import Filters, MemoryQuery, Wanted
@@ -22,14 +23,14 @@ if TYPE_CHECKING:
     from orka.memory.memory import Memory
 
 _THRESHOLD = 0.6
+_NAMESPACE = "default"
+_FORMER = "Of OrKa 0.9; accepted and ignored."
 _SEPARATE = "\n"
 """Between the contents in the response of a read."""
 
 
 class MemoryConfig(BaseModel):
     """`config` of a `memory` node."""
-
-    model_config = ConfigDict(extra="allow")
 
     operation: Literal["read", "write"] = Field(default="read", description="What it does.")
     namespace: str | None = Field(default=None, description="As the key of the agent, which wins.")
@@ -80,6 +81,16 @@ class MemoryConfig(BaseModel):
     category: str | None = Field(default=None, description="Of what is written (`stored`).")
     key_template: str | None = Field(default=None, description="As the key of the agent, which wins.")
     vector: bool | None = Field(default=None, description="Write a vector: false finds it by words only (true).")
+    embed_field: Ignored = Field(default=None, description=_FORMER)
+    force_recreate_index: Ignored = Field(default=None, description=_FORMER)
+    query_key: Ignored = Field(default=None, description=_FORMER)
+    search_field: Ignored = Field(default=None, description=_FORMER)
+    search_params: Ignored = Field(default=None, description=_FORMER)
+    store_metadata: Ignored = Field(default=None, description=_FORMER)
+    store_params: Ignored = Field(default=None, description=_FORMER)
+    vector_field: Ignored = Field(default=None, description=_FORMER)
+    vector_field_name: Ignored = Field(default=None, description=_FORMER)
+    vector_params: Ignored = Field(default=None, description=_FORMER)
 
 
 class MemoryOptions(BaseModel):
@@ -251,7 +262,8 @@ def _content_of(task: AgentInput) -> tuple[str, dict[str, Json]]:
             if isinstance(found, dict):
                 text = "; ".join(f"{key}: {value}" for key, value in found.items())
                 status = "validated" if name == _GUARDIANS[0] else "rejected"
-                return text, {"structured_data": found, "validation_status": status}
+                lifted = {key: found[key] for key in ("analysis_type", "confidence") if key in found}
+                return text, {"structured_data": found, "validation_status": status, **lifted}
     return task.text, {}
 
 
@@ -263,13 +275,14 @@ def _mode_of(config: Mapping[str, Json]) -> tuple[Literal["vector", "text", "hyb
 
 
 def _namespace(options: MemoryOptions, config: Mapping[str, Json]) -> str:
-    return options.namespace or _text(config.get("namespace")) or "default"
+    return options.namespace or _text(config.get("namespace")) or _NAMESPACE
 
 
 def _wanted(value: Json) -> Wanted:
-    if isinstance(value, list):
-        return tuple(str(one) for one in value) or None
-    return None if value in (None, "", "all") else str(value)
+    values = value if isinstance(value, list) else [value]
+    if not values or any(one in (None, "", "all") for one in values):
+        return None
+    return tuple(str(one) for one in values)
 
 
 def _words_of(output: Json) -> str:
@@ -316,5 +329,6 @@ TYPE = AgentType(
     options=MemoryOptions,
     build=_build,
     templates=frozenset({"config", "namespace", "metadata", "key_template"}),
+    names={"namespace": OptionName(places=(("namespace",), ("config", "namespace")), default=_NAMESPACE)},
     summary="Writes memories and finds them again, by meaning, words, filters and time.",
 )

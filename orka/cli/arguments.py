@@ -32,6 +32,11 @@ class Arguments:
     verbose: bool
 
 
+def as_written(argument: str) -> str:
+    """An argument that is never standard input, such as a name."""
+    return "-" if argument == STANDARD_INPUT else argument
+
+
 def arrange(argv: Sequence[str], groups: Iterable[str]) -> Arguments:
     """Options before the command go behind it (and behind the second word of a group); everything after `--` stays."""
     end = argv.index("--") if "--" in argv else len(argv)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -13,12 +14,18 @@ from orka.errors import AgentError, ConfigError
 from orka.types import Json
 
 
-def read_bytes() -> bytes:
-    """All of standard input. `ConfigError` when it is closed or cannot be read."""
+def open_input() -> BinaryIO:
+    """Standard input. `ConfigError` when it is closed."""
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # closed by the caller of the process
         raise ConfigError("standard input is closed: '-' needs something to read from")
+    return sys.stdin.buffer
+
+
+def read_bytes() -> bytes:
+    """All of standard input. `ConfigError` when it is closed or cannot be read."""
+    source = open_input()
     try:
-        return sys.stdin.buffer.read()
+        return source.read()
     except (OSError, ValueError) as error:
         raise ConfigError(f"standard input cannot be read: {error}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orka.cli.arguments import STANDARD_INPUT
+from orka.cli.arguments import as_written
 from orka.errors import ConfigError, RunNotFound
 from orka.runs import Runs
 from orka.types import RunId
@@ -13,7 +13,7 @@ _WHOLE = 36
 
 async def find_run(runs: Runs, text: str) -> RunId:
     """The run that `text` names. `ConfigError` where it is the beginning of several, `RunNotFound` of none."""
-    text = "-" if text == STANDARD_INPUT else text
+    text = as_written(text)
     if not text.strip():
         raise ConfigError("RUN is empty: give a run id, or the beginning of one; `orka runs list` shows them")
     if len(text) >= _WHOLE:

@@ -9,8 +9,10 @@ from typing import Annotated, Literal, cast
 
 from cyclopts import Parameter
 
+from orka.cli.arguments import STANDARD_INPUT, as_written
 from orka.cli.backends import Backend, settings_for
 from orka.cli.exits import Exit
+from orka.cli.input import read_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.output import print_json, print_table, render_json, safe_line, safe_text, span, warn
 from orka.cli.progress import progress
@@ -53,8 +55,10 @@ def search(
     json: AsJson = False,
 ) -> int:
     """Find memories by meaning and by words."""
+    if least is not None and not -1 <= least <= 1:
+        raise ConfigError(f"--least {least:g} must be from -1 to 1: it is a cosine")
     query = MemoryQuery(
-        text=text,
+        text=cast("str", read_input(text, as_json=False)) if text == STANDARD_INPUT else text,
         limit=limit,
         offset=offset,
         mode=mode,
@@ -94,6 +98,8 @@ def list_memories(
             print_json([describe(hit, now_ms()) for hit in hits])
         elif hits:
             _print_hits(hits, scores=False)
+        else:
+            warn("there are no such memories")
         return Exit.OK
 
     return with_memories(work, backend)
@@ -115,15 +121,20 @@ def show(keys: Keys, /, *, backend: Backend = None, json: AsJson = False) -> int
     return with_memories(work, backend)
 
 
-def delete(keys: Keys, /, *, backend: Backend = None) -> int:
+def delete(keys: Keys, /, *, backend: Backend = None, json: AsJson = False) -> int:
     """Delete memories."""
 
     async def work(_: RedisHandle, memory: Memory) -> int:
-        there = [await memory.delete([_whole(key)]) > 0 for key in keys]
-        for key, was in zip(keys, there, strict=True):
-            if was:
-                print(f"deleted {safe_text(key)}")
-        return _missing(keys, there)
+        given = {_whole(key): key for key in keys}
+        there = dict(zip(given, await memory.read(list(given)), strict=True))
+        deleted = [key for key, record in there.items() if record is not None]
+        await memory.delete(deleted)
+        if json:
+            print_json({"deleted": deleted})
+        else:
+            for key in deleted:
+                print(f"deleted {safe_text(as_written(given[key]))}")
+        return _missing(list(given.values()), [record is not None for record in there.values()])
 
     return with_memories(work, backend)
 
@@ -182,7 +193,7 @@ def watch(
         seen: set[str] = set()
         while True:
             looked = now_ms()
-            filters = Filters(since_ms=since, trace_id=run_id)
+            filters = Filters(since_ms=since, trace_id=run_id and as_written(run_id))
             hits = [
                 hit
                 for hit in await memory.search(MemoryQuery(limit=1000, filters=filters))
@@ -203,7 +214,12 @@ def watch(
 
 
 def filters_of(namespace: list[str] | None, category: str | None, memory_type: str | None) -> Filters:
-    return Filters(namespace=None if not namespace else tuple(namespace), category=category, memory_type=memory_type)
+    """`-` is a name like any other here."""
+    return Filters(
+        namespace=tuple(map(as_written, namespace)) if namespace else None,
+        category=None if category is None else as_written(category),
+        memory_type=None if memory_type is None else as_written(memory_type),
+    )
 
 
 def with_memories(work: Callable[[RedisHandle, Memory], Awaitable[int]], backend: str | None) -> int:
@@ -221,14 +237,14 @@ def with_memories(work: Callable[[RedisHandle, Memory], Awaitable[int]], backend
 
 def _whole(key: str) -> str:
     """Keys may be given without what they all begin with. Bytes that are no text name nothing."""
-    key = key.encode("utf-8", "replace").decode()
+    key = as_written(key).encode("utf-8", "replace").decode()
     return key if key.startswith(PREFIX) else PREFIX + key
 
 
 def _missing(keys: list[str], there: list[bool]) -> int:
     for key, was in zip(keys, there, strict=True):
         if not was:
-            warn(f"error: no memory has the key {key!r} (it may have expired)")
+            warn(f"error: no memory has the key {as_written(key)!r} (it may have expired)")
     return Exit.OK if all(there) else Exit.NOT_FOUND
 
 

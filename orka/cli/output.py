@@ -56,10 +56,19 @@ def print_json(value: object, out: TextIO | None = None) -> None:
 def print_table(titles: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
     """Columns as wide as their longest cell, two spaces between them, the last one as it comes."""
     cells = [[safe_line(cell) for cell in row] for row in (titles, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
+    widths = [max(_columns(row[column]) for row in cells) for column in range(len(cells[0]) - 1)]
     for row in cells:
-        padded = [f"{cell:<{width}}" for cell, width in zip(row, widths, strict=False)]
+        padded = [cell + " " * (width - _columns(cell)) for cell, width in zip(row, widths, strict=False)]
         print("  ".join([*padded, row[-1]]).rstrip())
+
+
+def _columns(text: str) -> int:
+    """Columns of a terminal that it takes: characters of East Asian scripts and emoji take two."""
+    if text.isascii():
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
 
 
 def usage_text(usage: Usage) -> str:

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, BinaryIO
 
 from cyclopts import Parameter
 from msgspec.structs import asdict, replace
 
+from orka.cli.arguments import STANDARD_INPUT
 from orka.cli.backends import settings_for
 from orka.cli.exits import Exit
+from orka.cli.input import open_input
 from orka.cli.interrupt import run_until_stopped
 from orka.cli.memory import Backend, Category, MemoryType, Namespace, filters_of, with_memories
 from orka.cli.output import print_json, warn
 from orka.cli.progress import progress
 from orka.cli.runs import AsJson
+from orka.cli.source import shown_name
 from orka.clock import now_ms
 from orka.embedding.choice import open_embedder
 from orka.errors import ConfigError
@@ -43,26 +47,31 @@ def export(
     backend: Backend = None,
     json: AsJson = False,
 ) -> int:
-    """Write memories to a file, one JSON object a line. Vectors are made again when it is imported."""
+    """Write memories to a file, one JSON object a line; `-` is standard output. Vectors are made again when it is imported."""
     filters = filters_of(namespace, category, memory_type)
+    piped = str(file) == STANDARD_INPUT
+    if piped and (resume or json):
+        raise ConfigError("standard output holds the memories: leave --resume and --json out, or name a file")
 
     async def work(_: RedisHandle, memory: Memory) -> int:
         try:
             with progress("exporting") as on_progress:
                 done = await export_memories(
                     memory,
-                    file,
+                    sys.stdout.buffer if piped else file,
                     wanted=lambda record: filters.match(record, now_ms()),
                     resume=resume,
                     on_progress=on_progress,
                 )
         except asyncio.CancelledError:
-            warn("stopped: go on with the same command and --resume")
+            if not piped:
+                warn("stopped: go on with the same command and --resume")
             raise
         if json:
             print_json({"written": done.written, "known": done.known})
         else:
-            warn(f"{done.written:,} memories written to {file}" + (f", {done.known:,} known" if resume else ""))
+            known = f", {done.known:,} known" if resume else ""
+            warn(f"{done.written:,} memories written to {'standard output' if piped else file}{known}")
         return Exit.OK
 
     return with_memories(work, backend)
@@ -76,22 +85,26 @@ def import_(
     backend: Backend = None,
     json: AsJson = False,
 ) -> int:
-    """Store the memories of a file under their own keys. Doing it twice changes nothing."""
+    """Store the memories of a file under their own keys; `-` is standard input. Doing it twice changes nothing."""
     if skip < 0:
         raise ConfigError(f"--skip {skip} must be at least 0")
+    source: Path | BinaryIO = open_input() if str(file) == STANDARD_INPUT else file
+    name = shown_name(file)
     done = Imported(faults=[])
 
     async def work(_: RedisHandle, memory: Memory) -> int:
         try:
             with progress("importing") as on_progress:
-                await import_memories(memory, file, skip=skip, done=done, on_progress=on_progress)
+                await import_memories(memory, source, skip=skip, done=done, on_progress=on_progress)
         except BaseException:
             if done.line:
                 line = max(done.line, skip)
-                warn(f"stopped behind line {line}: go on with `orka memory import --skip {line} {quote(str(file))}`")
+                words = ["orka memory import", *(["--backend", backend] if backend else []), "--skip", str(line)]
+                shown = "-" if source is not file else quote(str(file))
+                warn(f"stopped behind line {line}: go on with `{' '.join([*words, shown])}`")
             raise
         for number, why in done.faults:
-            warn(f"{file}:{number}: error: {why}")
+            warn(f"{name}:{number}: error: {why}")
         if json:
             print_json({"stored": done.stored, "refused": done.refused, "lines": done.line})
         else:

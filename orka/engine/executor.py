@@ -174,7 +174,7 @@ async def _attempt_agent(
         view = frame.view(node.id, at_ms)
         try:
             prompt = step.prompt.render(view) if step.prompt is not None else None
-            options = render_options(node.options, step.texts, view) if step.texts else node.options
+            options = render_options(node.options, step.texts, view, step.names) if step.texts else node.options
         except TemplateError as exc:
             return failed_outcome(frame, step, exc, at_ms, attempt, tuple(view.warnings))
         tokens = frame.run.tokens

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orka.agents.base import Agent, AgentTools, AgentType
+from orka.agents.base import Agent, AgentTools, AgentType, OptionName
 from orka.embedding.base import Embedder
 from orka.engine.limiting import StepLimits, limits_of
 from orka.engine.looping import DEFAULT_FIELDS, check_patterns
@@ -66,6 +66,8 @@ class Step:
     prompt: Template | None = None
     texts: Mapping[str, Tree] = field(default_factory=dict[str, Tree])
     """Options with templates in them, compiled."""
+    names: Mapping[str, OptionName] = field(default_factory=dict[str, OptionName])
+    """See `AgentType.names`."""
     chooses: tuple[NodeId, ...] = ()
     """Of an agent: ids that it may choose to run next, as far as its type can tell."""
     body: Body | None = None
@@ -209,6 +211,7 @@ def _build_step(node: Node, site: Site, graph: Graph, workshop: Workshop) -> Ste
         source = node.prompt if node.prompt is not None else agent_type.prompt_default
         step.prompt = workshop.environment.compile(source) if source is not None else None
         step.texts = compile_options(node.options, agent_type.templates, workshop.environment)
+        step.names = agent_type.names
         step.limits = limits_of(graph, node)
     elif isinstance(node, MapNode):
         step.items = workshop.environment.compile_expression(node.items)

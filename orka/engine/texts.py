@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TypeAlias, cast
 
+import msgspec
+
+from orka.agents.base import OptionName
 from orka.template.environment import Environment, Template
 from orka.template.view import View
 from orka.types import Json
@@ -22,9 +25,26 @@ def compile_options(options: Mapping[str, Json], names: frozenset[str], environm
     return found
 
 
-def render_options(options: Mapping[str, Json], trees: Mapping[str, Tree], view: View) -> Mapping[str, Json]:
-    """The options with their texts rendered. `TemplateError`."""
+def render_options(
+    options: Mapping[str, Json], trees: Mapping[str, Tree], view: View, names: Mapping[str, OptionName]
+) -> Mapping[str, Json]:
+    """The options with their texts rendered; they see `names`, too. `TemplateError`."""
+    if names:
+        known = {name: _value_of(place, options, trees, view) for name, place in names.items()}
+        view = msgspec.structs.replace(view, variables={**view.variables, **known})  # warnings go to the same list
     return {**options, **{name: _rendered(tree, view) for name, tree in trees.items()}}
+
+
+def _value_of(name: OptionName, options: Mapping[str, Json], trees: Mapping[str, Tree], view: View) -> str:
+    view = msgspec.structs.replace(view, warnings=[])  # they come with the option itself
+    for place in name.places:
+        tree: object = trees.get(place[0], options.get(place[0]))
+        for key in place[1:]:
+            tree = cast("Mapping[str, object]", tree).get(key) if isinstance(tree, Mapping) else None
+        text = tree.render(view) if isinstance(tree, Template) else tree
+        if isinstance(text, str) and text:
+            return text
+    return name.default
 
 
 def templates_in(trees: Mapping[str, Tree]) -> Iterator[Template]:

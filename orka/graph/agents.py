@@ -61,6 +61,7 @@ def _options(entry: Entry, found: TypeName) -> dict[str, Json] | None:
         return None
     model = found.spec.options
     check_keys(entry.table, (AgentKeys, model), entry.findings, owner=entry.owner, agent=entry.id)
+    _compare(entry, entry.table, found.implied)
     table = _with_implied(entry.table, found.implied, entry.at)
     labels = frozenset[str]() if model.model_config.get("extra") == "allow" else _LABELS
     kept = as_options(without(table, _CONSUMED | labels | frozenset(keys_of(model))))
@@ -68,6 +69,21 @@ def _options(entry: Entry, found: TypeName) -> dict[str, Json] | None:
     if settled is None:
         return None
     return kept | settled.model_dump(mode="json", by_alias=True)
+
+
+def _compare(entry: Entry, table: MapTree, implied: Mapping[str, Json], dotted: str = "") -> None:
+    """Warns where the file says something else than the spelling of the type."""
+    for name, value in implied.items():
+        own, path = table.value(name), f"{dotted}{name}"
+        if isinstance(own, MapTree) and isinstance(value, dict):
+            _compare(entry, own, value, f"{path}.")
+        elif isinstance(own, Scalar) and own.value not in (None, value):
+            entry.warning(
+                f"{path!r} of {entry.owner} is {own.text!r}, and its type says {value!r}",
+                own.at,
+                hint=f"{own.text!r} counts: make both say the same",
+                key=path,
+            )
 
 
 def _with_implied(table: MapTree, implied: Mapping[str, Json], at: Mark) -> MapTree:

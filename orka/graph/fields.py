@@ -97,10 +97,18 @@ def check_keys(
             findings.warning(
                 f"unknown key {name[:60]!r} in {owner}",
                 entry.key.at,
-                hint=suggest(name, known) or _quote_hint(entry.key),
+                hint=_owner_of(name, known) or suggest(name, known) or _quote_hint(entry.key),
                 agent=agent,
                 key=name,
             )
+
+
+def _owner_of(name: str, known: Mapping[str, Any]) -> str | None:
+    """The mapping inside which the key would be known."""
+    for key, annotation in known.items():
+        if any(name in keys_of(model) for model in _models_in(annotation)):
+            return f"it belongs under {key!r}"
+    return None
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, Any]:

@@ -176,7 +176,7 @@ def _row(name: str, info: FieldInfo, whole: dict[str, Any]) -> str:
 
 def _default(info: FieldInfo) -> str:
     value: object = info.get_default(call_default_factory=True)
-    if value is None or value == [] or value == {}:
+    if value is None or value == [] or value == {} or isinstance(value, BaseModel):
         return ""
     if isinstance(value, bool):
         return str(value).lower()

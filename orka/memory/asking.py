@@ -57,8 +57,10 @@ def _filters(filters: Filters) -> Filters:
     return Filters(
         **{name: _wanted(name, getattr(filters, name)) for name in TAGS},
         least_importance=_optional("least_importance", filters.least_importance),
+        most_importance=_optional("most_importance", filters.most_importance),
         since_ms=_moment("since_ms", filters.since_ms),
         until_ms=_moment("until_ms", filters.until_ms),
+        expires_before_ms=_moment("expires_before_ms", filters.expires_before_ms),
         metadata=_metadata(filters.metadata),
     )
 

@@ -96,6 +96,7 @@ class BasicStore:
         """Ends what runs; searches that wait raise `StoreError`."""
         with anyio.CancelScope(shield=True):
             self._searches.close()
+            self._follower.close()
             if self._scope is not None:
                 self._scope.cancel()
                 await self._ended.wait()

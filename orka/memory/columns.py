@@ -63,10 +63,14 @@ class Columns:
             mask &= self._among(name, wanted)
         if filters.least_importance is not None:
             mask &= self._importance[:size] >= filters.least_importance
+        if filters.most_importance is not None:
+            mask &= self._importance[:size] <= filters.most_importance
         if filters.since_ms is not None:
             mask &= self._written[:size] >= filters.since_ms
         if filters.until_ms is not None:
             mask &= self._written[:size] < filters.until_ms
+        if filters.expires_before_ms is not None:
+            mask &= self._expire[:size] < filters.expires_before_ms
         for facets in filters.facets():
             mask &= self._having(facets)
         return mask

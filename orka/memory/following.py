@@ -27,9 +27,10 @@ from orka.memory.own import OwnWrites, State
 from orka.memory.record import MemoryRecord, decode_record, fields_of
 from orka.memory.store import OnProgress
 from orka.redis.client import NodeRouter
-from orka.redis.faults import translate
+from orka.redis.faults import passes, translate
 from orka.redis.keys import memory_changes_key
 from orka.redis.lua import Command
+from orka.redis.patience import patiently
 from orka.redis.pipeline import Pipe
 from orka.redis.wire import exchange
 
@@ -99,7 +100,7 @@ class Follower:
         self._asking = anyio.Lock()
         self._begun = self._ended = 0
         """Rounds of `catch_up`."""
-        self._loaded = False
+        self._loaded = self._closed = False
         self._place = b""
         """The last entry that was applied; empty when all is to be read, the first time or again."""
         self._moved = anyio.Event()
@@ -132,6 +133,10 @@ class Follower:
         with self._guard:
             return function(mirror)
 
+    def close(self) -> None:
+        """Those who wait for a server that is away wait no longer."""
+        self._closed = True
+
     async def caught_up(self) -> None:
         """Waits until the memories are loaded and all that this process had stored is among them. `StoreError` when the
         server is out of reach for too long."""
@@ -151,6 +156,10 @@ class Follower:
                 "stream that this user may read and write, is the server overloaded?"
             )
 
+    async def again(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """What `ask` gives, asked again while the server is away."""
+        return await patiently(ask, "memory.unreachable", _PATIENCE)
+
     async def catch_up(self) -> None:
         """Reads what has changed until now. Callers share what began after they came."""
         before = self._begun
@@ -159,22 +168,28 @@ class Follower:
                 return
             self._begun += 1
             number = self._begun
-            for pause in (*RECONNECT[:4], None):
-                try:
-                    await self._catch_up()
-                    break
-                except IndexMismatch:
-                    raise
-                except RedisError as exc:
-                    raise self._named(exc) from exc
-                except StoreError:
-                    if pause is None:
-                        raise
-                    self._reconnects += 1
-                await anyio.sleep(pause)
+            try:
+                await self.again(self._catch_up)
+            except RedisError as exc:
+                raise self._named(exc) from exc
             self._ended = number
 
     async def _catch_up(self) -> None:
+        """`StoreError` for what may pass, a `ResponseError` for what will not."""
+        try:
+            await self._read_changes()
+        except StoreError:
+            if self._closed:
+                return
+            self._reconnects += 1
+            raise
+        except ResponseError as exc:
+            if not passes(exc):
+                raise
+            self._reconnects += 1
+            raise self._named(exc) from exc
+
+    async def _read_changes(self) -> None:
         async def ask(commands: Sequence[Command]) -> list[Any]:
             return await self._reading.roundtrip([(memory_changes_key(), command) for command in commands])
 

@@ -157,8 +157,12 @@ def _conditions(filters: Filters, at_ms: int, parameters: _Parameters, windowed:
         if not facets:
             return None
         found.append(_any_of(FACETS, facets, parameters))
-    if filters.least_importance is not None:
-        found.append(f"@importance_score:[{parameters.name(repr(float(filters.least_importance)))} +inf]")
+    if filters.least_importance is not None or filters.most_importance is not None:
+        least = "-inf" if filters.least_importance is None else repr(float(filters.least_importance))
+        most = "+inf" if filters.most_importance is None else repr(float(filters.most_importance))
+        found.append(f"@importance_score:[{parameters.name(least)} {parameters.name(most)}]")
+    if filters.expires_before_ms is not None:
+        found.append(f"@orka_expire_time:[(0 {parameters.name(_whole(filters.expires_before_ms - 1))}]")
     if windowed or filters.since_ms is not None or filters.until_ms is not None:
         first = "-inf" if filters.since_ms is None else _whole(filters.since_ms)
         last = "+inf" if filters.until_ms is None else _whole(filters.until_ms - 1)

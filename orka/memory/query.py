@@ -34,10 +34,13 @@ class Filters:
     node_id: Wanted = None
     trace_id: Wanted = None
     least_importance: float | None = None
+    most_importance: float | None = None
     since_ms: int | None = None
     """Written then or later."""
     until_ms: int | None = None
     """Written before."""
+    expires_before_ms: int | None = None
+    """With an end, and that before then."""
     metadata: Mapping[str, Scalar | tuple[Scalar, ...]] = field(default_factory=dict[str, Scalar | tuple[Scalar, ...]])
     """Scalars that the metadata must have, by name."""
 
@@ -60,6 +63,18 @@ class Filters:
             rows.append(tuple(facet for facet in each if facet is not None))
         return rows
 
+    def _in_range(self, record: MemoryRecord) -> bool:
+        """Whether its numbers are."""
+        if self.least_importance is not None and record.importance < self.least_importance:
+            return False
+        if self.most_importance is not None and record.importance > self.most_importance:
+            return False
+        if self.since_ms is not None and record.timestamp_ms < self.since_ms:
+            return False
+        if self.until_ms is not None and record.timestamp_ms >= self.until_ms:
+            return False
+        return self.expires_before_ms is None or 0 < record.expire_ms < self.expires_before_ms
+
     def match(self, record: MemoryRecord, at_ms: int) -> bool:
         """Whether a record that has not expired by `at_ms` is meant."""
         if record.expired(at_ms):
@@ -68,11 +83,7 @@ class Filters:
             return True
         if any(record.tag(name) not in values for name, values in self.tags()):
             return False
-        if self.least_importance is not None and record.importance < self.least_importance:
-            return False
-        if self.since_ms is not None and record.timestamp_ms < self.since_ms:
-            return False
-        if self.until_ms is not None and record.timestamp_ms >= self.until_ms:
+        if not self._in_range(record):
             return False
         for name, facets in zip(self.metadata, self.facets(), strict=True):
             if name not in record.metadata or encode_facet(name, record.metadata[name]) not in facets:

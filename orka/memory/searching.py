@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 import anyio
 
 from orka.errors import StoreError
-from orka.memory.following import RECONNECT, Follower
+from orka.memory.following import Follower
 from orka.memory.hashes import Hashes
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord
@@ -23,7 +23,7 @@ _SPARE: Final = 16
 """Memories found beside those that are wanted, for when some have gone meanwhile."""
 _LITTLE: Final = 2000
 """Rows looked at (memories times looks) that take well under a millisecond."""
-_ATTEMPTS: Final = RECONNECT[:4]
+_CLOSED: Final = "the memories are closed: keep them open until every search is answered"
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +87,7 @@ class Searches:
     async def _answer(self, batch: Sequence[_Asked]) -> None:
         try:
             if self._closed:
-                raise StoreError("the memories are closed: keep them open until every search is answered")
+                raise StoreError(_CLOSED)
             found = await self._retrieve([look for asked in batch for look in asked.looks])
         except Exception as exc:  # bulkhead: the error goes to those who asked
             for asked in batch:
@@ -148,15 +148,20 @@ class Searches:
         return taken
 
     async def _read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
-        """Again when the connection was lost: reading twice is harmless."""
-        for pause in _ATTEMPTS:
+        """Again when the server was away: reading twice is harmless."""
+
+        async def read() -> list[MemoryRecord | None] | None:
             try:
                 return await self._hashes.read(keys)
             except StoreError:
                 if self._closed:
-                    raise
-                await anyio.sleep(pause)
-        return await self._hashes.read(keys)
+                    return None
+                raise
+
+        found = await self._follower.again(read)
+        if found is None:
+            raise StoreError(_CLOSED)
+        return found
 
 
 def _candidate(look: Look, record: MemoryRecord, found: Found) -> Candidate:

@@ -25,5 +25,10 @@ def hidden_words(text: str) -> list[str]:
     if _PLAIN.fullmatch(text) and not _LONG.search(text):
         return []
     read, _, _ = text.partition("\0")  # the server stops at a NUL
-    seen = {word.lower() for word in _SERVER_WORD.findall(read) if word.isascii()}
+    seen = {word.lower() for word in _SERVER_WORD.findall(read) if word.isascii() or _is_small(word)}
     return [word for word in dict.fromkeys(words_of(text)) if word not in seen]
+
+
+def _is_small(word: str) -> bool:
+    """Nothing is left to fold: the server has it as we do, whichever letters it knows."""
+    return word == word.casefold() == word.lower()

@@ -7,11 +7,12 @@ that a file can be read by a store of another model.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Callable
+import stat
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, cast
+from typing import Any, BinaryIO, Final, cast
 
 import anyio
 import msgspec
@@ -24,8 +25,13 @@ FORMAT: Final = "orka-memories"
 VERSION: Final = 1
 _LINES: Final = 500
 """Memories written to the store, or lines to the file, at once."""
-_MOST_LINE: Final = 64 * 1024 * 1024
+_PART: Final = 16 * 1024 * 1024
+"""Bytes of lines to have at once, about."""
+MOST_LINE: Final = 64 * 1024 * 1024
+"""Bytes in a line."""
 
+HEADER: Final = f'{{"format":"{FORMAT}"'.encode()
+"""How the first line begins, as `export` writes it."""
 _encoder = msgspec.json.Encoder()
 
 Wanted = Callable[[MemoryRecord], bool]
@@ -56,50 +62,69 @@ _MOST_FAULTS: Final = 20
 
 async def export_memories(
     memory: Memory,
-    path: Path,
+    file: Path | BinaryIO,
     *,
     wanted: Wanted = lambda _: True,
     resume: bool = False,
     on_progress: OnProgress | None = None,
 ) -> Exported:
-    """Appends every memory that is `wanted` and that the file does not have. Without `resume` the file must not exist."""
+    """Appends every memory that is `wanted` and that the file does not have. Without `resume` the file must not exist,
+    unless it is none that keeps anything (a pipe, a device). An open file is written as it is, and cannot be resumed."""
+    if not isinstance(file, Path):
+        written = await _append(memory, file, set(), wanted, on_progress)
+        return Exported(written=written, known=0)
     try:
-        known = await anyio.to_thread.run_sync(_known_keys, path) if resume else set[str]()
+        known = await anyio.to_thread.run_sync(_known_keys, file) if resume else set[str]()
         before = len(known)
-        written = await _append(memory, path, "ab" if resume else "xb", known, wanted, on_progress)
+        with await anyio.to_thread.run_sync(_opened_for_lines, file, resume) as opened:
+            written = await _append(memory, opened, known, wanted, on_progress)
+            await anyio.to_thread.run_sync(_settle, opened)
     except FileExistsError as exc:
-        raise ConfigError(f"{path} exists: name another file, or go on with it with --resume", path=str(path)) from exc
+        raise ConfigError(f"{file} exists: name another file, or go on with it with --resume", path=str(file)) from exc
     except OSError as exc:
-        raise ConfigError(f"{path} cannot be written: {exc}", path=str(path)) from exc
+        raise ConfigError(f"{file} cannot be written: {exc.strerror or exc}", path=str(file)) from exc
     return Exported(written=written, known=before)
 
 
 async def _append(
-    memory: Memory,
-    path: Path,
-    mode: Literal["ab", "xb"],
-    known: set[str],
-    wanted: Wanted,
-    on_progress: OnProgress | None,
+    memory: Memory, file: BinaryIO, known: set[str], wanted: Wanted, on_progress: OnProgress | None
 ) -> int:
     """Gives how many were written."""
+
+    async def write(data: bytes) -> None:
+        await anyio.to_thread.run_sync(file.write, data)
+
     written = 0
-    async with await anyio.open_file(path, mode) as file:
-        if await file.tell() == 0:
-            header = {"format": FORMAT, "version": VERSION, "embedder": memory.layout.embedder}
-            await file.write(_encoder.encode(header) + b"\n")
-        async with aclosing(memory.scan()) as batches:
-            async for batch in batches:
-                fresh = [record for record in batch if record.key not in known and wanted(record)]
-                known.update(record.key for record in fresh)
-                if fresh:
-                    await file.write(b"".join(_encoder.encode(record) + b"\n" for record in fresh))
-                    written += len(fresh)
-                if on_progress is not None:
-                    on_progress(written, 0)
-        await file.flush()
-        await anyio.to_thread.run_sync(os.fsync, file.wrapped.fileno())
+    if not await anyio.to_thread.run_sync(_holds_something, file):
+        header = {"format": FORMAT, "version": VERSION, "embedder": memory.layout.embedder}
+        await write(_encoder.encode(header) + b"\n")
+    async with aclosing(memory.scan()) as batches:
+        async for batch in batches:
+            fresh = [record for record in batch if record.key not in known and wanted(record)]
+            known.update(record.key for record in fresh)
+            if fresh:
+                await write(b"".join(_encoder.encode(record) + b"\n" for record in fresh))
+                written += len(fresh)
+            if on_progress is not None:
+                on_progress(written, 0)
+    await anyio.to_thread.run_sync(file.flush)
     return written
+
+
+def _opened_for_lines(path: Path, resume: bool) -> BinaryIO:
+    if resume:
+        return path.open("ab")
+    return path.open("wb" if path.exists() and not (path.is_file() or path.is_dir()) else "xb")
+
+
+def _holds_something(file: BinaryIO) -> bool:
+    return file.seekable() and file.tell() > 0
+
+
+def _settle(file: BinaryIO) -> None:
+    """On disk, where it is on one. Blocking."""
+    if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        os.fsync(file.fileno())
 
 
 def _known_keys(path: Path) -> set[str]:
@@ -107,30 +132,35 @@ def _known_keys(path: Path) -> set[str]:
     keys: set[str] = set()
     if not path.exists():
         return keys
-    whole = 0
+    if not path.is_file():
+        raise ConfigError(f"{path} is no file that can be gone on with: leave --resume out", path=str(path))
+    whole, number = 0, 0
     with path.open("rb+") as file:
-        for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
+        while line := file.readline(MOST_LINE):
+            number += 1
+            ends = line.endswith(b"\n")
+            if number == 1 and (ends or not HEADER.startswith(line[: len(HEADER)])):
+                _check_header(line, path)  # nothing is taken off a file of somebody else's
+            if not ends and len(line) < MOST_LINE:
                 break
-            if number == 1:
-                _check_header(line, path)
-            else:
-                try:
-                    keys.add(str(_decoded(line).get("key")))
-                except RecordRefused as exc:
-                    raise ConfigError(
-                        f"{path}:{number}: {exc}: take the line out, or export to another file",
-                        path=str(path),
-                        line=number,
-                    ) from exc
+            if number > 1:
+                keys.add(_key_in(line, path, number))
             whole += len(line)
         file.truncate(whole)
     return keys
 
 
+def _key_in(line: bytes, path: Path, number: int) -> str:
+    try:
+        return str(_decoded(line).get("key"))
+    except RecordRefused as exc:
+        message = f"{path}:{number}: {exc}: take the line out, or export to another file"
+        raise ConfigError(message, path=str(path), line=number) from exc
+
+
 async def import_memories(
     memory: Memory,
-    path: Path,
+    file: Path | BinaryIO,
     *,
     skip: int = 0,
     done: Imported | None = None,
@@ -139,16 +169,30 @@ async def import_memories(
     """Writes every memory of a file under its own key, behind the first `skip` lines; doing it twice changes nothing.
     `done` is kept up to date: when this is cancelled, go on behind `done.line`."""
     done = done or Imported(faults=[])
-    read, size = 0, await _size(path)
-    async with aclosing(_parts(path)) as parts:
-        async for first, lines in parts:
-            read += sum(map(len, lines))
-            if first == 1:
-                _check_header(lines[0], path)
-            await _store(memory, first, lines, skip, done)
-            if on_progress is not None:
-                on_progress(read, size)
+    if not isinstance(file, Path):
+        await _take_in(memory, file, Path(file.name), skip, done, on_progress)
+        return done
+    try:
+        opened = await anyio.to_thread.run_sync(file.open, "rb")
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be read: {exc.strerror}", path=str(file)) from exc
+    with opened:
+        await _take_in(memory, cast("BinaryIO", opened), file, skip, done, on_progress)
     return done
+
+
+async def _take_in(
+    memory: Memory, file: BinaryIO, path: Path, skip: int, done: Imported, on_progress: OnProgress | None
+) -> None:
+    read, size, first = 0, os.fstat(file.fileno()).st_size, 1
+    while lines := await _next_lines(file, path):
+        read += sum(map(len, lines))
+        if first == 1:
+            _check_header(lines[0], path)
+        await _store(memory, first, lines, skip, done)
+        first += len(lines)
+        if on_progress is not None:
+            on_progress(read, size)
 
 
 async def _store(memory: Memory, first: int, lines: list[bytes], skip: int, done: Imported) -> None:
@@ -172,36 +216,28 @@ async def _store(memory: Memory, first: int, lines: list[bytes], skip: int, done
     done.line = first + len(lines) - 1
 
 
-async def _size(path: Path) -> int:
-    try:
-        async with await anyio.open_file(path, "rb") as file:
-            return await file.seek(0, os.SEEK_END)
-    except OSError as exc:
-        raise ConfigError(f"{path} cannot be read: {exc.strerror}", path=str(path)) from exc
-
-
 def _refuse(done: Imported, number: int, why: OrkaError) -> None:
     done.refused += 1
     if len(done.faults) < _MOST_FAULTS:
         done.faults.append((number, str(why)))
 
 
-async def _parts(path: Path) -> AsyncGenerator[tuple[int, list[bytes]]]:
-    """(number of the first line, some lines)."""
-    async with await anyio.open_file(path, "rb") as file:
-        number = 1
-        while True:
-            lines: list[bytes] = await anyio.to_thread.run_sync(_read_lines, cast("Any", file.wrapped))
-            if not lines:
-                return
-            yield number, lines
-            number += len(lines)
+async def _next_lines(file: BinaryIO, path: Path) -> list[bytes]:
+    """Some lines, none at the end. What writes into a pipe may take its time: cancelling does not wait for it."""
+    try:
+        return await anyio.to_thread.run_sync(_read_lines, file, abandon_on_cancel=True)
+    except OSError as exc:
+        raise ConfigError(f"{path} cannot be read: {exc.strerror or exc}", path=str(path)) from exc
 
 
-def _read_lines(file: Any) -> list[bytes]:
+def _read_lines(file: BinaryIO) -> list[bytes]:
     lines: list[bytes] = []
-    while len(lines) < _LINES and (line := file.readline(_MOST_LINE)):
+    size = 0
+    while len(lines) < _LINES and size < _PART and (line := file.readline(MOST_LINE)):
         lines.append(line)
+        size += len(line)
+        while len(line) == MOST_LINE and not line.endswith(b"\n"):  # the rest of a line that is too long is no line
+            line = file.readline(MOST_LINE)
     return lines
 
 
@@ -222,6 +258,8 @@ def _check_header(line: bytes, path: Path) -> None:
 
 
 def _decoded(line: bytes) -> dict[str, Any]:
+    if len(line) == MOST_LINE:
+        raise RecordRefused(f"longer than {MOST_LINE:,} bytes")
     try:
         found: object = msgspec.json.decode(line)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:

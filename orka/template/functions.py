@@ -110,6 +110,7 @@ NAMES: Mapping[str, Callable[[View], object]] = {
     "current_time": now,
     "input": _input,
     "loop_number": get_loop_number,
+    "original_input": lambda view: view.input,
     "past_loops": lambda view: view.past_loops or [],
     "past_loops_metadata": lambda view: view.past_loops_metadata,
     "previous_outputs": lambda view: view.outputs,

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from servers import Servers
 from support.journals import client_of
 
@@ -85,8 +86,28 @@ def test_search_finds_by_meaning_and_words(store: Callable[..., None], here: Run
     assert "\x1b" not in here("memory", "search", "printer").stdout
 
 
+def test_a_dash_is_a_name_and_a_text_is_read_from_standard_input(
+    store: Callable[..., None], backend: str, here: Run, orka: Any
+) -> None:
+    orka.environment["ORKA_MEMORY_BACKEND"] = backend
+    store(record("in the namespace of a dash", namespace="-", category="-", memory_type="-"), THREE[0])
+    for option in ("--namespace", "--category", "--type"):
+        assert contents(here("memory", "list", option, "-", "--json").stdout) == ["in the namespace of a dash"]
+    for command in ("show", "delete"):
+        assert "has the key '-'" in here("memory", command, "-").stderr
+    process = orka.start("memory", "search", "-", "--mode", "text", "--json", stdin=subprocess.PIPE)
+    assert contents(process.communicate("parcel\n")[0]) == [THREE[0].content]
+
+
+def test_columns_stand_below_each_other_whatever_the_script(store: Callable[..., None], here: Run) -> None:
+    store(record("one", namespace="東京"), record("two", namespace="plain"))
+    first, second = here("memory", "list").stdout.splitlines()[1:]
+    assert {cell_len(line[: line.index("short_term")]) for line in (first, second)} == {66}
+
+
 def test_list_shows_the_newest_first(store: Callable[..., None], here: Run) -> None:
-    assert here("memory", "list").stdout == ""
+    empty = here("memory", "list")
+    assert (empty.stdout, empty.stderr) == ("", "there are no such memories\n")
     store(*THREE, record("gone", expire_ms=1))
     assert [line.split()[0] for line in here("memory", "list").stdout.splitlines()[1:]] == [
         key_for(name).removeprefix(PREFIX) for name in "cba"
@@ -110,6 +131,8 @@ def test_show_and_delete_take_keys_with_and_without_their_beginning(store: Calla
     assert "no memory has the key 'none'" in done.stderr
     assert here("memory", "show", short).returncode == 5
     assert contents(here("memory", "list", "--json").stdout) == [THREE[1].content]
+    done = here("memory", "delete", key_for("b"), "none", key_for("b"), "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (5, {"deleted": [key_for("b")]})
 
 
 @pytest.mark.parametrize(
@@ -132,6 +155,8 @@ def test_odd_keys_and_texts_are_no_error(odd: str, store: Callable[..., None], h
         (["search", "x", "--limit", "many"], "many"),
         (["search", "x", "--offset", "-1"], "offset=-1"),
         (["search", "x", "--mode", "psychic"], "psychic"),
+        (["search", "x", "--least", "1.5"], "--least 1.5"),
+        (["search", "x", "--least", "nan"], "--least nan"),
         (["list", "--limit", "100000"], "10,000"),
         (["show"], "KEY"),
         (["delete"], "KEY"),
@@ -284,6 +309,32 @@ def test_an_export_that_was_cut_off_is_gone_on_with(store: Callable[..., None], 
     (tmp_path / "other.txt").write_text("a file of somebody else\n")
     assert here("memory", "export", "other.txt", "--resume").returncode == 2
     assert (tmp_path / "other.txt").read_text() == "a file of somebody else\n"
+    for content in (b"one line that does not end", b"\0" * 1000, b'{"format":"other"'):
+        (tmp_path / "other.txt").write_bytes(content)
+        done = here("memory", "export", "other.txt", "--resume")
+        assert (done.returncode, (tmp_path / "other.txt").read_bytes()) == (2, content), done.stderr
+    assert here("memory", "export", "/dev/zero", "--resume").returncode == 2
+
+
+def test_memories_go_through_pipes(
+    store: Callable[..., None], backend: str, here: Run, orka: Any, tmp_path: Path
+) -> None:
+    orka.environment["ORKA_MEMORY_BACKEND"] = backend
+    store(*THREE)
+    done = here("memory", "export", "-")
+    assert done.stderr == "3 memories written to standard output\n"
+    lines = done.stdout.splitlines()
+    assert len(lines) == 4
+    assert here("memory", "export", "-", "--resume").returncode == 2
+    assert here("memory", "delete", key_for("a"), key_for("b")).returncode == 0
+    for source in ("-", "/dev/stdin"):
+        process = orka.start("memory", "import", source, "--json", stdin=subprocess.PIPE)
+        answer, _ = process.communicate("\n".join([*lines, "not JSON", ""]))
+        assert json.loads(answer) == {"stored": 3, "refused": 1, "lines": 5}
+    os.mkfifo(tmp_path / "pipe")
+    process = orka.start("memory", "export", "pipe")
+    assert (tmp_path / "pipe").read_text().splitlines()[0] == lines[0]
+    assert process.wait(20) == 0
 
 
 def test_bad_lines_are_named_and_the_others_are_stored(store: Callable[..., None], here: Run, tmp_path: Path) -> None:

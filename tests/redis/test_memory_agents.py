@@ -166,3 +166,59 @@ agents:
 async def test_bad_options_are_told_at_load(agent: str, why: str, tmp_path: Path) -> None:
     with pytest.raises(GraphError, match=why):
         Orchestrator(written(tmp_path, f"orchestrator: {{id: g, agents: [a]}}\nagents:\n  - {agent}\n"))
+
+
+async def test_metadata_sees_the_names_of_the_contract(settings: Settings, tmp_path: Path, namespace: str) -> None:
+    file = written(
+        tmp_path,
+        f"""
+orchestrator: {{id: g, agents: [own, inner, none]}}
+agents:
+  - id: own
+    type: memory-writer
+    namespace: "{namespace} {{{{ input.user }}}}"
+    key_template: "{{{{ namespace }}}}/{{{{ agent_id }}}}"
+    metadata: {{where: "{{{{ namespace }}}}", input: "{{{{ original_input.user }}}}"}}
+    config: {{metadata: {{deep: ["{{{{ namespace }}}}"]}}}}
+    prompt: "{{% set box = namespace(n=2) %}}{{{{ box.n }}}}"
+  - {{id: inner, type: memory-writer, config: {{namespace: "c", metadata: {{where: "{{{{ namespace }}}}"}}}}, prompt: x}}
+  - {{id: none, type: memory-writer, metadata: {{where: "{{{{ namespace }}}}"}}, prompt: x}}
+""",
+    )
+    async with Orchestrator(file, settings=settings) as orchestrator:
+        result = await orchestrator.execute({"user": "ada"})
+    assert [one.warnings for one in result.results] == [(), (), ()]
+    whole = f"{namespace} ada"
+    stored = output(result, "own")["stored_metadata"]
+    assert (stored["where"], stored["deep"], stored["input"]) == (whole, [whole], "ada")
+    assert stored["memory_key_template"] == f"{whole}/own"
+    assert output(result, "own")["content_length"] == 1
+    assert output(result, "inner")["stored_metadata"]["where"] == "c"
+    assert output(result, "none")["stored_metadata"]["where"] == "default"
+
+
+async def test_a_guardians_object_brings_its_judgement_along(
+    settings: Settings, tmp_path: Path, namespace: str
+) -> None:
+    file = written(
+        tmp_path,
+        f"""
+orchestrator: {{id: g, agents: [true_validation_guardian, write]}}
+agents:
+  - id: true_validation_guardian
+    type: function
+    function: support.functions:guarded
+  - {{id: write, type: memory-writer, namespace: "{namespace}"}}
+""",
+    )
+    async with Orchestrator(file, settings=settings, allow_functions=True) as orchestrator:
+        stored = output(await orchestrator.execute("x"), "write")["stored_metadata"]
+    assert (stored["analysis_type"], stored["confidence"]) == ("facts", 0.9)
+    assert (stored["validation_status"], stored["structured_data"]["claim"]) == ("validated", "tea is green")
+
+
+async def test_all_among_the_types_is_any_type(settings: Settings, tmp_path: Path, namespace: str) -> None:
+    text = GRAPH.format(order="write, read", more="", namespace=namespace)
+    file = written(tmp_path, text.replace("limit: 5", "memory_type_filter: [all, short_term]"))
+    async with Orchestrator(file, settings=settings) as orchestrator:
+        assert output(await orchestrator.execute("green tea"), "read")["num_results"] == 1

@@ -7,9 +7,11 @@ import anyio
 import pytest
 from redis.asyncio import Redis
 from redis.crc import key_slot
+from redis.exceptions import ClusterDownError
 from servers import Servers, Started, join_cluster, start_cluster
 from support.crew import becomes
 from support.indexes import AT_MS, COUNTS, WordCounts, by_meaning, by_words, contents, newest, note, opened
+from support.memory import BACKENDS, open_memories
 from support.resharding import open_cluster
 
 from orka.errors import BackendMissing, IndexMismatch
@@ -160,6 +162,37 @@ async def test_a_process_that_only_searches_finds_what_went_to_a_new_primary(
         await becomes(all_there)
         assert contents(await by_words(store, "5")) == [TEXTS[5]]
         assert len(store._places) == 4
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_a_search_waits_while_a_primary_is_down_for_a_moment(
+    backend: str, nodes: list[Started], with_url: Callable[[str], Settings]
+) -> None:
+    async with open_memories(backend, with_url(cluster_url(nodes))) as memories:
+        await memories.write(*TEXTS)
+        used = {key_slot(record.key.encode()) for record in await memories.write("the last one")}
+        for node in nodes:
+            slot = await unused_slot(node, used)
+            await ask(node, "CLUSTER", "DELSLOTS", slot)  # until it has them all again it refuses whatever it is asked
+            with pytest.raises(ClusterDownError):
+                await ask(node, "GET", "x{" + str(node.port) + "}")
+            async with asyncio.TaskGroup() as tasks, asyncio.timeout(20):
+                search = tasks.create_task(memories.newest(count=1))
+                await asyncio.wait({search}, timeout=0.3)  # time for it to be refused, unless others have all it needs
+                await ask(node, "CLUSTER", "ADDSLOTS", slot)
+                assert await search == ["the last one"]
+
+
+async def unused_slot(node: Started, used: set[int]) -> str:
+    """One of the node's that holds no key."""
+    identity = str(await ask(node, "CLUSTER", "MYID"), "ascii")  # type: ignore[call-overload]
+    shards = await ask(node, "CLUSTER", "NODES")
+    line = next(line for line in str(shards, "ascii").splitlines() if line.startswith(identity))  # type: ignore[call-overload]
+    first, last = map(int, line.split()[8].split("-"))
+    for slot in range(first, last):
+        if slot not in used and await ask(node, "CLUSTER", "COUNTKEYSINSLOT", str(slot)) == 0:
+            return str(slot)
+    raise AssertionError("every slot has a key")
 
 
 async def test_a_primary_without_the_module_is_named(

@@ -200,6 +200,26 @@ async def test_hashes_that_say_never_of_their_expiry_are_found(settings: Setting
         assert len(await hits(memory, MemoryQuery(filters=Filters(namespace="default")))) == 3
 
 
+async def test_filters_hold_for_every_number(settings: Settings) -> None:
+    soon, later = now_ms() + 600_000, now_ms() + 6_000_000
+    async with create_memory_logger(settings=settings) as memory:
+        fields = ((0.2, 0), (0.4, soon), (0.6, later), (1.0, 0))
+        await stored(
+            memory, [note(i, f"tea {i}", importance=one, expire_ms=end) for i, (one, end) in enumerate(fields)]
+        )
+        for filters, expected in (
+            (Filters(most_importance=0.4), "01"),
+            (Filters(least_importance=0.4, most_importance=0.6), "12"),
+            (Filters(least_importance=0.7, most_importance=0.6), ""),
+            (Filters(expires_before_ms=later), "1"),
+            (Filters(expires_before_ms=later + 1), "12"),
+            (Filters(expires_before_ms=0), ""),
+        ):
+            for options in ({}, {"text": "tea"}, {"text": "tea", "mode": "text"}):
+                found = await hits(memory, MemoryQuery(filters=filters, **options))
+                assert "".join(sorted(hit.record.content[-1] for hit in found)) == expected, (filters, options)
+
+
 async def test_names_in_the_metadata_do_not_take_each_others_places(settings: Settings) -> None:
     async with create_memory_logger(settings=settings) as memory:
         others = [note(i, f"tea {i}", metadata={"a=b": "c"}, timestamp_ms=1000 + i) for i in range(80)]

@@ -14,6 +14,11 @@ def upper(task: AgentInput) -> Json:
     return {"response": task.text.upper(), "attempt": task.attempt}
 
 
+def guarded(_task: AgentInput) -> Json:
+    """What a validating agent of OrKa 0.9 gave."""
+    return {"response": "fine", "memory_object": {"claim": "tea is green", "analysis_type": "facts", "confidence": 0.9}}
+
+
 async def choose(task: AgentInput) -> AgentOutput:
     """Routes to the ids in its prompt."""
     return AgentOutput(response="chosen", next=tuple(NodeId(name) for name in task.text.split()))

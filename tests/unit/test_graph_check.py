@@ -467,3 +467,21 @@ def test_nesting_by_names_has_a_limit() -> None:
     chain = [f"{{id: f{n}, type: failover, children: [f{n + 1}]}}" for n in range(1000)]
     faults = agents(*chain, "{id: f1000, type: echo}", listed="[f0]")
     assert faults[0].startswith("f.yml:3:10: error: 1001 nodes are nested inside each other")
+
+
+def test_keys_of_a_mapping_inside_an_agent_are_known_or_told() -> None:
+    assert agents("{id: a, type: memory, config: {limitt: 3, vector_field: x, force_recreate_index: true}}") == [
+        "f.yml:3:36: warning: unknown key 'limitt' in 'config' of agent 'a' (did you mean 'limit'?)"
+    ]
+    assert agents("{id: a, type: memory, operation: write, params: {limit: 3}}") == [
+        "f.yml:3:27: warning: unknown key 'operation' in agent 'a' (it belongs under 'config')",
+        "f.yml:3:54: warning: unknown key 'limit' in agent 'a' (it belongs under 'config')",
+    ]
+
+
+def test_a_type_that_says_something_else_than_its_options_is_told() -> None:
+    assert agents("{id: a, type: memory-writer, config: {operation: read}}") == [
+        "f.yml:3:54: warning: 'config.operation' of agent 'a' is 'read', and its type says 'write' "
+        "('read' counts: make both say the same)"
+    ]
+    assert agents("{id: a, type: memory-writer, config: {operation: write}}") == []

@@ -206,7 +206,7 @@ def test_a_description_is_an_option_only_of_types_that_take_any_key() -> None:
 def test_alias_spellings_of_types_stand_for_options_which_the_file_may_overrule() -> None:
     reader = node("  - {id: a, type: Memory_Reader, config: {limit: 2}}")
     writer = node("  - {id: a, type: ' memory-writer '}")
-    odd = node("  - {id: a, type: memory-writer, config: {operation: read}}")
+    odd = node("  - {id: a, type: memory-writer, config: {operation: read}}", warnings=1)
     scout = node("  - {id: a, type: graphscout}")
     assert isinstance(reader, AgentNode)
     assert isinstance(writer, AgentNode)

@@ -44,6 +44,11 @@ def test_what_the_server_would_miss_is_told():
     assert hidden_words("back\\slash") == ["back", "slash"]
 
 
+def test_words_that_nothing_folds_are_no_secret_in_any_script():
+    assert hidden_words("привет, naïve café ελληνικά 漢") == []
+    assert hidden_words("Привет Naïve ΣΊΣΥΦΟΣ straße Ꭰ") == ["привет", "naïve", "σίσυφοσ", "strasse", "Ꭰ"]
+
+
 @given(st.text())
 def test_any_text_has_words_that_can_be_stored(text: str):
     for word in [*words_of(text), *hidden_words(text)]:
