@@ -157,11 +157,14 @@ class Indexes:
         """Makes what is missing, for any number of processes at once, and waits until the hashes that were there before
         are indexed. Raises `IndexMismatch` for an index that is otherwise than the layout says."""
         places = await self.places(layout)
-        if not await self._ready(places, layout):
+        made = not await self._ready(places, layout)
+        if made:
             async with lock.held():
                 await self.create(places, layout)
                 await self.point(places, layout)
         await self.wait(places, on_progress)
+        if made and self.documents:  # of another backend or version, or restored without its index
+            _log.warning("memory.indexed", index=layout.index, memories=self.documents)
         return places
 
     async def _ready(self, places: Sequence[Place], layout: Layout) -> bool:

@@ -180,8 +180,7 @@ class _Rebuild:
         seen = 0
         async with aclosing(self._hashes.scan((*RECORD_FIELDS, target.field))) as batches:
             async for rows in batches:
-                field = target.field.encode()
-                missing = [row for row in rows if row[1].get(b"content") is not None and _unfinished(row, field)]
+                missing = [row for row in rows if row[1].get(b"content") is not None and _unfinished(row, target)]
                 for start in range(0, len(missing), BATCH):
                     await self._embed_batch(missing[start : start + BATCH], target)
                     if not late:
@@ -247,6 +246,7 @@ def _same(one: Layout, other: Layout) -> bool:
     return msgspec.structs.replace(one, version=other.version, ef_runtime=other.ef_runtime) == other
 
 
-def _unfinished(row: Row, field: bytes) -> bool:
-    """Has no vector, or is as OrKa 0.9 left it."""
-    return field not in row[1] or b"namespace" not in row[1]
+def _unfinished(row: Row, target: Layout) -> bool:
+    """Has no vector, one of another size (with which the search module leaves the whole hash out), or is as OrKa 0.9 left it."""
+    fields = row[1]
+    return len(fields.get(target.field.encode(), b"")) != target.row_bytes or b"namespace" not in fields

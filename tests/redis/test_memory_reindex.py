@@ -100,6 +100,18 @@ async def test_a_process_with_the_old_model_is_told(clean_redis: RedisHandle) ->
         assert contents(await by_meaning(store, "after the swap", 1, by=other)) == ["after the swap"]
 
 
+async def test_a_vector_of_another_size_is_made_anew(clean_redis: RedisHandle) -> None:
+    """The search module leaves such a hash out, also where words are looked for."""
+    async with opened(clean_redis) as store:
+        record = note("apples")
+        await stored(store, record)
+        await clean_redis.client.hset(record.key, store.layout.field, b"\1" * 7)  # type: ignore[misc]
+        assert contents(await by_words(store, "apples")) == []
+        done = await rebuilt(clean_redis, COUNTS.layout(), COUNTS)
+        assert (done.memories, done.embedded) == (1, 1)
+        assert contents(await by_words(store, "apples")) == ["apples"]
+
+
 class _Breaks(WordCounts):
     def __init__(self, after: int) -> None:
         super().__init__("others")
