@@ -61,7 +61,7 @@ class Random:
             self.text(),
             key=self.choice(KEYS),
             importance=self.choice((0, 0.5, 1 / 3, 1)),
-            timestamp_ms=self.choice((0, -5, 2**52, self.begin - self._random.randrange(10**9))),
+            timestamp_ms=self.choice((0, self.begin + 10**9, self.begin - self._random.randrange(10**9))),
             expire_ms=self.choice((0, 0, self.begin - 5000, self.begin + 10**7)),
             metadata={name: self.choice(VALUES) for name in ("n", "", "a=b", "a") if self.chance(0.4)},
             **tags,
