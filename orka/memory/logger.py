@@ -6,6 +6,7 @@ and every write is stored before it returns; `close` closes them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from orka.memory.shape import ARGUMENTS, cleaned_shape, describe, describe_recor
 from orka.memory.storing import Pending
 from orka.memory.vectors import content_vector_of
 from orka.memory.verbs import RedisVerbs
-from orka.memory.writer import Until
+from orka.memory.writer import BATCH, Until
 from orka.settings import Settings
 from orka.types import Json
 
@@ -165,6 +166,8 @@ class MemoryLogger(RedisVerbs):
                 made.append(self._made(given, memory.embedder.dimension))
             except RecordRefused as exc:
                 errors[i] = exc
+            if (i + 1) % BATCH == 0:  # others have their turn
+                await asyncio.sleep(0)
         vectors = [pending.vector for pending in made]
         found = iter(await memory.write_many([pending.record for pending in made], until=write, vectors=vectors))
         return [errors[i] if i in errors else next(found) for i in range(len(records))]
