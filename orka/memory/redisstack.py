@@ -166,9 +166,7 @@ class RedisStackStore:
                 text = str(reply)
                 if "exceeds maximum" in text:
                     raise QueryRefused(f"the server's search gives no memories that far down: {text}")
-                if "imeout" in text or "imed out" in text:
-                    raise StoreError(f"the search module gives a search up: {text}")
-                raise QueryRefused(f"the search module refuses a search: {text}")
+                raise StoreError(f"the search module refuses a search: {text}")
             parts[owner].append(
                 read_reply(cast("Sequence[Any]", reply), looks[owner], self.layout, self._places[0].reach)
             )

@@ -253,6 +253,7 @@ def test_reindex_tells_what_it_did_and_another_model_is_served_after_it(
         "memories": 3,
         "embedded": 3,
         "converted": 0,
+        "refused": 0,
         "layout": {
             "embedder": "wordllama-64",
             "dimension": 64,
