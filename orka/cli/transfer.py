@@ -156,8 +156,11 @@ def reindex(
         else:
             layout = done.layout
             form = f"{layout.embedder}, {layout.dimension} {layout.precision}"
+            without = (
+                f"{done.refused:,} that the model refuses (`memory.not_embedded` in the log), " if done.refused else ""
+            )
             warn(
-                f"{done.memories:,} memories, {done.embedded:,} embedded, {done.converted:,} of OrKa 0.9; "
+                f"{done.memories:,} memories, {done.embedded:,} embedded, {without}{done.converted:,} of OrKa 0.9; "
                 + (f"{layout.index}: {form}, M {layout.m}" if indexed else form)
             )
         return Exit.OK

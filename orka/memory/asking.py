@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 from orka.errors import QueryRefused
 from orka.memory.query import Filters, MemoryQuery, Scalar, Wanted
-from orka.memory.record import TAGS, text_of
+from orka.memory.record import TAGS, as_number, text_of
 
 MOST_HITS: Final = 10_000
 """`offset` and `limit` together."""
@@ -124,14 +124,9 @@ def _whole(name: str, value: object) -> int:
 
 
 def _number(name: str, value: object, *, least: float = -math.inf) -> float:
-    plain = _plain(value)
-    if isinstance(plain, int | float):
-        try:
-            number = float(plain)
-        except OverflowError:
-            number = math.inf
-        if math.isfinite(number) and number >= least:
-            return number
+    number = as_number(value)
+    if math.isfinite(number) and number >= least:
+        return number
     wanted = "a finite number" if least == -math.inf else f"a finite number from {least:g} on"
     raise QueryRefused(f"{name}={value!r} of a search must be {wanted}")
 

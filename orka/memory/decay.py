@@ -15,6 +15,7 @@ import msgspec
 
 from orka.errors import ConfigError, RecordRefused
 from orka.graph.diagnostics import shorten, suggest
+from orka.memory.record import as_number
 from orka.settings import Settings
 
 SHORT_TERM: Final = "short_term"
@@ -60,7 +61,7 @@ class DecayRules:
     short_term_hours: float = 1.0
     long_term_hours: float = 24.0
     check_interval_minutes: float = 30.0
-    """Between two rounds that delete what has expired and is still there."""
+    """Read for old files, and checked: Redis deletes what has expired by itself."""
     default_long_term: bool = False
     """Keep long whatever no other rule decides."""
     base_score: float = 0.5
@@ -130,7 +131,7 @@ def classify(
     """How a write at `at_ms` is kept. `RecordRefused` for an importance or an expiry that is no usable number."""
     if wishes.importance is None:
         importance = _importance(rules, content, metadata, wishes)
-    elif math.isfinite(given := _as_number(wishes.importance)):
+    elif math.isfinite(given := as_number(wishes.importance)):
         importance = min(1.0, max(0.0, given))
     else:
         raise RecordRefused(f"importance={_shown(wishes.importance)} is not a number from 0 to 1")
@@ -139,7 +140,7 @@ def classify(
     kept = wanted if wanted in (SHORT_TERM, LONG_TERM) else judged
     hours = None
     if wishes.expiry_hours is not None:
-        hours = _as_number(wishes.expiry_hours)
+        hours = as_number(wishes.expiry_hours)
         if not 0 < hours <= MOST_HOURS:
             raise RecordRefused(
                 f"expiry_hours={_shown(wishes.expiry_hours)} must be above 0 and at most {MOST_HOURS:,.0f}"
@@ -148,16 +149,6 @@ def classify(
         hours = (rules.long_term_hours if kept == LONG_TERM else rules.short_term_hours) * (1 + importance)
     expire_ms = 0 if hours is None else at_ms + max(1, round(hours * _HOUR_MS))
     return Classified(importance=importance, memory_type=wanted or judged, expire_ms=expire_ms)
-
-
-def _as_number(value: object) -> float:
-    """NaN for what is none: callers are not all typed."""
-    if isinstance(value, str | bytes):
-        return math.nan
-    try:
-        return float(cast("float", value))
-    except (TypeError, ValueError, OverflowError):
-        return math.nan
 
 
 def known_type(memory_type: str | None) -> str | None:

@@ -100,6 +100,6 @@ def _event(entry_id: bytes, raw: list[bytes] | dict[bytes, bytes]) -> dict[str, 
         if key in {"payload", "previous_outputs", "step"}:
             try:
                 event[key] = cast("Json", msgspec.json.decode(value))
-            except msgspec.MsgspecError:
+            except (msgspec.MsgspecError, UnicodeDecodeError):
                 pass  # somebody else's event: as it is
     return event

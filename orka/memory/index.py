@@ -157,11 +157,14 @@ class Indexes:
         """Makes what is missing, for any number of processes at once, and waits until the hashes that were there before
         are indexed. Raises `IndexMismatch` for an index that is otherwise than the layout says."""
         places = await self.places(layout)
+        made = False
         if not await self._ready(places, layout):
             async with lock.held():
-                await self.create(places, layout)
+                made = await self.create(places, layout)
                 await self.point(places, layout)
         await self.wait(places, on_progress)
+        if made and self.documents:  # of another backend or version, or restored without its index
+            _log.warning("memory.indexed", index=layout.index, memories=self.documents)
         return places
 
     async def _ready(self, places: Sequence[Place], layout: Layout) -> bool:
@@ -177,12 +180,13 @@ class Indexes:
         aliased = all(named == place.index for place in places if place.tag == INDEX)
         return all(infos[:-1]) and aliased
 
-    async def create(self, places: Sequence[Place], layout: Layout) -> None:
-        """Under the lock. Harmless for those that are there."""
+    async def create(self, places: Sequence[Place], layout: Layout) -> bool:
+        """Under the lock; whether any was made. Harmless for those that are there."""
         commands = [
             (one.tag, ("FT.CREATE", one.index, *definition(layout, apart=one.reach == "primary"))) for one in places
         ]
-        for reply in await self._pipe.roundtrip(commands):
+        replies = await self._pipe.roundtrip(commands)
+        for reply in replies:
             if isinstance(reply, ResponseError) and "already exists" not in str(reply):
                 if "FT.CREATE" in str(reply) or "argument" in str(reply).lower():
                     raise BackendMissing(
@@ -191,6 +195,7 @@ class Indexes:
                     )
                 self._checked(reply)
         await self._ready(places, layout)
+        return not all(isinstance(reply, ResponseError) for reply in replies)
 
     async def point(self, places: Sequence[Place], layout: Layout) -> None:
         """Under the lock: the documented name is an alias of the layout's index (of the one beside it, on a plain cluster).

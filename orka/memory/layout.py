@@ -52,6 +52,11 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
         """Of the search module."""
         return f"{INDEX}:{self.version}"
 
+    @property
+    def row_bytes(self) -> int:
+        """Of one vector."""
+        return self.dimension * (2 if self.precision == "FLOAT16" else 4)
+
     def pack(self, vectors: NDArray[np.float32]) -> list[bytes]:
         """Rows of shape (n, dimension) as the server wants them; empty for a row of zeros."""
         import numpy as np
@@ -99,7 +104,12 @@ LAYOUT_FIELDS: Final = ("current", "next")
 
 
 def decode_layout(raw: bytes | None) -> Layout | None:
-    return None if raw is None else msgspec.json.decode(raw, type=Layout)
+    try:
+        return None if raw is None else msgspec.json.decode(raw, type=Layout)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as exc:
+        raise StoreError(
+            f"the layout of the memories in {memory_layout_key()!r} cannot be read, of a newer Orka perhaps: {exc}"
+        ) from exc
 
 
 class LayoutInUse:

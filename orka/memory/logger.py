@@ -6,6 +6,7 @@ and every write is stored before it returns; `close` closes them.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,7 +27,7 @@ from orka.memory.shape import ARGUMENTS, cleaned_shape, describe, describe_recor
 from orka.memory.storing import Pending
 from orka.memory.vectors import content_vector_of
 from orka.memory.verbs import RedisVerbs
-from orka.memory.writer import Until
+from orka.memory.writer import BATCH, Until
 from orka.settings import Settings
 from orka.types import Json
 
@@ -165,6 +166,8 @@ class MemoryLogger(RedisVerbs):
                 made.append(self._made(given, memory.embedder.dimension))
             except RecordRefused as exc:
                 errors[i] = exc
+            if (i + 1) % BATCH == 0:  # others have their turn
+                await asyncio.sleep(0)
         vectors = [pending.vector for pending in made]
         found = iter(await memory.write_many([pending.record for pending in made], until=write, vectors=vectors))
         return [errors[i] if i in errors else next(found) for i in range(len(records))]
@@ -273,13 +276,13 @@ class MemoryLogger(RedisVerbs):
     async def cleanup_expired_memories(self, dry_run: bool = False) -> dict[str, Json]:
         """Deletes what is still there after its time; Redis does so by itself for nearly all."""
         memory = (await self.opened()).memory
-        await memory.flush()
+        await memory.settled()
         return cleaned_shape(await delete_expired(memory.store, memory.hashes, dry_run=dry_run), dry_run)
 
     async def get_memory_stats(self) -> dict[str, Json]:
         """Counts, by walking through all memories."""
         opened = await self.opened()
-        await opened.memory.flush()
+        await opened.memory.settled()
         census = await count_memories(opened.memory.hashes)
         return stats_shape(census, await opened.events.length(), self.settings.memory_backend, self.rules.enabled)
 

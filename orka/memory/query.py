@@ -110,6 +110,7 @@ class MemoryQuery:
     """In place of the text's own, `dimension` numbers."""
     limit: int = 10
     offset: int = 0
+    """Hits to pass over. With the same `limit` pages are parts of one list."""
     filters: Filters = Filters()
     mode: Literal["vector", "text", "hybrid"] = "vector"
     fusion: Literal["weighted", "rrf"] = "weighted"

@@ -42,6 +42,7 @@ class ReaderStatistics(NamedTuple):
     searches: int
     round_trips: int
     waiting: int
+    """Searches whose text is not being embedded yet, or that are not on their way to the server."""
 
 
 class _Answer(NamedTuple):
@@ -67,7 +68,8 @@ class MemoryReader:
 
     def statistics(self) -> ReaderStatistics:
         looks = self._looks.statistics()
-        return ReaderStatistics(searches=self._searches, round_trips=looks.calls, waiting=looks.waiting)
+        waiting = looks.waiting + self._texts.statistics().waiting
+        return ReaderStatistics(searches=self._searches, round_trips=looks.calls, waiting=waiting)
 
     async def search(self, query: MemoryQuery) -> list[MemoryHit]:
         """The hits, best first. A text that can be compared with nothing gives the newest, as no text does.

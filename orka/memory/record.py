@@ -36,6 +36,8 @@ FACETS: Final = "facets"
 """The scalars of the metadata as tags, `name=value`."""
 _TAGS: Final = tuple((name.encode(), name) for name in TAGS)
 _LONGEST_TAG: Final = 256
+_EARLIEST, _LATEST = -62_135_596_800_000, 253_402_300_799_999
+"""Milliseconds since 1970, of the years 1 to 9999: those that a date can be made of."""
 _DIGITS: Final = 9
 """Of an importance behind the point: the search module gives numbers back with twelve."""
 _NOTHING: Final[Mapping[str, Json]] = {}
@@ -50,8 +52,6 @@ def plain_scalar(value: object) -> object:
 
 
 _json = msgspec.json.Encoder(order="deterministic", enc_hook=plain_scalar)
-_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
-"""The years 1 to 9999: what other programs wrote beyond them counts as their end."""
 _unwritten: WeakValueDictionary[int, MemoryRecord] = WeakValueDictionary()
 """Records with a key of their own that no write has taken up, by identity."""
 
@@ -132,7 +132,7 @@ def new_record(
     content = _text(content, "content")
     if len(content.encode()) > MOST_CONTENT:
         raise RecordRefused(f"a memory of {len(content):,} characters is too long: at most {MOST_CONTENT:,} bytes")
-    if not math.isfinite(importance):
+    if not math.isfinite(weight := as_number(importance)):
         raise RecordRefused(f"importance={importance!r} is not a number from 0 to 1")
     names = {
         "namespace": namespace,
@@ -145,9 +145,9 @@ def new_record(
     record = MemoryRecord(
         key=new_key() if key is None else _checked_key(key),
         content=content,
-        importance=round(min(1.0, max(0.0, float(importance))), _DIGITS),
-        timestamp_ms=now_ms() if timestamp_ms is None else int(timestamp_ms),
-        expire_ms=max(0, int(expire_ms)),
+        importance=round(min(1.0, max(0.0, weight)), _DIGITS),
+        timestamp_ms=now_ms() if timestamp_ms is None else _milliseconds("timestamp_ms", timestamp_ms),
+        expire_ms=max(0, _milliseconds("expire_ms", expire_ms)),
         metadata=_plain(metadata or _NOTHING),
         **{name: _text(value, name) for name, value in names.items()},
     )
@@ -160,6 +160,23 @@ def is_first_write(record: MemoryRecord) -> bool:
     """Whether nothing can be stored under its key: the key was drawn for this record, and nobody has asked this before.
     (Told by identity: a changed copy of a record has its key, and may find the original stored.)"""
     return _unwritten.pop(id(record), None) is record
+
+
+def as_number(value: object) -> float:
+    """NaN for what is none: callers are not all typed."""
+    if isinstance(value, str | bytes):
+        return math.nan
+    try:
+        return float(cast("float", value))
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _milliseconds(name: str, value: object) -> int:
+    if not _EARLIEST <= (number := as_number(value)) <= _LATEST:
+        shown = repr(value)[:60]
+        raise RecordRefused(f"{name}={shown} is no time in milliseconds since 1970")
+    return int(number)
 
 
 def _text(value: object, name: str) -> str:
@@ -267,8 +284,8 @@ def decode_record(key: str, fields: Mapping[bytes, bytes]) -> MemoryRecord | Non
         key=key,
         content=content.decode("utf-8", "replace"),
         importance=min(1.0, max(0.0, _number(fields.get(b"importance_score"), 0.5))),
-        timestamp_ms=min(_LAST_MS, max(_FIRST_MS, int(_number(fields.get(b"timestamp"), 0)))),
-        expire_ms=max(-1, int(_number(fields.get(b"orka_expire_time"), 0))),
+        timestamp_ms=_time(fields.get(b"timestamp")),
+        expire_ms=_time(fields.get(b"orka_expire_time")),
         metadata=metadata,
         **values,
     )
@@ -284,9 +301,15 @@ def _mapping(raw: bytes | None) -> dict[str, Json]:
         return {}
     try:
         found: object = msgspec.json.decode(raw)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
     return cast("dict[str, Json]", found) if isinstance(found, dict) else {}
+
+
+def _time(raw: bytes | None) -> int:
+    """0 for one that nobody can have meant."""
+    value = _number(raw, 0)
+    return int(value) if _EARLIEST <= value <= _LATEST else 0
 
 
 def _number(raw: bytes | None, default: float) -> float:

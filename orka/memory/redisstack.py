@@ -33,8 +33,6 @@ _WRITES, _SEARCHES = 2, 4
 """Round trips under way at once: the server goes on with one while the replies to another are read."""
 _ATTEMPTS: Final = 3
 """At an operation that finds the layout changed: a rebuild may end while another begins."""
-_PASSING: Final = ("imeout", "imed out", "cluster is down")
-"""In what the search module answers, without an error code, when it may be asked again."""
 
 _TOPOLOGY: Final[Keyed] = (INDEX, ("CLUSTER", "INFO"))
 
@@ -167,9 +165,7 @@ class RedisStackStore:
                 text = str(reply)
                 if "exceeds maximum" in text:
                     raise QueryRefused(f"the server's search gives no memories that far down: {text}")
-                if any(sign in text for sign in _PASSING):
-                    raise StoreError(f"the search module gives a search up: {text}")
-                raise QueryRefused(f"the search module refuses a search: {text}")
+                raise StoreError(f"the search module refuses a search: {text}")
             parts[owner].append(
                 read_reply(cast("Sequence[Any]", reply), looks[owner], self.layout, self._places[0].reach)
             )

@@ -16,8 +16,9 @@ from typing import Any, Final, Literal, TypeAlias, cast
 import msgspec
 from redis.exceptions import ResponseError
 
-from orka.embedding.base import Embedder
+from orka.embedding.base import Embedder, embed_each
 from orka.errors import StoreError
+from orka.logs import get_logger
 from orka.memory.changes import announce, beginning
 from orka.memory.hashes import RECORD_FIELDS, Hashes, Row, raise_if_transient
 from orka.memory.index import Indexes, Place
@@ -37,6 +38,7 @@ BATCH: Final = 128
 """Memories embedded and stored together. Each is indexed again by the indexes that are there, about 0.2 ms, and the
 server answers nobody else in between."""
 PATIENCE: Final = 5.0
+_log = get_logger()
 _FORMER: Final = "content_vector"
 """Of OrKa 0.9: of another model, or of none."""
 
@@ -64,6 +66,8 @@ class Reindexed(msgspec.Struct, frozen=True, kw_only=True):
     """That had no vector of this layout."""
     converted: int
     """Of OrKa 0.9, whose hashes have our fields now."""
+    refused: int
+    """Whose texts the model refuses, one by one: they are found by words and age only."""
 
 
 async def reindex(
@@ -112,7 +116,7 @@ class _Rebuild:
         self._indexed = indexed
         self._embedder = embedder
         self._tell: OnStage = on_stage or _silently
-        self._memories = self._embedded = self._converted = 0
+        self._memories = self._embedded = self._converted = self._refused = 0
 
     async def run(self, wanted: Layout) -> Reindexed:
         current, target = await self._target(wanted)
@@ -134,7 +138,13 @@ class _Rebuild:
             await self._embed(target, late=True)  # by one that heard of it only then
             await self._drop(current)
         await self._remove(target)
-        return Reindexed(layout=target, memories=self._memories, embedded=self._embedded, converted=self._converted)
+        return Reindexed(
+            layout=target,
+            memories=self._memories,
+            embedded=self._embedded,
+            converted=self._converted,
+            refused=self._refused,
+        )
 
     async def _drop(self, layout: Layout) -> None:
         if self._indexes is not None:
@@ -180,19 +190,23 @@ class _Rebuild:
         seen = 0
         async with aclosing(self._hashes.scan((*RECORD_FIELDS, target.field))) as batches:
             async for rows in batches:
-                field = target.field.encode()
-                missing = [row for row in rows if row[1].get(b"content") is not None and _unfinished(row, field)]
+                missing = [row for row in rows if row[1].get(b"content") is not None and _unfinished(row, target)]
                 for start in range(0, len(missing), BATCH):
-                    await self._embed_batch(missing[start : start + BATCH], target)
+                    refused = await self._embed_batch(missing[start : start + BATCH], target)
                     if not late:
+                        self._refused += refused
                         self._tell("embedding", min(self._memories, seen + start + BATCH), self._memories)
                 seen += len(rows)
                 if not late:
                     self._tell("embedding", min(self._memories, seen), self._memories)
 
-    async def _embed_batch(self, rows: Sequence[Row], target: Layout) -> None:
+    async def _embed_batch(self, rows: Sequence[Row], target: Layout) -> int:
+        """Gives how many the model refuses."""
         texts = [fields[b"content"].decode("utf-8", "replace") for _, fields in rows]
-        packed = target.pack(await self._embedder.embed(texts))
+        vectors, refused = await embed_each(self._embedder, texts)
+        for place, error in refused.items():
+            _log.warning("memory.not_embedded", key=rows[place][0], reason=str(error))
+        packed = target.pack(vectors)
         commands: list[Keyed] = []
         former = 0
         for (key, fields), vector in zip(rows, packed, strict=True):
@@ -208,6 +222,7 @@ class _Rebuild:
             await self._send(announce("", [key for key, _ in commands]))
         self._embedded += sum(1 for vector in packed if vector)
         self._converted += former
+        return len(refused)
 
     async def _remove(self, target: Layout) -> None:
         """The vectors of earlier versions, and those of OrKa 0.9."""
@@ -247,6 +262,7 @@ def _same(one: Layout, other: Layout) -> bool:
     return msgspec.structs.replace(one, version=other.version, ef_runtime=other.ef_runtime) == other
 
 
-def _unfinished(row: Row, field: bytes) -> bool:
-    """Has no vector, or is as OrKa 0.9 left it."""
-    return field not in row[1] or b"namespace" not in row[1]
+def _unfinished(row: Row, target: Layout) -> bool:
+    """Has no vector, one of another size (with which the search module leaves the whole hash out), or is as OrKa 0.9 left it."""
+    fields = row[1]
+    return len(fields.get(target.field.encode(), b"")) != target.row_bytes or b"namespace" not in fields

@@ -244,7 +244,7 @@ def _read_lines(file: BinaryIO) -> list[bytes]:
 def _check_header(line: bytes, path: Path) -> None:
     try:
         header: object = msgspec.json.decode(line)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         header = None
     if not isinstance(header, dict) or cast("dict[str, Any]", header).get("format") != FORMAT:
         raise ConfigError(
@@ -262,7 +262,7 @@ def _decoded(line: bytes) -> dict[str, Any]:
         raise RecordRefused(f"longer than {MOST_LINE:,} bytes")
     try:
         found: object = msgspec.json.decode(line)
-    except msgspec.MsgspecError as exc:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as exc:
         raise RecordRefused(f"not JSON: {exc}") from exc
     if not isinstance(found, dict):
         raise RecordRefused("not a mapping")
@@ -271,7 +271,9 @@ def _decoded(line: bytes) -> dict[str, Any]:
 
 def _record_of(line: bytes) -> MemoryRecord:
     found = _decoded(line)
+    if "content" not in found:
+        raise RecordRefused("not a memory: it has no content")
     try:
         return new_record(**found)
-    except (TypeError, ValueError, OverflowError) as exc:  # a field that this version does not know, or no number
+    except TypeError as exc:  # a field that this version does not know
         raise RecordRefused(f"not a memory: {exc}") from exc

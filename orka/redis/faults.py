@@ -132,6 +132,10 @@ _TRANSIENT = frozenset(
 """Error replies that pass by themselves (Redis error prefixes)."""
 
 
+_SCRIPT_DOWN = "while the cluster is down"
+"""What becomes of CLUSTERDOWN within a script, whose errors have no code of their own."""
+
+
 def denied(reply: redis.ResponseError) -> bool:
     """The user may not do this: it is no fault of what was sent."""
     return _answer(reply).startswith(_DENIALS)
@@ -141,4 +145,4 @@ def passes(reply: redis.ResponseError) -> bool:
     """The same command may succeed later. (redis-py keeps the codes that it knows beside the text, and leaves the others in
     it.)"""
     code = cast("str | None", getattr(reply, "status_code", None)) or str(reply).partition(" ")[0]
-    return code in _TRANSIENT
+    return code in _TRANSIENT or _SCRIPT_DOWN in str(reply)

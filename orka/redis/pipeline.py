@@ -22,6 +22,7 @@ from redis.exceptions import AskError, MovedError, NoPermissionError, RedisError
 
 from orka.errors import StoreError
 from orka.redis.brain_scripts import BRAIN_SCRIPTS
+from orka.redis.faults import translate
 from orka.redis.keys import moving_key
 from orka.redis.lease_scripts import LEASE_SCRIPTS
 from orka.redis.limit_scripts import LIMIT_SCRIPTS
@@ -198,7 +199,7 @@ class Pipe:
                     replies[i] = reply
             return replies
         except (RedisError, OSError) as exc:  # error replies to the commands are values: this one met the connecting
-            raise ConnectionLost(f"lost the connection to Redis ({node}): {exc}") from exc
+            raise ConnectionLost(str(translate(exc, node))) from exc
 
     async def _prepare(self, node: str, connection: Connection) -> None:
         await connection.connect()

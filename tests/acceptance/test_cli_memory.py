@@ -253,6 +253,7 @@ def test_reindex_tells_what_it_did_and_another_model_is_served_after_it(
         "memories": 3,
         "embedded": 3,
         "converted": 0,
+        "refused": 0,
         "layout": {
             "embedder": "wordllama-64",
             "dimension": 64,
@@ -356,13 +357,14 @@ def test_bad_lines_are_named_and_the_others_are_stored(store: Callable[..., None
         '{"content": "good too", "namespace": "n"}',
         '{"content": "cut o',
     ]
-    (tmp_path / "x.jsonl").write_text("\n".join(lines))
+    (tmp_path / "x.jsonl").write_bytes("\n".join(lines).encode() + b'\n{"content": "\xff"}')
     done = here("memory", "import", "x.jsonl")
     assert done.returncode == 1
     assert [int(number) for number in re.findall(r"^x\.jsonl:(\d+): error: .", done.stderr, re.MULTILINE)] == [
-        *(3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15)
+        *(3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16)
     ]
-    assert done.stderr.endswith("2 memories stored, 11 refused\n")
+    assert ": error: not a memory: it has no content\n" in done.stderr
+    assert done.stderr.endswith("2 memories stored, 12 refused\n")
     assert sorted(contents(here("memory", "list", "--json").stdout)) == ["good", "good too"]
     for first in ("", "x", '{"format": "other"}', '{"format": "orka-memories", "version": 2}', "[1]"):
         (tmp_path / "y.jsonl").write_text(f"{first}\n")

@@ -28,6 +28,24 @@ QUERIES = (
         "|",
     ),
     *('"', "\\", "w'*'", "%%x%%", "ismissing(@session)", "=>{$weight: 0}", "nan", "inf", "~x", "[-inf +inf]", "a\x1fb"),
+    *("\r\n*1\r\n$8\r\nFLUSHALL", "LIMIT 0 0", "AS distance", "DIALECT", "~" + "0" * 32, "a=b", "=", "a=b=c", "A", "a"),
+    *(
+        "é",
+        "e\u0301",
+        "Ω",
+        "\u2126",
+        "ﬃ",
+        "İ",
+        "i\u0307",
+        "ᾳ",
+        "Ꭰ",
+        "ꭰ",
+        "ǅ",
+        "👩\u200d👧",
+        "\u202eabc",
+        "\ufeff",
+        "\u200b",
+    ),
 )
 BATCH = 200
 

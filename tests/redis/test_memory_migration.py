@@ -72,11 +72,18 @@ async def test_what_one_backend_wrote_the_other_finds_and_back(former: str, latt
         assert await found(memory, "black", mode="text") == ["black tea is served warm"]
 
 
-async def test_many_are_indexed_before_the_first_search_is_answered(settings: Settings) -> None:
+async def test_many_are_indexed_before_the_first_search_is_answered(
+    settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
     async with logger(settings, "redis") as memory:
         await memory.write_many([f"memory number {number}" for number in range(3000)])
     async with open_memories(replace(settings, backend="redisstack"), buffered=False) as (_, memory):
         assert len(await memory.search(MemoryQuery(text="memory", mode="text", limit=5000))) == 3000
+    async with open_memories(replace(settings, backend="redisstack"), buffered=False):
+        pass
+    facts = [getattr(record, "orka", {}) for record in caplog.records]
+    reported = [fact["memories"] for fact in facts if fact.get("event") == "memory.indexed"]
+    assert reported == [3000], "counted and reported, once"
 
 
 @pytest.mark.parametrize("backend", ["redis", "redisstack"])

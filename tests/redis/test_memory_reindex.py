@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 from support.indexes import AT_MS, COUNTS, WordCounts, by_meaning, by_words, contents, newest, note, opened, stored
+from support.stores import FussyEmbedder
 
 from orka.errors import IndexMismatch, StoreError
 from orka.memory.layout import INDEX, Layout
+from orka.memory.query import Filters, Look
 from orka.memory.record import key_for
 from orka.memory.reindex import Reindexed, Stage, reindex
 from orka.redis.client import RedisHandle
@@ -47,6 +49,20 @@ async def test_another_model_serves_after_the_rebuild(clean_redis: RedisHandle) 
         found = await by_meaning(store, TEXTS[5], by=other)
         assert contents(found)[0] == TEXTS[5]
         assert found[0].similarity == pytest.approx(1, abs=0.01)
+
+
+async def test_a_text_that_the_model_refuses_does_not_end_the_rebuild(clean_redis: RedisHandle) -> None:
+    async with opened(clean_redis) as store:
+        await stored(store, *(note(text) for text in ("green tea", "a bad text", "black tea", "bad again")))
+    fussy = FussyEmbedder()
+    layout = Layout(embedder=fussy.name, dimension=fussy.dimension)
+    done = await reindex(clean_redis, await clean_redis.open_router(), layout, fussy)
+    assert (done.memories, done.embedded, done.refused) == (4, 2, 2)
+    async with opened(clean_redis, layout) as store:
+        assert sorted(contents(await by_words(store, "bad"))) == ["a bad text", "bad again"]
+        [vector] = await fussy.embed(["green tea"])
+        [found] = await store.search([Look(count=9, filters=Filters(), at_ms=AT_MS, vector=vector)])
+        assert sorted(contents(found)) == ["black tea", "green tea"]
 
 
 async def test_the_old_index_serves_and_writers_go_on_meanwhile(clean_redis: RedisHandle) -> None:
@@ -98,6 +114,18 @@ async def test_a_process_with_the_old_model_is_told(clean_redis: RedisHandle) ->
     assert (done.memories, done.embedded, done.layout.version) == (2, 1, 2)
     async with opened(clean_redis, other.layout()) as store:
         assert contents(await by_meaning(store, "after the swap", 1, by=other)) == ["after the swap"]
+
+
+async def test_a_vector_of_another_size_is_made_anew(clean_redis: RedisHandle) -> None:
+    """The search module leaves such a hash out, also where words are looked for."""
+    async with opened(clean_redis) as store:
+        record = note("apples")
+        await stored(store, record)
+        await clean_redis.client.hset(record.key, store.layout.field, b"\1" * 7)  # type: ignore[misc]
+        assert contents(await by_words(store, "apples")) == []
+        done = await rebuilt(clean_redis, COUNTS.layout(), COUNTS)
+        assert (done.memories, done.embedded) == (1, 1)
+        assert contents(await by_words(store, "apples")) == ["apples"]
 
 
 class _Breaks(WordCounts):

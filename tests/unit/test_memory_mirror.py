@@ -134,7 +134,7 @@ def test_numbers_of_any_size_are_taken() -> None:
     mirror = Mirror(2)
     times = [10**400, -(10**400), 5]
     mirror.put(
-        [new_record("", key=f"{PREFIX}{t % 7}", timestamp_ms=t, expire_ms=10**400) for t in times],
+        [MemoryRecord(key=f"{PREFIX}{t % 7}", content="", timestamp_ms=t, expire_ms=10**400) for t in times],
         np.zeros((3, 2), np.float32),
     )
     [found] = mirror.search([Look(count=9, filters=Filters(), at_ms=10)], 0)
