@@ -449,9 +449,16 @@ def test_watch_prints_what_is_written_until_it_is_stopped(store: Callable[..., N
         while (seen := json.loads(process.stdout.readline()))["content"].endswith("first"):
             pass
         assert (seen["key"], seen["content"]) == (key, text)
-    store(*(new_record(f"{number} of many", trace_id="r1") for number in range(3000)))
-    assert "more than 1,000 memories" in process.stderr.readline()
     process.send_signal(signal.SIGTERM)
     _, messages = process.communicate(timeout=20)
     assert process.returncode == 143
     assert "Traceback" not in messages
+
+
+def test_watch_says_when_there_are_more_than_it_shows(store: Callable[..., None], backend: str, orka: Any) -> None:
+    store(*(new_record(f"{number} of many", timestamp_ms=now_ms() + 60_000) for number in range(1001)))
+    orka.environment["ORKA_MEMORY_BACKEND"] = backend
+    process = orka.start("memory", "watch", "--interval", "60", stdout=subprocess.DEVNULL)
+    assert process.stderr.readline().startswith("more than 1,000 memories since the last look")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 143
