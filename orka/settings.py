@@ -67,7 +67,7 @@ class Settings:
     decay_long_term_hours: float | None = None
     """`ORKA_MEMORY_DECAY_LONG_TERM_HOURS`: life of a long-term memory without importance."""
     decay_check_interval_minutes: float | None = None
-    """`ORKA_MEMORY_DECAY_CHECK_INTERVAL_MINUTES`: pause between two rounds that delete what has expired."""
+    """`ORKA_MEMORY_DECAY_CHECK_INTERVAL_MINUTES`: accepted as by OrKa 0.9; Redis deletes what has expired by itself."""
     embedding_model: str = "wordllama-256"
     """`ORKA_EMBEDDING_MODEL`: `wordllama-256`, `-128` or `-64` (local, offline), or the name of an endpoint's model."""
     embedding_url: str | None = None

@@ -61,7 +61,7 @@ class DecayRules:
     short_term_hours: float = 1.0
     long_term_hours: float = 24.0
     check_interval_minutes: float = 30.0
-    """Between two rounds that delete what has expired and is still there."""
+    """Read for old files, and checked: Redis deletes what has expired by itself."""
     default_long_term: bool = False
     """Keep long whatever no other rule decides."""
     base_score: float = 0.5

@@ -276,13 +276,13 @@ class MemoryLogger(RedisVerbs):
     async def cleanup_expired_memories(self, dry_run: bool = False) -> dict[str, Json]:
         """Deletes what is still there after its time; Redis does so by itself for nearly all."""
         memory = (await self.opened()).memory
-        await memory.flush()
+        await memory.settled()
         return cleaned_shape(await delete_expired(memory.store, memory.hashes, dry_run=dry_run), dry_run)
 
     async def get_memory_stats(self) -> dict[str, Json]:
         """Counts, by walking through all memories."""
         opened = await self.opened()
-        await opened.memory.flush()
+        await opened.memory.settled()
         census = await count_memories(opened.memory.hashes)
         return stats_shape(census, await opened.events.length(), self.settings.memory_backend, self.rules.enabled)
 

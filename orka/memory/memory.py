@@ -115,30 +115,31 @@ class Memory:
         if self.writer is not None:
             await self.writer.flush()
 
-    async def search(self, query: MemoryQuery) -> list[MemoryHit]:
-        """See `MemoryReader.search`. What this process has written before is found."""
+    async def settled(self) -> None:
+        """Returns when nothing accepted so far is under way any more; `flush` tells of what was lost."""
         if self.writer is not None:
             await self.writer.settled()
+
+    async def search(self, query: MemoryQuery) -> list[MemoryHit]:
+        """See `MemoryReader.search`. What this process has written before is found."""
+        await self.settled()
         return await self.reader.search(query)
 
     async def read(self, keys: Sequence[str]) -> list[MemoryRecord | None]:
         """By key; None for what is not there."""
-        if self.writer is not None:
-            await self.writer.settled()
+        await self.settled()
         return await patiently(partial(self.hashes.read, keys), _AWAY)
 
     async def delete(self, keys: Sequence[str]) -> int:
         """Gives how many were there; fewer, when a connection was lost on the way. Keys of other things are left alone."""
         keys = [key for key in keys if key.startswith(PREFIX)]
-        if self.writer is not None:
-            await self.writer.settled()
+        await self.settled()
         parts = [keys[at : at + BATCH] for at in range(0, len(keys), BATCH)]
         return sum([await patiently(partial(self.store.delete, part), _AWAY) for part in parts])
 
     async def scan(self) -> AsyncGenerator[list[MemoryRecord]]:
         """All memories, in batches, in no order; one may come twice."""
-        if self.writer is not None:
-            await self.writer.settled()
+        await self.settled()
         async with aclosing(self.hashes.scan()) as pages:
             async for rows in pages:
                 yield [record for key, fields in rows if (record := decode_record(key, fields)) is not None]

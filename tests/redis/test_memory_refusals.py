@@ -103,3 +103,14 @@ async def test_a_user_without_rights_on_the_keys_of_memories_is_told(server: Sta
     with pytest.raises(StoreError, match="does not allow this user"):
         async with create_memory_logger(settings=settings):
             pass
+
+
+async def test_counts_do_not_take_the_news_of_a_loss_away(server: Started, client: Any) -> None:
+    async with logger(server, "redisstack") as memory:
+        await memory.log_memory("green tea")
+        await client.config_set("maxmemory", 1)
+        await memory.log_memory("black tea", write="accepted")
+        assert (await memory.get_memory_stats())["total_entries"] == 1
+        assert (await memory.cleanup_expired_memories())["total_checked"] == 1
+        with pytest.raises(WriteLost, match="is full"):
+            await memory.flush()
