@@ -14,7 +14,7 @@ from orka.graph.nodes import AgentNode
 from orka.graph.values import Ignored
 from orka.memory.decay import DecayLayer, DecayRules, Wishes, classify, merge, parse_decay
 from orka.memory.presets import category_filter, get_memory_preset, merge_preset_with_config
-from orka.memory.query import Filters, MemoryQuery, Wanted
+from orka.memory.query import Filters, MemoryQuery, Scalar, Wanted
 from orka.memory.record import key_for, new_record
 from orka.memory.shape import describe, split_metadata, whole_metadata
 from orka.types import Json
@@ -67,8 +67,8 @@ class MemoryConfig(BaseModel):
     memory_type_filter: str | list[str] | None = Field(default=None, description="Types to read; `all` for any.")
     memory_category_filter: str | list[str] | None = Field(default=None, description="Categories to read.")
     min_importance: float | None = Field(default=None, ge=0, le=1, description="Importance to read from.")
-    metadata_filter: dict[str, str | int | float | bool | None] | None = Field(
-        default=None, description="Scalars that the metadata must have."
+    metadata_filter: dict[str, Scalar | list[Scalar]] | None = Field(
+        default=None, description="Scalars that the metadata must have; of a list, one."
     )
     memory_type: str | None = Field(default=None, description="Of what is written; without it, as the decay rules say.")
     importance: float | None = Field(
@@ -174,7 +174,7 @@ async def _read(memory: Memory, task: AgentInput, options: MemoryOptions, config
             category=_wanted(category_filter(config.get("memory_category_filter"))),
             memory_type=_wanted(config.get("memory_type_filter")),
             least_importance=cast("float | None", config.get("min_importance")),
-            metadata=cast("dict[str, str | int | float | bool | None]", config.get("metadata_filter") or {}),
+            metadata=cast("dict[str, Scalar]", config.get("metadata_filter") or {}),
         ),
         mode=mode,
         vector_weight=_number(config, "vector_weight", 0.7),

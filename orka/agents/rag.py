@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from pydantic import Field
 
@@ -13,7 +13,7 @@ from orka.agents.model import Model, ModelKeys
 from orka.errors import AgentError, ConfigError
 from orka.graph.nodes import AgentNode
 from orka.llm.recovery import without_thoughts
-from orka.memory.query import Filters, MemoryQuery
+from orka.memory.query import Filters, MemoryQuery, Scalar
 from orka.memory.record import MemoryHit
 from orka.results import Failure
 from orka.types import Json
@@ -38,8 +38,8 @@ class RagOptions(ModelKeys):
     query: str | None = Field(
         default=None, description="Template of what is searched for; without it, the prompt or the run's input."
     )
-    metadata_filter: dict[str, str | int | float | bool | None] | None = Field(
-        default=None, description="Scalars that the metadata must have."
+    metadata_filter: dict[str, Scalar | list[Scalar]] | None = Field(
+        default=None, description="Scalars that the metadata must have; of a list, one."
     )
     system: str | None = Field(
         default=None, description="Template of what the model is told in place of how to use its sources."
@@ -67,7 +67,9 @@ class RagAgent:
             MemoryQuery(
                 text=text,
                 limit=options.top_k,
-                filters=Filters(namespace=options.namespace, metadata=options.metadata_filter or {}),
+                filters=Filters(
+                    namespace=options.namespace, metadata=cast("dict[str, Scalar]", options.metadata_filter or {})
+                ),
                 mode="hybrid",
                 least_similarity=options.score_threshold,
             )

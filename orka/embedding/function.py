@@ -65,7 +65,12 @@ class FunctionEmbedder:
         result = np.zeros((len(texts), self._dimension), dtype=np.float32)
         present = [(place, text) for place, raw in enumerate(texts) if (text := clean(raw))]
         if present:
-            rows = await self._rows([text for _, text in present])
+            try:
+                rows = await self._rows([text for _, text in present])
+            except EmbeddingError as exc:
+                if exc.index is None:
+                    raise
+                raise EmbeddingError(str(exc), index=present[exc.index][0]) from exc
             result[[place for place, _ in present]] = rows
         return result
 

@@ -139,6 +139,10 @@ class RemoteEmbedder:
                     f"{self._endpoint.label} refuses a text of {len(texts[0]):,} characters alone ({exc}){hint}",
                     index=places[0],
                 ) from None
+        except EmbeddingError as exc:
+            if exc.index is None:
+                raise
+            raise EmbeddingError(str(exc), index=places[exc.index]) from exc
         half = len(texts) // 2
         left = await self._rows(texts[:half], places[:half])
         right = await self._rows(texts[half:], places[half:])

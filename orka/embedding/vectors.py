@@ -40,7 +40,9 @@ def unit_rows(rows: object, *, count: int, dimension: int | None, source: str) -
         )
     if not np.isfinite(found).all():
         row = int(np.argmin(np.isfinite(found).all(axis=1)))
-        raise EmbeddingError(f"{source} gives a vector with infinite or undefined numbers (row {row} of {count})")
+        raise EmbeddingError(
+            f"{source} gives a vector with infinite or undefined numbers (row {row} of {count})", index=row
+        )
     # Scaled before it is squared: a number beyond 1e154 has no square.
     largest = np.abs(found).max(axis=1, keepdims=True)
     scaled = np.divide(found, largest, out=np.zeros_like(found), where=largest > 0)

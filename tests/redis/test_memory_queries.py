@@ -237,3 +237,26 @@ async def test_half_a_character_is_looked_for_as_it_was_written(settings: Settin
         await memory.log_memory("tea", namespace="shop\ud800", node_id="\udfff", write="stored")
         found = await memory.search_memories("tea", namespace="shop\ud800", node_id="\udfff")
         assert [one["content"] for one in found] == ["tea"]
+
+
+async def test_a_metadata_filter_of_a_graph_may_name_several_values(settings: Settings, tmp_path: Any) -> None:
+    path = tmp_path / "several.yml"
+    path.write_text(
+        "orchestrator: {id: several, agents: [one, two, three, find]}\n"
+        "agents:\n"
+        "- {id: one, type: memory, prompt: green tea 1, config: {operation: write}, metadata: {n: 1}}\n"
+        "- {id: two, type: memory, prompt: green tea 2, config: {operation: write}, metadata: {n: 2}}\n"
+        "- {id: three, type: memory, prompt: green tea 3, config: {operation: write}, metadata: {n: 3}}\n"
+        "- {id: find, type: memory, prompt: green tea, config: {operation: read, metadata_filter: {n: [1, 3.0]}}}\n"
+    )
+    found = await Orchestrator(path, settings=settings).run("x")
+    assert sorted(str(found).splitlines()) == ["green tea 1", "green tea 3"]
+
+
+async def test_long_words_of_any_script_are_found(settings: Settings) -> None:
+    words = [letter * length for letter in "xéท𐐨" for length in (30, 42, 43, 64, 65, 200)]
+    async with create_memory_logger(settings=settings) as memory:
+        await stored(memory, [note(number, word) for number, word in enumerate(words)])
+        for word in words:
+            found = await hits(memory, MemoryQuery(text=word, mode="text", limit=100))
+            assert word in [hit.record.content for hit in found]

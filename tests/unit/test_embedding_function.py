@@ -11,6 +11,7 @@ import anyio.lowlevel
 import numpy as np
 import pytest
 
+from orka.embedding.base import embed_each
 from orka.embedding.function import FunctionEmbedder
 from orka.errors import ConfigError, EmbeddingError
 
@@ -113,6 +114,17 @@ async def test_vectors_that_are_none_are_refused(vectors: Any, message: str) -> 
     with pytest.raises(EmbeddingError) as caught:
         await embedder.embed(["a", "b"])
     assert str(caught.value).startswith(f"the embedding function 'odd' {message}")
+
+
+async def test_the_text_whose_vector_is_none_is_refused_alone() -> None:
+    def some(texts: list[str]) -> Any:
+        return [[float("nan"), 1.0] if "odd" in text else [1.0, 0.0] for text in texts]
+
+    embedder = FunctionEmbedder(some, name="some-1", dimension=2)
+    rows, refused = await embed_each(embedder, ["", "a", "odd", " ", "b", "odd too"])
+    assert sorted(refused) == [2, 5]
+    assert "infinite or undefined" in str(refused[2])
+    assert rows.tolist() == [[0, 0], [1, 0], [0, 0], [0, 0], [1, 0], [0, 0]]
 
 
 async def test_what_the_function_raises_is_named() -> None:
