@@ -9,6 +9,8 @@ MOST_WORDS: Final = 32
 """Different words of a query that are searched for."""
 LONGEST: Final = 64
 """Characters of one word that count."""
+_BYTES: Final = 128
+"""Of one word in UTF-8 that count: the search module finds no longer ones."""
 READ: Final = 32_768
 """Characters of a query, and of what is compared with others word by word, that are read: it takes some milliseconds."""
 
@@ -28,11 +30,17 @@ def words_of(text: str) -> list[str]:
     """In their order, case folded, repetitions kept. Scripts without spaces give pairs of neighbouring characters."""
     words: list[str] = []
     for word in _WORD.findall(text.lower() if text.isascii() else text.casefold()):
-        if word.isascii() or not _UNSPACED.search(word):
+        if word.isascii():
             words.append(word[:LONGEST])
+        elif not _UNSPACED.search(word):
+            words.append(_cut(word))
         else:
             words.extend(_pairs(word))
     return words
+
+
+def _cut(word: str) -> str:
+    return word[:LONGEST].encode()[:_BYTES].decode("utf-8", "ignore")
 
 
 def _pairs(word: str) -> list[str]:
@@ -42,7 +50,7 @@ def _pairs(word: str) -> list[str]:
             run = _UNSPACED.findall(word)[place - 1]
             parts.extend(run[i : i + 2] for i in range(max(1, len(run) - 1)))
         if part:
-            parts.append(part[:LONGEST])
+            parts.append(_cut(part))
     return parts
 
 

@@ -38,6 +38,10 @@ Limit = Annotated[int, Parameter(help="At most so many.")]
 Keys = Annotated[list[str], Parameter(name="KEY", help="Of memories, as the other commands print them.")]
 
 
+_LOOK = 1000
+"""Memories that `watch` takes in at once."""
+
+
 def search(
     text: Annotated[str, Parameter(name="TEXT", help="What to look for.")],
     /,
@@ -190,15 +194,14 @@ def watch(
 
     async def work(_: RedisHandle, memory: Memory) -> int:
         since = now_ms()
-        seen: set[str] = set()
+        seen: set[tuple[str, int]] = set()
         while True:
             looked = now_ms()
             filters = Filters(since_ms=since, trace_id=run_id and as_written(run_id))
-            hits = [
-                hit
-                for hit in await memory.search(MemoryQuery(limit=1000, filters=filters))
-                if hit.record.key not in seen
-            ]
+            found = await memory.search(MemoryQuery(limit=_LOOK, filters=filters))
+            hits = [hit for hit in found if _version(hit) not in seen]
+            if len(found) == _LOOK and _version(found[-1]) not in seen:
+                warn(f"more than {_LOOK:,} memories since the last look: the older ones are not shown")
             for hit in reversed(hits):
                 if json:
                     print(render_json(describe(hit, now_ms()), indent=None), flush=True)
@@ -206,11 +209,16 @@ def watch(
                     record = hit.record
                     facts = f"{iso(record.timestamp_ms)[11:19]}  {record.namespace}  {record.memory_type}"
                     print(f"{safe_line(facts, 60)}  {safe_line(record.content, 100)}", flush=True)
-            seen = {hit.record.key for hit in hits} | {key for key in seen if len(seen) < 10_000}
+            seen = {_version(hit) for hit in found}
             since = max(since, looked - 10_000)  # clocks of writers may be behind
             await asyncio.sleep(interval)
 
     return with_memories(work, backend)
+
+
+def _version(hit: MemoryHit) -> tuple[str, int]:
+    """A memory that was written again is another one to whoever watches."""
+    return hit.record.key, hit.record.timestamp_ms
 
 
 def filters_of(namespace: list[str] | None, category: str | None, memory_type: str | None) -> Filters:

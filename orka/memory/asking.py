@@ -25,6 +25,8 @@ _FUSIONS: Final = ("weighted", "rrf")
 def checked(query: MemoryQuery) -> MemoryQuery:
     """The query with texts that can be stored, tuples for several values, and plain numbers. `QueryRefused` names what cannot
     be looked for."""
+    if not isinstance(query, MemoryQuery):  # pyright: ignore[reportUnnecessaryIsInstance]  callers are not all typed
+        raise QueryRefused(f"{query!r} is no MemoryQuery(...): `search_memories` takes a text")
     limit, offset = _whole("limit", query.limit), _whole("offset", query.offset)
     if limit < 1 or offset < 0 or offset + limit > MOST_HITS:
         raise QueryRefused(

@@ -82,8 +82,13 @@ class Hashes:
     async def delete(self, keys: Sequence[str], *, also: Sequence[Keyed] = ()) -> int:
         """Gives how many were there. UNLINK frees them off the server's main thread."""
         replies = await self._pipe.roundtrip([*((key, ("UNLINK", key)) for key in keys), *also])
+        removed = 0
+        for reply in replies[: len(keys)]:
+            if isinstance(reply, ResponseError):
+                raise translate(reply) from reply
+            removed += reply
         raise_if_transient(replies)
-        return sum(reply for reply in replies[: len(keys)] if isinstance(reply, int))
+        return removed
 
     async def scan(self, fields: Sequence[str] = RECORD_FIELDS) -> AsyncGenerator[list[Row]]:
         """All memories, in batches, from every primary in turn; one may come twice (SCAN's guarantees)."""

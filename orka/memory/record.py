@@ -78,7 +78,7 @@ class MemoryRecord(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """JSON."""
 
     def expired(self, at_ms: int) -> bool:
-        return 0 < self.expire_ms <= at_ms
+        return self.expire_ms != 0 and self.expire_ms <= at_ms
 
     def tag(self, name: str) -> str:
         """The value of one of `TAGS`."""

@@ -34,7 +34,6 @@ _WRITES, _SEARCHES = 2, 4
 _ATTEMPTS: Final = 3
 """At an operation that finds the layout changed: a rebuild may end while another begins."""
 
-
 _TOPOLOGY: Final[Keyed] = (INDEX, ("CLUSTER", "INFO"))
 
 

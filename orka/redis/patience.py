@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, TypeVar
 
 import anyio
+from redis.exceptions import NoPermissionError
 
 from orka.clock import monotonic
 from orka.errors import BackendMissing, IndexMismatch, QueryRefused, RecordRefused, StoreError
@@ -31,7 +32,7 @@ async def patiently(ask: Callable[[], Awaitable[T]], event: str, seconds: float 
         except _FINAL:
             raise
         except StoreError as exc:
-            if monotonic() >= until:
+            if monotonic() >= until or isinstance(exc.__cause__, NoPermissionError):
                 raise
             _log.warning(event, error=str(exc), retry_in=pause)
         await anyio.sleep(pause)

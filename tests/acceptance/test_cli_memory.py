@@ -443,6 +443,22 @@ def test_watch_prints_what_is_written_until_it_is_stopped(store: Callable[..., N
     seen = json.loads(process.stdout.readline())
     assert seen["content"].endswith("first")
     assert seen["trace_id"] == "r1"
+    key = key_for("again")
+    for text in ("once", "twice"):  # a memory that is written again is printed again, and only then
+        store(new_record(text, key=key, trace_id="r1"))
+        while (seen := json.loads(process.stdout.readline()))["content"].endswith("first"):
+            pass
+        assert (seen["key"], seen["content"]) == (key, text)
+    process.send_signal(signal.SIGTERM)
+    _, messages = process.communicate(timeout=20)
+    assert process.returncode == 143
+    assert "Traceback" not in messages
+
+
+def test_watch_says_when_there_are_more_than_it_shows(store: Callable[..., None], backend: str, orka: Any) -> None:
+    store(*(new_record(f"{number} of many", timestamp_ms=now_ms() + 60_000) for number in range(1001)))
+    orka.environment["ORKA_MEMORY_BACKEND"] = backend
+    process = orka.start("memory", "watch", "--interval", "60", stdout=subprocess.DEVNULL)
+    assert process.stderr.readline().startswith("more than 1,000 memories since the last look")
     process.send_signal(signal.SIGTERM)
     assert process.wait(10) == 143
-    assert "Traceback" not in process.stderr.read()

@@ -251,3 +251,12 @@ async def test_a_metadata_filter_of_a_graph_may_name_several_values(settings: Se
     )
     found = await Orchestrator(path, settings=settings).run("x")
     assert sorted(str(found).splitlines()) == ["green tea 1", "green tea 3"]
+
+
+async def test_long_words_of_any_script_are_found(settings: Settings) -> None:
+    words = [letter * length for letter in "xéท𐐨" for length in (30, 42, 43, 64, 65, 200)]
+    async with create_memory_logger(settings=settings) as memory:
+        await stored(memory, [note(number, word) for number, word in enumerate(words)])
+        for word in words:
+            found = await hits(memory, MemoryQuery(text=word, mode="text", limit=100))
+            assert word in [hit.record.content for hit in found]

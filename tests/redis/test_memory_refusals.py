@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
+import anyio
 import pytest
 from redis.asyncio import Redis
 from servers import Servers, Started
@@ -86,7 +87,7 @@ async def test_a_user_who_may_not_write_hashes_is_told_and_no_memory_is_blamed(
 @BOTH
 async def test_a_user_who_may_only_read_finds_what_others_wrote(backend: str, server: Started, client: Any) -> None:
     async with logger(server, backend) as memory:
-        await memory.log_memory("green tea")
+        key = await memory.log_memory("green tea")
     allowed = ["+@read", "+@connection", "+info", "+ft.search", "+ft.info", "+ft._list", "+script|load", "+config|get"]
     await client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=allowed)
     memory = logger(server, backend, "reader")
@@ -94,6 +95,21 @@ async def test_a_user_who_may_only_read_finds_what_others_wrote(backend: str, se
     assert len(await memory.get_all_memories()) == 1
     with pytest.raises(WriteLost, match="does not allow this user"):
         await memory.log_memory("black tea")
+    with anyio.fail_after(5), pytest.raises(StoreError, match="does not allow this user"):
+        await memory.delete_memory(key)
+    await memory.close()
+    assert await client.exists(key)
+
+
+async def test_who_may_only_read_needs_no_permission_for_scripts(server: Started, client: Any) -> None:
+    async with logger(server, "redis") as memory:
+        await memory.log_memory("green tea", key="k")
+    await client.acl_setuser("reader", enabled=True, passwords=["+pw"], keys=["*"], commands=["+@read", "+info"])
+    memory = logger(server, "redis", "reader")
+    with anyio.fail_after(5):
+        assert [one["content"] for one in await memory.search_memories("tea")] == ["green tea"]
+        with pytest.raises(WriteLost, match="does not allow this user"):
+            await memory.log_memory("black tea", key="k")
     await memory.close()
 
 

@@ -51,6 +51,11 @@ def test_what_cannot_be_asked_is_named(options: dict[str, Any], message: str) ->
     assert message in str(caught.value)
 
 
+def test_a_text_is_no_query() -> None:
+    with pytest.raises(QueryRefused, match="'tea' is no MemoryQuery"):
+        checked("tea")  # type: ignore[arg-type]
+
+
 def test_whatever_can_be_meant_is_brought_into_one_form() -> None:
     filters = Filters(
         namespace=["shop", "\ud800"],  # type: ignore[arg-type]

@@ -146,6 +146,12 @@ def test_what_is_no_time_is_refused(name: str, bad: object) -> None:
         new_record("x", **{name: bad})  # type: ignore[arg-type]
 
 
+def test_a_time_before_all_times_has_expired() -> None:
+    record = decode_record("orka_memory:1", {b"content": b"x", b"orka_expire_time": b"-5"})
+    assert record is not None
+    assert record.expired(0)
+
+
 def test_filters():
     record = new_record(
         "x", namespace="a", category="c", importance=0.5, timestamp_ms=100, expire_ms=200, metadata={"n": 1, "l": [1]}

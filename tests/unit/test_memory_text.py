@@ -44,6 +44,13 @@ def test_what_the_server_would_miss_is_told():
     assert hidden_words("back\\slash") == ["back", "slash"]
 
 
+def test_long_words_count_as_far_as_the_server_finds_them():
+    for letter, longest in (("x", 64), ("é", 64), ("ท", 42), ("𐐨", 32)):
+        assert words_of(letter * 200) == [letter * longest]
+        assert hidden_words(letter * longest) == []
+        assert hidden_words(letter * (longest + 1)) == [letter * longest]
+
+
 def test_words_that_nothing_folds_are_no_secret_in_any_script():
     assert hidden_words("привет, naïve café ελληνικά 漢") == []
     assert hidden_words("Привет Naïve ΣΊΣΥΦΟΣ straße Ꭰ") == ["привет", "naïve", "σίσυφοσ", "strasse", "Ꭰ"]
