@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, TypeAlias, cast
 
+import anyio
+import anyio.to_thread
 from redis.exceptions import RedisError, ResponseError
 
 from orka.errors import OrkaError, RecordRefused, WriteLost
@@ -21,6 +23,8 @@ RECORD_FIELDS: Final = (*("content", *TAGS, "timestamp", "importance_score", "or
 """What `decode_record` reads."""
 _LEAVING: Final = ("orka_expire_time", "metadata", FACETS, "labels", "words", *TAGS, "content_vector")
 """Fields that an earlier record of the same key may have and the new one may not."""
+_INLINE: Final = 128 * 1024
+"""Characters of a batch above which its words are looked through beside the event loop."""
 _SCANNED: Final = 1000
 """Keys that one SCAN looks at."""
 
@@ -45,12 +49,10 @@ class Hashes:
     ) -> list[OrkaError | None]:
         """Replaces whole hashes in one round trip, `also` behind them (`answers` gets the replies to it). `vectors`: for
         each vector field a packed row per record, empty for none. See `MemoryStore.write`."""
-        commands: list[Keyed] = []
-        ends: list[int] = []
-        for i, record in enumerate(records):
-            packed = {field: rows[i] for field, rows in vectors.items()}
-            commands.extend((record.key, command) for command in replace_commands(record, packed))
-            ends.append(len(commands))
+        if sum(len(record.content) for record in records) <= _INLINE:
+            commands, ends = _commands_of(records, vectors)
+        else:
+            commands, ends = await anyio.to_thread.run_sync(_commands_of, records, vectors)
         replies = await self._pipe.roundtrip([*commands, *also])
         raise_if_transient(replies)
         found: list[OrkaError | None] = []
@@ -122,6 +124,19 @@ async def _scan_node(connection: Connection, fields: Sequence[str]) -> AsyncGene
             ]
         if cursor == b"0":
             return
+
+
+def _commands_of(
+    records: Sequence[MemoryRecord], vectors: Mapping[str, Sequence[bytes]]
+) -> tuple[list[Keyed], list[int]]:
+    """The commands, and behind which of them each record ends."""
+    commands: list[Keyed] = []
+    ends: list[int] = []
+    for i, record in enumerate(records):
+        packed = {field: rows[i] for field, rows in vectors.items()}
+        commands.extend((record.key, command) for command in replace_commands(record, packed))
+        ends.append(len(commands))
+    return commands, ends
 
 
 def replace_commands(record: MemoryRecord, packed: Mapping[str, bytes]) -> list[Command]:
