@@ -1,14 +1,14 @@
 """The stream of changes: which memories were written or deleted, for processes that keep a `Mirror`. Pure.
 
 An entry says that the hashes of some keys are to be read again, and comes after the commands that changed them. Its fields:
-`by` the process and its batch, `k` 16 bytes for each key that is 32 hex digits, `o` the other keys (MessagePack).
+`k` 16 bytes for each key that is 32 hex digits, `o` the other keys (MessagePack).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -26,22 +26,15 @@ _READ: Final = 20
 _HEX = re.compile(re.escape(PREFIX) + "[0-9a-f]{32}")
 
 
-class Change(NamedTuple):
-    """An entry as read."""
-
-    batch: str
-    keys: list[str]
-
-
-def announce(batch: str, keys: Sequence[str]) -> list[Keyed]:
+def announce(keys: Sequence[str]) -> list[Keyed]:
     """The commands that tell everybody."""
     stream = memory_changes_key()
-    return [(stream, _entry(batch, keys[i : i + _KEYS])) for i in range(0, len(keys), _KEYS)]
+    return [(stream, _entry(keys[i : i + _KEYS])) for i in range(0, len(keys), _KEYS)]
 
 
 def beginning() -> Keyed:
     """An entry about nothing: from here on somebody follows. Later it tells whether the stream was cut past it."""
-    return memory_changes_key(), _entry("", ())
+    return memory_changes_key(), _entry(())
 
 
 def newest() -> Keyed:
@@ -49,17 +42,16 @@ def newest() -> Keyed:
     return memory_changes_key(), ("XREVRANGE", memory_changes_key(), "+", "-", "COUNT", 1)
 
 
-def _entry(batch: str, keys: Sequence[str]) -> Command:
+def _entry(keys: Sequence[str]) -> Command:
     packed = bytes.fromhex("".join(key[len(PREFIX) :] for key in keys if _HEX.fullmatch(key)))
     others = [key for key in keys if not _HEX.fullmatch(key)]
-    entry: Command = ("XADD", memory_changes_key(), "MAXLEN", "~", KEPT, "*", "by", batch, "k", packed)
+    entry: Command = ("XADD", memory_changes_key(), "MAXLEN", "~", KEPT, "*", "k", packed)
     return (*entry, "o", msgspec.msgpack.encode(others)) if others else entry
 
 
-def read_after(entry: bytes, *, wait: bool) -> Command:
-    """What follows an entry; with `wait` as soon as there is something."""
-    block = ("BLOCK", 0) if wait else ()
-    return ("XREAD", "COUNT", _READ, *block, "STREAMS", memory_changes_key(), entry)
+def read_after(entry: bytes) -> Command:
+    """What follows an entry, as far as it is there."""
+    return ("XREAD", "COUNT", _READ, "STREAMS", memory_changes_key(), entry)
 
 
 def look_up(entry: bytes) -> Command:
@@ -67,9 +59,10 @@ def look_up(entry: bytes) -> Command:
     return ("XRANGE", memory_changes_key(), entry, entry, "COUNT", 1)
 
 
-def parse_change(fields: Mapping[bytes, bytes]) -> Change:
+def parse_change(fields: Mapping[bytes, bytes]) -> list[str]:
+    """Keys whose hashes have changed."""
     packed = fields.get(b"k", b"").hex()
     keys = [PREFIX + packed[i : i + 32] for i in range(0, len(packed), 32)]
     if (others := fields.get(b"o")) is not None:
         keys += msgspec.msgpack.decode(others, type=list[str])
-    return Change(fields.get(b"by", b"").decode(), keys)
+    return keys

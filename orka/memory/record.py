@@ -78,7 +78,7 @@ class MemoryRecord(msgspec.Struct, frozen=True, kw_only=True, weakref=True):
     """JSON."""
 
     def expired(self, at_ms: int) -> bool:
-        return self.expire_ms != 0 and self.expire_ms <= at_ms
+        return 0 < self.expire_ms <= at_ms
 
     def tag(self, name: str) -> str:
         """The value of one of `TAGS`."""
@@ -285,7 +285,7 @@ def decode_record(key: str, fields: Mapping[bytes, bytes]) -> MemoryRecord | Non
         content=content.decode("utf-8", "replace"),
         importance=min(1.0, max(0.0, _number(fields.get(b"importance_score"), 0.5))),
         timestamp_ms=_time(fields.get(b"timestamp")),
-        expire_ms=_time(fields.get(b"orka_expire_time")),
+        expire_ms=max(0, _time(fields.get(b"orka_expire_time"))),
         metadata=metadata,
         **values,
     )

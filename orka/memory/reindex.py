@@ -219,7 +219,7 @@ class _Rebuild:
                 commands.append((key, ("EVAL", _KEEP.text, "1", key, digest, *pairs)))
         await self._send(commands)
         if not self._indexed:
-            await self._send(announce("", [key for key, _ in commands]))
+            await self._send(announce([key for key, _ in commands]))
         self._embedded += sum(1 for vector in packed if vector)
         self._converted += former
         return len(refused)

@@ -5,9 +5,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import numpy as np
-from anyio.abc import TaskGroup
 
 from orka.clock import now_ms
 from orka.memory.basic import open_basic
@@ -21,15 +19,9 @@ from orka.redis.client import NodeRouter, RedisHandle, open_redis
 from orka.settings import Settings
 from orka.testing import HashEmbedder
 
-Opener = Callable[
-    [RedisHandle, NodeRouter, Layout, TaskGroup], contextlib.AbstractAsyncContextManager[MemoryStore, bool | None]
-]
+Opener = Callable[[RedisHandle, NodeRouter, Layout], contextlib.AbstractAsyncContextManager[MemoryStore, bool | None]]
 
-BACKENDS: dict[str, Opener] = {
-    "redis": open_basic,
-    "redis, nothing in the background": lambda redis, router, layout, _: open_basic(redis, router, layout),
-    "redisstack": lambda redis, router, layout, _: open_redisstack(redis, router, layout),
-}
+BACKENDS: dict[str, Opener] = {"redis": open_basic, "redisstack": open_redisstack}
 """Every test of the behaviour suite runs on each of them."""
 
 LAYOUT = Layout(embedder="hash-64", dimension=64)
@@ -86,9 +78,9 @@ def contents(candidates: Sequence[Candidate]) -> list[str]:
 @contextlib.asynccontextmanager
 async def open_memories(backend: str, settings: Settings) -> AsyncIterator[Memories]:
     """As a process opens them: with a connection of its own to the server."""
-    async with open_redis(settings) as redis, anyio.create_task_group() as tasks:
+    async with open_redis(settings) as redis:
         router = await redis.open_router()
-        async with BACKENDS[backend](redis, router, LAYOUT, tasks) as store:
+        async with BACKENDS[backend](redis, router, LAYOUT) as store:
             yield Memories(store)
 
 

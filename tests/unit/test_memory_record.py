@@ -146,10 +146,12 @@ def test_what_is_no_time_is_refused(name: str, bad: object) -> None:
         new_record("x", **{name: bad})  # type: ignore[arg-type]
 
 
-def test_a_time_before_all_times_has_expired() -> None:
-    record = decode_record("orka_memory:1", {b"content": b"x", b"orka_expire_time": b"-5"})
+@pytest.mark.parametrize("written", [b"0", b"-1", b"-5"])
+def test_a_hash_that_says_no_time_never_expires(written: bytes) -> None:
+    record = decode_record("orka_memory:1", {b"content": b"x", b"orka_expire_time": written})
     assert record is not None
-    assert record.expired(0)
+    assert record.expire_ms == 0
+    assert not record.expired(10**15)
 
 
 def test_filters():
