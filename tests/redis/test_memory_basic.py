@@ -65,8 +65,8 @@ async def test_a_search_asks_what_has_changed_and_reads_that_and_its_hits(
             assert len(await memories.words("memory", count=10)) == 10
         after = await calls_of(clean_redis)
         cost = {name: after[name] - before.get(name, 0) for name in ("hmget", "hset", "xadd", "xread")}
-        # What is new is read once, the 10 hits twice, and the layout of memories twice with the write and with each look at what has
-        # changed: the first search looks until there is no more.
+        # What is new is read once, the 10 hits twice, and the layout of memories twice with the write and once with each look
+        # at what has changed: the first search looks until there is no more.
         assert cost == {"hmget": 200 + 2 * 10 + 2 + 3, "hset": 200, "xadd": 2, "xread": 3}
         assert after.get("scan") == before.get("scan")
 
