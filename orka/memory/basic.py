@@ -19,7 +19,7 @@ from orka.memory.hashes import Hashes, raise_if_transient
 from orka.memory.layout import Layout, LayoutInUse, ask_layouts
 from orka.memory.query import Candidate, Look
 from orka.memory.record import MemoryRecord, decode_record
-from orka.memory.searching import Searches
+from orka.memory.searching import TOGETHER, Searches
 from orka.redis.client import NodeRouter, RedisHandle
 from orka.redis.keys import memory_layout_key
 from orka.redis.pipeline import Keyed, Pipe
@@ -73,6 +73,10 @@ class BasicStore:
     @property
     def name(self) -> str:
         return "redis"
+
+    @property
+    def together(self) -> int:
+        return TOGETHER
 
     def statistics(self) -> FollowerStatistics:
         return self._follower.statistics()

@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 _AT_ONCE = 4
 """Round trips under way: some that the server works on, and some whose replies are read."""
-_QUERIES = 4
-"""Queries in one round trip. The replies of many wait for a full socket (ten hits are 7 KB, and a server writes 64 KB at a
-time), and the server with them: measured, 16 queries under way are 1.4 times as fast as 64."""
 _TEXTS = 64
 """Texts of queries embedded at once: few enough for the first to be searched for while the others are embedded."""
 _EMBEDDINGS = 2
@@ -59,7 +56,7 @@ class MemoryReader:
         self._store = store
         self._embedder = embedder
         self._looks = Batcher[tuple[Look, ...], tuple[Sequence[Candidate], ...]](
-            self._look, most=_QUERIES, at_once=_AT_ONCE
+            self._look, most=store.together, at_once=_AT_ONCE
         )
         self._texts = Batcher[str, "NDArray[np.float32] | EmbeddingError"](
             self._embed, most=_TEXTS, at_once=_EMBEDDINGS

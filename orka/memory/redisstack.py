@@ -79,6 +79,12 @@ class RedisStackStore:
         return "redisstack"
 
     @property
+    def together(self) -> int:
+        # The replies of many wait for a full socket (ten hits are 7 KB, and a server writes 64 KB at a time), and the server
+        # with them: measured, 4 times 4 under way are 1.4 times as fast as twice 32.
+        return 4
+
+    @property
     def layout(self) -> Layout:
         """The one that serves; the next version after a rebuild."""
         return self._layouts.current

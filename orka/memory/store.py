@@ -26,6 +26,11 @@ class MemoryStore(Protocol):
         """`redisstack` or `redis`."""
         ...
 
+    @property
+    def together(self) -> int:
+        """Queries that are best searched for at once, where many wait."""
+        ...
+
     async def write(
         self, records: Sequence[MemoryRecord], vectors: NDArray[np.float32] | None, /
     ) -> Sequence[OrkaError | None]:

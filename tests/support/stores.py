@@ -16,6 +16,7 @@ class PlainStore:
     """Keeps contents by key. Each write takes the next of `faults` (an error to raise, or None), and waits while `held`."""
 
     name = "plain"
+    together = 32
 
     def __init__(self) -> None:
         self.contents: dict[str, str] = {}
