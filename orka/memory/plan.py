@@ -106,9 +106,7 @@ def plan_look(
         parameters.words += ("k", str(look.count), "vector", row, "width", str(width))
         order: tuple[Argument, ...] = ("SORTBY", DISTANCE)
     elif look.words:
-        # Each word with the conditions of its own: inside an intersection the module counts one word of an alternative
-        # and stops (measured on RediSearch 2.10.5), so the memory with all of the words would come no higher than others.
-        query = "|".join(f"(@content|words:({parameters.name(word)}) ({where})=>{{$weight: 0}})" for word in look.words)
+        query = _words_query([parameters.name(word) for word in look.words], where)
         # VERBATIM: or the words' stems are looked for as well, which `NOSTEM` fields do not have.
         order = ("VERBATIM", "WITHSCORES", "SCORER", "BM25STD")
     else:
@@ -131,6 +129,19 @@ def plan_look(
         place = len(command) - len(parameters.words) + 2 * parameters.words[::2].index(SINCE) + 1
         narrowing = [str(first + look.count), str(place + 1), *windows]
     return ("EVAL", _SEARCH.text, "0", str(len(fields)), *fields, str(len(windows)), *narrowing, *command)
+
+
+def _words_query(words: Sequence[str], where: str) -> str:
+    """Any of the words, which are parameters, and the conditions, whose weight in the score is nothing.
+
+    Inside an intersection the module counts one word of an alternative and stops (measured on RediSearch 2.10.5): the memory
+    with all of the words would come no higher than others. So the alternative only chooses, and each word counts once more
+    as one that may be there. Where nearly all memories meet the conditions, an intersection for each word is quicker."""
+    terms = [f"@content|words:({word})" for word in words]
+    conditions = f"({where})=>{{$weight: 0}}"
+    if len(terms) > 1 and where.startswith("@"):
+        return f"({'|'.join(terms)})=>{{$weight: 0}} {conditions} {' '.join(f'~({term})' for term in terms)}"
+    return "|".join(f"({term} {conditions})" for term in terms)
 
 
 def _read(look: Look, layout: Layout) -> tuple[str, ...]:

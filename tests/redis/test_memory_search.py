@@ -98,8 +98,10 @@ async def test_words_of_a_query_count_all_of_them_beside_a_filter(store: RedisSt
         assert found[0].relevance is not None
         assert found[1].relevance is not None
         assert found[0].relevance > 1.2 * found[1].relevance
-    scores = [one.relevance for one in await by_words(store, "toner", 50)]
-    assert scores == [one.relevance for one in await by_words(store, "toner", 50, namespace="default")]
+    for text in ("toner", "printer toner", "the number of printers needs more toner delivery 7"):
+        scores = [one.relevance for one in await by_words(store, text, 50)]
+        beside = [one.relevance for one in await by_words(store, text, 50, namespace="default", since_ms=5)]
+        assert beside == pytest.approx(scores), "conditions weigh nothing"
 
 
 async def test_the_newest_come_first_and_in_pages(store: RedisStackStore) -> None:

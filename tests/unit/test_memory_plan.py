@@ -49,6 +49,17 @@ def test_a_look_by_words_repeats_the_conditions_for_each() -> None:
     assert planned(look)[3:7] == ("VERBATIM", "WITHSCORES", "SCORER", "BM25STD")
 
 
+def test_a_look_by_words_under_filters_chooses_once_and_counts_each() -> None:
+    look = Look(count=5, filters=Filters(namespace="n"), at_ms=9, words=("one", "two"))
+    assert planned(look)[2] == (
+        "(@content|words:($p4)|@content|words:($p6))=>{$weight: 0} "
+        "(@namespace:{$p0} -@orka_expire_time:[(0 $p2])=>{$weight: 0} "
+        "~(@content|words:($p4)) ~(@content|words:($p6))"
+    )
+    alone = Look(count=5, filters=Filters(namespace="n"), at_ms=9, words=("one",))
+    assert "~" not in str(planned(alone)[2])
+
+
 def test_the_newest_are_looked_for_further_and_further_back() -> None:
     filters = Filters(namespace="since", since_ms=1_000_000 - 20_000, until_ms=1_000_001)
     command = planned(Look(count=5, offset=2, filters=filters, at_ms=2_000_000))
@@ -75,6 +86,7 @@ def test_no_text_of_a_user_is_in_the_query(namespace: str, word: str, name: str,
         looks = [
             Look(count=5, filters=filters, at_ms=9, vector=VECTOR),
             Look(count=5, filters=filters, at_ms=9, words=(word,)),
+            Look(count=5, filters=filters, at_ms=9, words=(word, "other")),
             Look(count=5, filters=filters, at_ms=9),
         ]
         commands = [planned(look) for look in looks]
