@@ -73,6 +73,12 @@ async def proxy(
             pass
         finally:
             writer.close()
+            try:  # over TLS it waits for the other side, who may have gone without a word
+                async with asyncio.timeout(0.5):
+                    await writer.wait_closed()
+            except (OSError, TimeoutError):
+                writer.transport.abort()
+                await asyncio.sleep(0)
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.create_task(serve(reader, writer))
@@ -84,6 +90,7 @@ async def proxy(
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", asked
     finally:
         server.close()
+        await asyncio.sleep(0)  # for those that were accepted just now
         for task in list(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
