@@ -33,13 +33,14 @@ from orka.journal.entries import ValueCodec
 from orka.journal.holder import new_process
 from orka.journal.leases import Leases
 from orka.journal.registry import Registry as RunRegistry
-from orka.journal.tokens import Tokens, TokenStatistics
+from orka.journal.statistics import EventStatistics
+from orka.journal.tokens import Tokens
 from orka.journal.writer import Journal, JournalStatistics
 from orka.llm.base import LLMAccess
 from orka.llm.costs import RATES, LocalCost, Prices
 from orka.llm.pool import LLMPool
 from orka.llm.scripted import ScriptedLLM
-from orka.memory.audit import Audit, AuditStatistics
+from orka.memory.audit import Audit
 from orka.memory.decay import environment_layer
 from orka.memory.host import MemoryHost
 from orka.memory.memory import MemoryStatistics
@@ -65,10 +66,10 @@ class Statistics(NamedTuple):
     sender: SenderStatistics
     inbox: InboxStatistics
     limits: LimitStatistics
-    tokens: TokenStatistics
+    tokens: EventStatistics
     memory: MemoryStatistics | None
     """None while no agent has needed any."""
-    audit: AuditStatistics
+    audit: EventStatistics
 
 
 @dataclass(slots=True, kw_only=True)

@@ -10,7 +10,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import anyio
 import msgspec
@@ -19,6 +19,7 @@ from redis.exceptions import ResponseError
 from orka.clock import monotonic
 from orka.errors import StoreError
 from orka.journal.events import Token
+from orka.journal.statistics import EventStatistics
 from orka.logs import get_logger
 from orka.redis.faults import passes, reply_text
 from orka.redis.keys import RunKeys
@@ -45,20 +46,6 @@ OnToken: TypeAlias = Callable[[str, Token], None]
 """Called with (path of the visit, token) when it leaves, in order."""
 
 _log = get_logger()
-
-
-class TokenStatistics(NamedTuple):
-    """Pieces that agents have emitted since the services were opened, of at most 2,000 characters each."""
-
-    accepted: int
-    written: int
-    retried: int
-    """Batches that were sent again."""
-    lost: int
-    """Dropped, because Redis took them too slowly or not at all."""
-    waiting: int
-    oldest_ms: int
-    round_trips: int
 
 
 class _Waiting:
@@ -278,10 +265,10 @@ class Tokens:
         for run in runs:
             self._trim(run)
 
-    def statistics(self) -> TokenStatistics:
+    def statistics(self) -> EventStatistics:
         waiting = [event for run in self._runs for event in run.waiting] + [event for _, event in self._sending]
         since = min((event.since for event in waiting), default=None)
-        return TokenStatistics(
+        return EventStatistics(
             accepted=self.accepted,
             written=self._written,
             retried=self._retried,

@@ -17,6 +17,7 @@ from redis.exceptions import ResponseError
 
 from orka.clock import now_ms
 from orka.errors import StoreError
+from orka.journal.statistics import EventStatistics
 from orka.logs import get_logger
 from orka.memory.events import add_event
 from orka.memory.excerpt import excerpt
@@ -46,20 +47,6 @@ _FAREWELL: Final = 1.0
 _FULL, _REFUSED, _LEFT = "the buffer is full", "Redis refuses them", "Redis did not take them before the end"
 
 _log = get_logger()
-
-
-class AuditStatistics(NamedTuple):
-    """Events of runs since the services were opened."""
-
-    accepted: int
-    written: int
-    retried: int
-    """Batches that were sent again."""
-    lost: int
-    """Dropped, because Redis took them too slowly or not at all."""
-    waiting: int
-    oldest_ms: int
-    round_trips: int
 
 
 class Happening(NamedTuple):
@@ -188,9 +175,9 @@ class Audit:
         """Events that have left the buffer, and are neither written nor lost."""
         return self._accepted - self._written - self._lost - len(self._waiting)
 
-    def statistics(self) -> AuditStatistics:
+    def statistics(self) -> EventStatistics:
         since = self._sending[0][0] if self._sending else self._waiting[0].at_ms if self._waiting else None
-        return AuditStatistics(
+        return EventStatistics(
             accepted=self._accepted,
             written=self._written,
             retried=self._retried,
