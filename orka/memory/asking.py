@@ -10,11 +10,11 @@ import math
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from orka.errors import QueryRefused
 from orka.memory.query import Filters, MemoryQuery, Scalar, Wanted
-from orka.memory.record import TAGS, as_number, text_of
+from orka.memory.record import TAGS, as_number, plain_scalar, text_of
 
 MOST_HITS: Final = 10_000
 """`offset` and `limit` together."""
@@ -90,20 +90,15 @@ def _scalar(label: str, value: object) -> Scalar:
         return value
     if isinstance(value, str):
         return text_of(value)
-    plain = _plain(value)
+    if isinstance(value, int):
+        return int(value)
+    try:
+        plain = float(value) if isinstance(value, float) else plain_scalar(value)
+    except TypeError:
+        plain = None
     if isinstance(plain, bool | int) or (isinstance(plain, float) and math.isfinite(plain)):
         return plain
     raise QueryRefused(f"{label}: {value!r} is no text, number, boolean or None, which is what can be looked for")
-
-
-def _plain(value: object) -> object:
-    """A number of Python's for one of numpy's."""
-    item: Any = getattr(value, "item", None)
-    if callable(item) and getattr(value, "shape", None) == ():
-        return item()
-    if isinstance(value, int):
-        return int(value)
-    return float(value) if isinstance(value, float) else value
 
 
 def _several(value: object) -> tuple[object, ...]:
